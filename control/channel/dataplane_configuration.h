@@ -1,0 +1,63 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "control/channel/address.h"
+
+/// What control tells the dataplane to run: the part of the configuration that packets need, already checked. Sent
+/// as JSON over the channel's UNIX socket when the two attach (see attachment.h), and again when it changes.
+namespace sallyport::channel {
+
+struct RouteConfiguration {
+    IpPrefix to;         ///< 0.0.0.0/0 or ::/0 for the default route
+    IpAddress via;
+};
+
+struct PortConfiguration {
+    std::string name;
+    std::string profile;           ///< pci, af_xdp, af_packet, memif, tap
+    std::string device;            ///< PCI address, kernel interface, memif socket path, or name of the TAP interface
+    std::uint16_t mtu = 1500;      ///< octets of an IP packet
+    std::uint16_t vlan = 0;        ///< 802.1Q id that the port's traffic carries; 0: untagged
+    std::uint16_t queues = 0;      ///< 0: one a worker, or as many as the device has
+    std::uint16_t descriptors = 0; ///< of a receive or transmit ring; 0: the profile's default
+    std::string mac;               ///< empty: the device's own
+    bool memif_server = false;     ///< memif: which side makes the socket
+    std::vector<IpPrefix> addresses;
+    std::vector<RouteConfiguration> routes;
+};
+
+struct ListenConfiguration {
+    SocketAddress address;
+    std::uint32_t service = 0;     ///< index into services
+};
+
+struct ServiceConfiguration {
+    std::string name;
+    std::uint32_t idle_timeout_s = 3600;
+    std::uint32_t handshake_timeout_ms = 10000;
+};
+
+struct DataplaneConfiguration {
+    std::uint32_t generation = 0;
+    std::vector<std::uint32_t> cores;          ///< one worker on each
+    std::uint32_t handshake_workers = 1;       ///< lanes of each worker
+    std::vector<std::string> eal_arguments;    ///< raw extra ones
+    bool hugepages = true;                     ///< false: --no-huge
+    std::uint32_t max_flows = 65536;           ///< of all workers together
+    std::uint32_t buffers = 0;                 ///< packet buffers a worker; 0: from max_flows and the rings
+    std::uint32_t receive_buffer = 262144;     ///< octets a leg, the most that is advertised
+    std::uint32_t send_buffer = 262144;        ///< octets a leg
+    std::uint32_t control_away_ms = 5000;      ///< how long a new connection waits for control
+    std::vector<PortConfiguration> ports;
+    std::vector<ServiceConfiguration> services;
+    std::vector<ListenConfiguration> listens;
+};
+
+[[nodiscard]] std::string to_json(const DataplaneConfiguration& configuration);
+/// Throws std::runtime_error naming the member that is missing or out of range.
+[[nodiscard]] DataplaneConfiguration dataplane_configuration_from_json(const std::string& text);
+
+}  // namespace sallyport::channel

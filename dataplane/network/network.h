@@ -1,0 +1,123 @@
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "control/channel/address.h"
+#include "dataplane/drop_reason.h"
+#include "dataplane/time.h"
+#include "dataplane/wire/packet.h"
+
+struct rte_mbuf;
+struct rte_mempool;
+
+namespace sallyport::network {
+
+using MacAddress = std::array<std::uint8_t, 6>;
+
+/// One port as this layer sees it.
+struct Interface {
+    std::string name;
+    MacAddress mac{};
+    std::uint16_t vlan = 0;             ///< 0: untagged
+    std::uint16_t mtu = 1500;
+    std::vector<IpPrefix> addresses;
+    bool checksum_offload = false;      ///< the device fills in IPv4 and TCP checksums on transmit (else this layer does)
+    bool receive_checksum_good = false; ///< the device has checked, trust RTE_MBUF_F_RX_*_CKSUM_GOOD; else software checks
+};
+struct Route {
+    IpPrefix to;
+    IpAddress via;
+};
+
+/// How packets to a destination leave: looked up once a connection, then kept in it.
+struct Path {
+    std::uint16_t interface = 0;       ///< index into the interfaces
+    std::uint16_t mtu = 1500;          ///< path MTU as known now
+    std::uint32_t next_hop = 0;        ///< index of the neighbour; stays valid for the life of this object
+    IpAddress source;                  ///< our address to use when none is bound
+};
+
+/// What became of a received frame.
+struct Received {
+    enum class Kind : std::uint8_t {
+        tcp,        ///< `segment` is filled in; the mbuf is the caller's
+        icmp_error, ///< `error` is filled in, about a TCP segment of ours; the mbuf has been freed
+        taken,      ///< answered or dropped here, and counted; the mbuf is no longer the caller's
+    };
+    struct IcmpError {
+        IpAddress local, remote;                 ///< of the segment that it quotes: ours, the peer's
+        std::uint16_t local_port = 0, remote_port = 0;
+        std::uint32_t seq = 0;                   ///< of the quoted segment: the receiver must check it (RFC 5927 4)
+        enum class What : std::uint8_t { packet_too_big, hard_unreachable, soft_unreachable } what{};
+        std::uint16_t mtu = 0;                   ///< packet_too_big: next-hop MTU, 0 when the router did not say
+    };
+    Kind kind = Kind::taken;
+    wire::Segment segment;
+    IcmpError error;
+};
+
+/// Ethernet, ARP (RFC 826), IPv4, IPv6, neighbour discovery (RFC 4861), ICMP (RFC 792, 4443) of one worker: everything below TCP.
+/// Each worker has one, with the same interfaces and routes. Neighbour tables are per worker: an ARP or ND packet is handed to all
+/// workers by the caller. Owning worker only; no system calls; allocation only in construction.
+class Network {
+ public:
+    struct Settings {
+        std::vector<Interface> interfaces;
+        std::vector<Route> routes;
+        std::uint32_t max_neighbours = 4096;
+        std::uint64_t random_seed = 0;
+        bool answer_neighbours = true;  ///< false on all workers but one, where every worker sees every ARP request
+    };
+    /// `buffers`: mempool for the packets that this layer makes. Borrowed for the life of the object.
+    Network(const Settings& settings, rte_mempool* buffers, DropCounters& drops);
+    ~Network();
+
+    /// Takes a received frame (data at the Ethernet header).
+    [[nodiscard]] Received receive(rte_mbuf* frame, std::uint16_t interface, Time now);
+
+    /// How to reach `remote`; no_route when there is none. Starts neighbour resolution.
+    [[nodiscard]] std::expected<Path, DropReason> route(const IpAddress& remote, Time now);
+
+    /// Sends a TCP segment: the mbuf's data starts at the TCP header (checksum field of any value), with at least 64 octets of headroom;
+    /// `tcp_length` is the length of header and payload over all its mbuf segments. Prepends IP and Ethernet, fills in checksums or asks the
+    /// device to. Takes the mbuf, always. When the neighbour is not resolved yet, queues it (a few a neighbour) and asks.
+    void send_tcp(rte_mbuf* segment, const IpAddress& source, const IpAddress& destination, const Path& path,
+                  std::uint8_t ecn, Time now);
+
+    /// A packet too big was believed by TCP, which lowered its path: remember it for new connections (RFC 1191, 8201), for 10 minutes.
+    void lower_mtu(const IpAddress& remote, std::uint16_t mtu, Time now);
+
+    /// Reachability confirmed by TCP's forward progress (RFC 4861 7.3.1).
+    void confirm(std::uint32_t next_hop, Time now);
+
+    /// Frames to transmit, by interface: the caller takes them after each burst (and clears by calling taken()).
+    [[nodiscard]] std::span<rte_mbuf*> to_transmit(std::uint16_t interface);
+    void taken(std::uint16_t interface);
+
+    /// Resolution retries, neighbour states, gratuitous ARP and unsolicited NA at start. Call at least every 100 ms.
+    void advance(Time now);
+
+    /// The interface came up (again): announces our addresses.
+    void link_up(std::uint16_t interface, Time now);
+
+    [[nodiscard]] bool is_local(const IpAddress& address) const;
+
+    struct NeighbourStatus {
+        IpAddress address;
+        MacAddress mac;
+        std::uint16_t interface;
+        const char* state;   ///< RFC 4861 7.3.2: INCOMPLETE, REACHABLE, STALE, DELAY, PROBE
+    };
+    [[nodiscard]] std::vector<NeighbourStatus> neighbours() const;
+
+ private:
+    struct State;
+    std::unique_ptr<State> state_;
+};
+
+}  // namespace sallyport::network
