@@ -35,6 +35,9 @@ struct EnvironmentSettings {
 [[nodiscard]] unsigned worker_lcore(unsigned worker);
 void stop_environment();   ///< rte_eal_cleanup
 
+/// Private area of each packet buffer (rte_mbuf_to_priv): TCP's state of the segment that the buffer holds. One cache line.
+constexpr std::uint16_t kBufferPrivateSize = 64;
+
 /// A pool of packet buffers with `data_room` octets after 128 of headroom; mempool ops `stack` (last in, first out), a per-core cache.
 /// Size them as small as the work allows: a pool larger than the cache costs ten times (see README of this folder).
 [[nodiscard]] std::expected<rte_mempool*, std::string> make_buffer_pool(const std::string& name, std::uint32_t count,
