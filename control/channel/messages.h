@@ -87,7 +87,10 @@ struct LegEvent {
 
 struct FlowEnded {
     std::uint8_t reason;          ///< EndReason
-    Leg ended_by;
+    std::uint8_t has_member;      ///< 1: a backend had been chosen; pool and member name it (of the last OpenBackend)
+    std::uint32_t generation;     ///< of the configuration that pool and member index
+    std::uint32_t pool;
+    std::uint32_t member;
     std::uint64_t client_octets_in, client_octets_out;    ///< application octets after decryption, by leg and direction
     std::uint64_t backend_octets_in, backend_octets_out;
     std::uint64_t duration_ns;
