@@ -16,15 +16,15 @@
 
 #include "drivers/environment.h"
 
-/// DPDK's EAL for unit tests: no huge pages, no PCI, no files, no interfaces, one lcore. It can start once a process only, so it starts
-/// at the first use and stays until the process ends.
+/// DPDK's EAL for unit tests: no huge pages (which rules out --in-memory), no PCI, no files that are shared, no
+/// interfaces, one lcore. It can start once a process only, so it starts at the first use and stays until the process
+/// ends.
 namespace sallyport::test {
 
 inline void start_eal() {
     static const bool started = [] {
-        static const char* arguments[] = {"unit",       "--no-huge",      "--no-pci",  "--in-memory", "-m", "512", "-l", "0",
-                                          "--no-shconf", "--no-telemetry", "--log-level", "error"};
-        rte_log_set_global_level(RTE_LOG_ERR);  // the EAL's own start is noisy before it reads its arguments
+        static const char* arguments[] = {"unit", "--no-huge", "--no-pci",       "--no-shconf", "-m",   "512",
+                                          "-l",   "0",         "--no-telemetry", "--log-level", "error"};
         if (rte_eal_init(static_cast<int>(std::size(arguments)), const_cast<char**>(arguments)) < 0) {
             std::cerr << "the EAL did not start: " << rte_strerror(rte_errno) << '\n';
             std::abort();
@@ -34,8 +34,8 @@ inline void start_eal() {
     static_cast<void>(started);
 }
 
-/// A pool of packet buffers as the product's (last in, first out; private area; 128 octets of headroom), without per-core cache, so that
-/// rte_mempool_avail_count() is exact. Freed with the object; a test that leaks a buffer fails.
+/// A pool of packet buffers as the product's (last in, first out; private area; 128 octets of headroom), without
+/// per-core cache, so that rte_mempool_avail_count() is exact. Freed with the object; a test that leaks a buffer fails.
 class BufferPool {
  public:
     explicit BufferPool(std::uint32_t count = 1023, std::uint16_t data_room = 2048) : count_(count) {
@@ -43,8 +43,8 @@ class BufferPool {
         static unsigned number = 0;
         const auto name = "test" + std::to_string(number++);
         pool_ = rte_pktmbuf_pool_create_by_ops(name.c_str(), count, 0, drivers::kBufferPrivateSize,
-                                               static_cast<std::uint16_t>(data_room + RTE_PKTMBUF_HEADROOM), SOCKET_ID_ANY,
-                                               "stack");
+                                               static_cast<std::uint16_t>(data_room + RTE_PKTMBUF_HEADROOM),
+                                               SOCKET_ID_ANY, "stack");
         if (pool_ == nullptr) {
             std::cerr << "no test pool: " << rte_strerror(rte_errno) << '\n';
             std::abort();
