@@ -15,7 +15,7 @@
     X(ip_bad_header, "IP header malformed or truncated")                                                  \
     X(ip_bad_checksum, "IPv4 header checksum wrong")                                                      \
     X(ip_fragment, "IP fragment (not reassembled)")                                                       \
-    X(ip_options, "IPv4 with source route option")                                                        \
+    X(ip_options, "source route: IPv4 option or IPv6 routing header")                                     \
     X(ip_martian, "source address that cannot be: multicast, loopback, unspecified or our own")           \
     X(ip_not_ours, "destination address is not ours")                                                     \
     X(ip_unknown_protocol, "neither TCP nor ICMP")                                                        \
