@@ -14,7 +14,7 @@ enum class Key { rsa1024, rsa2048, rsa3072, p256, p384, p521, p224, ed25519 };
 struct CertificateOptions {
     Key key = Key::p256;
     std::string common_name = "test";
-    std::vector<std::string> names;              ///< subjectAltName: DNS names, or IP addresses
+    std::vector<std::string> names{};            ///< subjectAltName: DNS names, or IP addresses
     bool ca = false;                             ///< basicConstraints CA and keyUsage keyCertSign
     std::string extended_key_usage = "serverAuth";   ///< as in openssl.cnf; empty: none; not for a CA
     int not_before_days = -1;                    ///< from now
