@@ -32,6 +32,7 @@ struct Options {
     bool together = false;                 // nobody sends before all have shaken hands
     bool close_first = false;              // close_notify right after the last octet, before the answers are in
     bool no_close = false;                 // reset instead of an orderly end
+    bool fin_is_end = false;               // a FIN without close_notify ends in order too (nginx's stream sends no close_notify)
     std::size_t read_rate = 0;             // octets every 10 ms
     std::size_t write_rate = 0;
     int receive_buffer = 0;
@@ -166,7 +167,8 @@ void Session::ready() {
         bool moved = send();
         moved = receive() || moved;
         if (settled_) return;
-        const Ended ended = connection_.peer_ended();
+        Ended ended = connection_.peer_ended();
+        if (ended == Ended::fin && options.fin_is_end) ended = Ended::close_notify;
         if (ended == Ended::reset || ended == Ended::failed || ended == Ended::fin)
             return settle(std::string(name(ended)) + ": " + connection_.error());
         if (moved) continue;
@@ -334,6 +336,7 @@ int main(int count, char** arguments) {
     app.add_option("--expect", options.expect, "echo, digest, none, or the number of octets of a source");
     app.add_flag("--together", options.together, "nobody sends before all have shaken hands");
     app.add_flag("--close-first", options.close_first, "close_notify right after the last octet sent");
+    app.add_flag("--fin-is-end", options.fin_is_end, "a FIN without close_notify ends in order too");
     app.add_flag("--no-close", options.no_close, "reset instead of an orderly end");
     CLI11_PARSE(app, count, arguments);
     std::signal(SIGPIPE, SIG_IGN);

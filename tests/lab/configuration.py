@@ -1,0 +1,158 @@
+"""Configurations as values, written as the appliance's libconfig text or, for the peer that it is compared with, nginx's."""
+
+import dataclasses
+
+from . import network
+
+
+@dataclasses.dataclass
+class Pool:
+    name: str
+    members: list                 # "ADDRESS:PORT", or (ADDRESS:PORT, {setting: value})
+    server_name: str = ""         # empty: plain text
+    trust: str = ""
+    balance: str = "round_robin"
+    health: dict | None = None
+    proxy_protocol: bool = False
+    versions: tuple = ()
+    connect_timeout_ms: int = 0
+
+
+@dataclasses.dataclass
+class Service:
+    name: str
+    port: int
+    pool: str
+    certificates: list            # (certificate, key) paths
+    alpn: tuple = ()
+    versions: tuple = ()
+    settings: dict = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
+class Configuration:
+    services: list
+    pools: list
+    policy_level: int = 2
+    profile: str = "af_xdp"
+    cores: tuple = (0,)
+    handshake_workers: int = 1
+    dataplane: dict = dataclasses.field(default_factory=dict)
+    ports: dict = dataclasses.field(default_factory=dict)       # further settings of both ports
+    management: str = "/run/sallyport/control.sock"
+    channel: str = "/run/sallyport/channel.sock"
+    log_level: str = "info"
+
+
+def value(of):
+    """A Python value in libconfig's spelling."""
+    if isinstance(of, bool):
+        return "true" if of else "false"
+    if isinstance(of, int):
+        return str(of)
+    if isinstance(of, dict):
+        return "{ " + " ".join(f"{name} = {value(v)};" for name, v in of.items()) + " }"
+    if isinstance(of, (list, tuple)):
+        if of and isinstance(of[0], dict):
+            return "( " + ", ".join(value(v) for v in of) + " )"
+        return "[ " + ", ".join(value(v) for v in of) + " ]"
+    return '"' + str(of).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def libconfig(c):
+    lines = []
+    add = lines.append
+    add(f"policy = {{ level = {c.policy_level}; }};")
+    add("")
+    add("dataplane = {")
+    add(f"    cores = {value(list(c.cores))};              # one worker each")
+    for name, setting in c.dataplane.items():
+        add(f"    {name} = {value(setting)};")
+    add("};")
+    add(f"control = {{ handshake_workers = {c.handshake_workers}; user = \"sallyport\"; "
+        f"management_socket = {value(c.management)}; channel_socket = {value(c.channel)}; }};")
+    add(f"logging = {{ level = {value(c.log_level)}; }};")
+    add("")
+    add("# A port is a network device and our addresses on it.")
+    add("ports = (")
+    ports = []
+    for side, device in (("client", network.CLIENT_PORT), ("backend", network.BACKEND_PORT)):
+        v4, v6 = network.APPLIANCE[side]
+        more = "".join(f" {name} = {value(setting)};" for name, setting in c.ports.items())
+        ports.append(f"    {{ name = \"{side}s\"; profile = {value(c.profile)}; device = {value(device)};\n"
+                     f"      addresses = {value([v4 + '/24', v6 + '/64'])};{more} }}")
+    add(",\n".join(ports))
+    add(");")
+    add("")
+    add("# A pool is what stands behind a service. With `tls`, a member's certificate must chain to `trust` and cover `server_name`.")
+    add("pools = (")
+    pools = []
+    for pool in c.pools:
+        members = []
+        for member in pool.members:
+            address, more = member if isinstance(member, tuple) else (member, {})
+            members.append(value({"address": address, **more}))
+        text = f"    {{ name = {value(pool.name)};\n      members = ( {(',' + chr(10) + ' ' * 18).join(members)} );"
+        if pool.server_name:
+            tls = {"trust": [pool.trust], "server_name": pool.server_name}
+            if pool.versions:
+                tls["versions"] = list(pool.versions)
+            text += f"\n      tls = {value(tls)};"
+        if pool.balance != "round_robin":
+            text += f"\n      balance = {value(pool.balance)};"
+        if pool.health is not None:
+            text += f"\n      health = {value(pool.health)};"
+        if pool.proxy_protocol:
+            text += "\n      proxy_protocol = true;"
+        if pool.connect_timeout_ms:
+            text += f"\n      connect_timeout_ms = {pool.connect_timeout_ms};"
+        pools.append(text + " }")
+    add(",\n".join(pools))
+    add(");")
+    add("")
+    add("# A service is what clients reach: addresses, certificates (RSA and ECDSA side by side), and the pool behind it.")
+    add("services = (")
+    services = []
+    v4, v6 = network.APPLIANCE["client"]
+    for service in c.services:
+        certificates = ",\n                       ".join(
+            value({"certificate": certificate, "key": key}) for certificate, key in service.certificates)
+        text = (f"    {{ name = {value(service.name)};\n      listen = {value([f'{v4}:{service.port}', f'[{v6}]:{service.port}'])};\n"
+                f"      certificates = ( {certificates} );")
+        if service.alpn:
+            text += f"\n      alpn = {value(list(service.alpn))};"
+        if service.versions:
+            text += f"\n      versions = {value(list(service.versions))};"
+        for name, setting in service.settings.items():
+            text += f"\n      {name} = {value(setting)};"
+        services.append(text + f"\n      pool = {value(service.pool)}; }}")
+    add(",\n".join(services))
+    add(");")
+    return "\n".join(lines) + "\n"
+
+
+def nginx_stream(c, directory, *, workers_core=0, backend_reuse=True):
+    """The same services by nginx's stream module: one worker, backend verified. It carries no ALPN to the backend."""
+    text = [f"load_module /usr/lib/nginx/modules/ngx_stream_module.so; pid {directory}/nginx.pid; error_log {directory}/error.log warn;",
+            "worker_processes 1; worker_rlimit_nofile 65536; " + (f"worker_cpu_affinity {1 << workers_core:08b};" if workers_core is not None else ""),
+            "events { worker_connections 32768; }",
+            "stream { access_log off; ssl_session_cache off; ssl_session_tickets on; proxy_connect_timeout 3s; tcp_nodelay on;",
+            "  ssl_protocols TLSv1.2 TLSv1.3; ssl_prefer_server_ciphers on; proxy_half_close on;"]
+    for pool in c.pools:
+        members = " ".join(f"server {m[0] if isinstance(m, tuple) else m};" for m in pool.members)
+        text.append(f"  upstream {pool.name} {{ {members} }}")
+    by_name = {pool.name: pool for pool in c.pools}
+    v4, v6 = network.APPLIANCE["client"]
+    for service in c.services:
+        pool = by_name[service.pool]
+        text.append(f"  server {{ listen {v4}:{service.port} ssl backlog=8192 reuseport; listen [{v6}]:{service.port} ssl backlog=8192 reuseport;")
+        text += [f"    ssl_certificate {certificate}; ssl_certificate_key {key};" for certificate, key in service.certificates]
+        if service.alpn:
+            text.append(f"    ssl_alpn {' '.join(name for name in service.alpn if name != 'h2')};")   # the backend would not know
+        if pool.server_name:
+            text.append(f"    proxy_ssl on; proxy_ssl_verify on; proxy_ssl_verify_depth 3; proxy_ssl_trusted_certificate {pool.trust};"
+                        f" proxy_ssl_name {pool.server_name}; proxy_ssl_server_name on; proxy_ssl_protocols TLSv1.2 TLSv1.3;"
+                        f" proxy_ssl_session_reuse {'on' if backend_reuse else 'off'};")
+        text.append(f"    proxy_pass {service.pool}; }}")
+    text.append("}")
+    return "\n".join(text) + "\n"

@@ -1,0 +1,111 @@
+"""Namespaces and links of the lab:
+
+    client namespace          here: the appliance's ends           backend namespace
+    eth0 192.0.2.100/24  ==== client-side    backend-side ====     eth0 198.51.100.10 to .19/24
+         2001:db8:1::100/64   (no kernel addresses)                     2001:db8:2::10 to ::19/64
+"""
+
+import contextlib
+import ctypes
+import os
+import pathlib
+import socket
+import subprocess
+
+CLIENT_PORT, BACKEND_PORT = "client-side", "backend-side"
+APPLIANCE = {"client": ("192.0.2.1", "2001:db8:1::1"), "backend": ("198.51.100.1", "2001:db8:2::1")}
+CLIENT_ADDRESSES = ("192.0.2.100", "2001:db8:1::100")
+BACKEND_ADDRESSES = [(f"198.51.100.{n}", f"2001:db8:2::{n}") for n in range(10, 20)]
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def run(*command, check=True, **options):
+    """Runs a command of the lab's own; an error shows what it said."""
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, **options)
+    if check and done.returncode != 0:
+        raise RuntimeError(f"{' '.join(map(str, command))}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+    return done
+
+
+def write(path, text):
+    pathlib.Path(path).write_text(str(text))
+
+
+def set_up(mtu=1500, peer_offloads=False):
+    """`peer_offloads`: leave the kernel peers' checksum and segmentation offloads on (only for an appliance that is the kernel)."""
+    # ip netns exec binds /etc/netns/NAME/* over /etc/*: a private tmpfs, since the root is shared.
+    os.makedirs("/etc/netns", exist_ok=True)
+    run("mount", "-t", "tmpfs", "tmpfs", "/etc/netns")
+    # The account that both processes change to; in the image, its package makes it.
+    if "sallyport:" not in pathlib.Path("/etc/passwd").read_text():
+        for name, line in (("passwd", "sallyport:x:900:900::/nonexistent:/usr/sbin/nologin\n"), ("group", "sallyport:x:900:\n")):
+            copy = pathlib.Path(f"/run/{name}-with-sallyport")
+            copy.write_text(pathlib.Path(f"/etc/{name}").read_text() + line)
+            run("mount", "--bind", copy, f"/etc/{name}")
+    for side, port in (("client", CLIENT_PORT), ("backend", BACKEND_PORT)):
+        run("ip", "netns", "add", side)
+        run("ip", "link", "add", port, "mtu", mtu, "type", "veth", "peer", "name", "eth0", "mtu", mtu, "netns", side)
+        # The appliance's own TCP answers here, not the kernel's.
+        write(f"/proc/sys/net/ipv6/conf/{port}/disable_ipv6", 1)
+        inside = ["ip", "netns", "exec", side]
+        sysctl = {"net.ipv6.conf.eth0.accept_dad": 0, "net.ipv6.conf.eth0.accept_ra": 0, "net.ipv4.tcp_tw_reuse": 1,
+                  "net.ipv4.ip_local_port_range": "1024 65535", "net.core.somaxconn": 8192, "net.ipv4.tcp_no_metrics_save": 1,
+                  "net.ipv4.tcp_max_syn_backlog": 8192}
+        run(*inside, "sysctl", "-q", *[f"{name}={value}" for name, value in sysctl.items()])
+        if not peer_offloads:
+            # A kernel peer leaves checksums unfilled and segments uncut for a veth; packets that leave the kernel need both.
+            for end in (inside + ["ethtool", "-K", "eth0"], ["ethtool", "-K", port]):
+                run(*end, "tx", "off", "tso", "off", "gso", "off", "gro", "off")
+        run("ip", "link", "set", port, "up")
+        run(*inside, "ip", "link", "set", "lo", "up")
+        run(*inside, "ip", "link", "set", "eth0", "up")
+        for v4, v6 in [CLIENT_ADDRESSES] if side == "client" else BACKEND_ADDRESSES:
+            run(*inside, "ip", "addr", "add", f"{v4}/24", "dev", "eth0")
+            run(*inside, "ip", "addr", "add", f"{v6}/64", "dev", "eth0", "nodad")
+        v4, v6 = APPLIANCE[side]
+        run(*inside, "ip", "route", "add", "default", "via", v4)
+        run(*inside, "ip", "-6", "route", "add", "default", "via", v6)
+
+
+def kernel_addresses():
+    """Gives the appliance's ends to the kernel: for a peer to compare with, or a stand-in."""
+    for side, port in (("client", CLIENT_PORT), ("backend", BACKEND_PORT)):
+        write(f"/proc/sys/net/ipv6/conf/{port}/disable_ipv6", 0)
+        v4, v6 = APPLIANCE[side]
+        run("ip", "addr", "replace", f"{v4}/24", "dev", port)
+        run("ip", "addr", "replace", f"{v6}/64", "dev", port, "nodad")
+
+
+def no_kernel_addresses():
+    for port in (CLIENT_PORT, BACKEND_PORT):
+        run("ip", "addr", "flush", "dev", port)
+        write(f"/proc/sys/net/ipv6/conf/{port}/disable_ipv6", 1)
+
+
+def hosts(names):
+    """Names for clients: www.example.com and the like lead to the appliance."""
+    os.makedirs("/etc/netns/client", exist_ok=True)
+    lines = ["127.0.0.1 localhost"] + [f"{address} {' '.join(names)}" for address in APPLIANCE["client"]]
+    write("/etc/netns/client/hosts", "\n".join(lines) + "\n")
+
+
+@contextlib.contextmanager
+def inside(side):
+    """This thread is in the namespace of `side`; sockets made there stay there."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    there = os.open(f"/run/netns/{side}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if _libc.setns(there, 0x40000000) != 0:
+            raise OSError(ctypes.get_errno(), f"setns to {side}")
+        yield
+    finally:
+        if _libc.setns(home, 0x40000000) != 0:
+            raise OSError(ctypes.get_errno(), "setns back")
+        os.close(there)
+        os.close(home)
+
+
+def connect(side, address, port, timeout=10):
+    with inside(side):
+        return socket.create_connection((address, port), timeout=timeout)
