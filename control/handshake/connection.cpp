@@ -1,0 +1,359 @@
+#include "control/handshake/connection.h"
+
+#include <array>
+#include <format>
+#include <new>
+
+#include "control/policy/catalogue.h"
+#include "crypto/check.h"
+#include "crypto/cipher_suite.h"
+#include "crypto/record_protection.h"
+
+namespace sallyport::handshake {
+namespace {
+
+/// Octets that a peer may spend on a handshake. A server's certificate chain is the longest thing in it (libssl allows 100 KiB);
+/// a ClientHello with the largest key shares, a ticket and HelloRetryRequest stays below 16 KiB.
+constexpr std::uint64_t kMostFromClient = 64 * 1024;
+constexpr std::uint64_t kMostFromServer = 192 * 1024;
+
+/// RFC 5246 8.1.
+constexpr std::size_t kMasterSecretLength = 48;
+
+std::uint8_t octet(std::span<const std::byte> octets, std::size_t index) { return std::to_integer<std::uint8_t>(octets[index]); }
+
+bool is(std::uint8_t value, crypto::ContentType type) { return value == static_cast<std::uint8_t>(type); }
+
+int hex_digit(char digit) {
+    if (digit >= '0' && digit <= '9') return digit - '0';
+    if (digit >= 'a' && digit <= 'f') return digit - 'a' + 10;
+    if (digit >= 'A' && digit <= 'F') return digit - 'A' + 10;
+    return -1;
+}
+
+void read_secret(std::string_view hex, crypto::TrafficSecret& secret) {
+    std::array<std::byte, crypto::kMaxHashLength> octets;
+    const std::size_t length = hex.size() / 2;
+    if (hex.size() % 2 != 0 || length > octets.size()) return;
+    for (std::size_t i = 0; i < length; ++i) {
+        const int high = hex_digit(hex[2 * i]);
+        const int low = hex_digit(hex[2 * i + 1]);
+        if (high < 0 || low < 0) return;
+        octets[i] = static_cast<std::byte>(high << 4 | low);
+    }
+    secret.assign(std::span(octets).first(length));
+    crypto::wipe(octets.data(), octets.size());
+}
+
+template <std::size_t Capacity, std::size_t Length>
+void put(const crypto::Secret<Capacity>& secret, std::array<std::byte, Length>& field) {
+    static_assert(Capacity <= Length);
+    std::ranges::copy(secret.octets(), field.begin());
+}
+
+void wipe_keys(channel::Handoff& handoff) { crypto::wipe(&handoff, sizeof handoff); }
+
+}  // namespace
+
+Connection::Connection(SSL_CTX* context, bool server) : server_(server), ssl_(SSL_new(context)), records_(server) {
+    BIO* in = BIO_new(BIO_s_mem());
+    BIO* out = BIO_new(BIO_s_mem());
+    if (!ssl_ || in == nullptr || out == nullptr) {
+        BIO_free(in);
+        BIO_free(out);
+        throw std::bad_alloc();
+    }
+    in_ = in;
+    out_ = out;
+    BIO_set_mem_eof_return(in_, -1);  // empty means 'not yet', not 'closed'
+    SSL_set_bio(ssl_.get(), in_, out_);
+    SSL_set_app_data(ssl_.get(), this);
+    if (server_)
+        SSL_set_accept_state(ssl_.get());
+    else
+        SSL_set_connect_state(ssl_.get());
+}
+
+Connection::~Connection() {
+    free_ssl();
+    wipe_keys(handed_.handoff);
+}
+
+void Connection::free_ssl() {
+    if (!ssl_) return;
+    // The record layer goes on elsewhere: for libssl the connection is closed in order, so that its session stays resumable.
+    if (step_ == Step::done) SSL_set_shutdown(ssl_.get(), SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+    ssl_.reset();
+    in_ = out_ = nullptr;
+}
+
+void Connection::install(SSL_CTX* context) {
+    SSL_CTX_set_keylog_callback(context, on_secret);
+    SSL_CTX_set_info_callback(context, on_info);
+    SSL_CTX_set_msg_callback(context, on_message);
+}
+
+void Connection::on_secret(const SSL* ssl, const char* line) {
+    // "LABEL CLIENT_RANDOM SECRET", both in hexadecimal. The line is libssl's, and wiped by it.
+    const std::string_view text(line);
+    const auto label_end = text.find(' ');
+    const auto secret_begin = text.rfind(' ');
+    if (label_end == std::string_view::npos || secret_begin <= label_end) return;
+    const auto label = text.substr(0, label_end);
+    const auto secret = text.substr(secret_begin + 1);
+    if (label == "CLIENT_TRAFFIC_SECRET_0") read_secret(secret, of(ssl).client_secret_);
+    if (label == "SERVER_TRAFFIC_SECRET_0") read_secret(secret, of(ssl).server_secret_);
+}
+
+void Connection::on_info(const SSL* ssl, int where, int value) {
+    if ((where & SSL_CB_ALERT) == 0) return;
+    Failure& failure = of(ssl).failure_;
+    const bool received = (where & SSL_CB_READ) != 0;
+    if (failure.alert_received && !received) return;  // what the peer said first is the cause
+    failure.alert = value & 0xff;
+    failure.alert_received = received;
+}
+
+void Connection::on_message(int write, int, int content_type, const void* octets, size_t length, SSL* ssl, void*) {
+    if (content_type != SSL3_RT_HANDSHAKE || length == 0) return;
+    Connection& connection = of(ssl);
+    const auto type = *static_cast<const unsigned char*>(octets);
+    // All that is negotiated stands once the server has sent ServerHelloDone (1.2) or Finished (1.3, 1.2 resumed).
+    const bool by_server = (write != 0) == connection.server_;
+    if (by_server && (type == SSL3_MT_SERVER_DONE || type == SSL3_MT_FINISHED))
+        connection.flight_written_ = true;
+}
+
+Step Connection::start(std::vector<std::byte>& output) { return run({}, output); }
+
+Step Connection::feed(std::span<const std::byte> octets, std::vector<std::byte>& output) {
+    SALLYPORT_CHECK(step_ == Step::more);
+    const std::uint64_t most = server_ ? kMostFromClient : kMostFromServer;
+    while (step_ == Step::more && !octets.empty()) {
+        const std::size_t before = octets.size();
+        const RecordStream::Next next = records_.take(octets);
+        consumed_ += before - octets.size();
+        if (next.kind == RecordStream::Kind::more) return step_;
+        if (next.kind != RecordStream::Kind::record) return step_ = refuse_stream(next, output);
+        if (consumed_ > most)
+            return step_ = refuse({SSL_AD_HANDSHAKE_FAILURE, std::format("the handshake is longer than {} octets", most)}, output);
+        step_ = run(next.octets, output);
+    }
+    return step_;
+}
+
+Step Connection::refuse_stream(RecordStream::Next next, std::vector<std::byte>& output) {
+    if (next.kind == RecordStream::Kind::not_tls) {
+        // Not a peer that could read an alert: no octet is answered (9.1.1).
+        failure_.reason = channel::EndReason::client_not_tls;
+        failure_.text = std::format("the first octets are no TLS handshake record: \"{}\"",
+                                    printable({reinterpret_cast<const char*>(next.octets.data()), next.octets.size()}));
+        free_ssl();
+        return Step::failed;
+    }
+    // libssl finds the right alert for the header, if it objects before the rest has come.
+    if (next.octets.size() == crypto::kRecordHeaderLength && run(next.octets, output) == Step::failed) return Step::failed;
+    return refuse({SSL_AD_UNEXPECTED_MESSAGE, "a record with a header that TLS does not know"}, output);
+}
+
+Step Connection::run(std::span<const std::byte> record, std::vector<std::byte>& output) {
+    ERR_clear_error();
+    if (!record.empty() && BIO_write(in_, record.data(), static_cast<int>(record.size())) != static_cast<int>(record.size()))
+        return refuse({SSL_AD_INTERNAL_ERROR, "out of memory for a record"}, output);
+    const int result = SSL_do_handshake(ssl_.get());
+    const int error = SSL_get_error(ssl_.get(), result);
+    const Flight flight = written();
+    if (result != 1 && error != SSL_ERROR_WANT_READ) {
+        send(flight, output);
+        describe_failure(openssl::error_queue());
+        return Step::failed;
+    }
+    if ((result == 1 || flight_written_) && !checked_) {
+        checked_ = true;
+        if (auto refusal = read_back()) return refuse(*refusal, output);
+    }
+    if (flight.finished_nonce) explicit_nonce_ = *flight.finished_nonce + 1;
+    if (result != 1) {
+        send(flight, output);
+        return Step::more;
+    }
+    if (BIO_pending(in_) > 0 || SSL_has_pending(ssl_.get()) == 1)
+        return refuse({SSL_AD_UNEXPECTED_MESSAGE, "octets follow the Finished message in its record"}, output);
+    if (auto refusal = read_back()) return refuse(*refusal, output);
+    if (!hand_over(flight.protected_records)) return refuse({SSL_AD_INTERNAL_ERROR, "the keys could not be derived"}, output);
+    send(flight, output);
+    step_ = Step::done;
+    if (!lives_on()) free_ssl();
+    return Step::done;
+}
+
+Connection::Flight Connection::written() {
+    char* data = nullptr;
+    const long length = BIO_get_mem_data(out_, &data);
+    Flight flight;
+    if (length <= 0) return flight;
+    flight.octets = {reinterpret_cast<const std::byte*>(data), static_cast<std::size_t>(length)};
+    for (auto rest = flight.octets; rest.size() >= crypto::kRecordHeaderLength;) {
+        const std::uint8_t type = octet(rest, 0);
+        const std::size_t fragment = static_cast<std::size_t>(octet(rest, 3)) << 8 | octet(rest, 4);
+        if (rest.size() < crypto::kRecordHeaderLength + fragment) break;
+        if (is(type, crypto::ContentType::application_data)) {
+            ++flight.protected_records;
+            flight.encrypted = true;
+        }
+        if (is(type, crypto::ContentType::change_cipher_spec)) change_cipher_spec_sent_ = true;
+        // On TLS 1.2 what follows ChangeCipherSpec is Finished; its explicit nonce leads the fragment (RFC 5288 3).
+        if (is(type, crypto::ContentType::handshake) && change_cipher_spec_sent_) {
+            flight.encrypted = true;
+            if (SSL_version(ssl_.get()) == TLS1_2_VERSION && fragment >= 8) {
+                std::uint64_t nonce = 0;
+                for (std::size_t i = 0; i < 8; ++i) nonce = nonce << 8 | octet(rest, crypto::kRecordHeaderLength + i);
+                flight.finished_nonce = nonce;
+            }
+        }
+        rest = rest.subspan(crypto::kRecordHeaderLength + fragment);
+    }
+    return flight;
+}
+
+void Connection::send(const Flight& flight, std::vector<std::byte>& output) {
+    output.insert(output.end(), flight.octets.begin(), flight.octets.end());
+    encrypted_sent_ = encrypted_sent_ || flight.encrypted;
+    static_cast<void>(BIO_reset(out_));
+}
+
+Step Connection::refuse(const Refusal& refusal, std::vector<std::byte>& output) {
+    failure_.alert = -1;
+    failure_.alert_received = false;
+    if (!encrypted_sent_) {  // RFC 8446 5.1: an alert record in plain text
+        for (const int value : {SSL3_RT_ALERT, 3, 3, 0, 2, SSL3_AL_FATAL, refusal.alert}) output.push_back(static_cast<std::byte>(value));
+        failure_.alert = refusal.alert;
+    }
+    refusal_ = refusal.text;
+    describe_failure({});
+    return Step::failed;
+}
+
+void Connection::describe_failure(std::string why) {
+    const std::string_view peer = server_ ? "client" : "backend";
+    if (failure_.alert == SSL_AD_CLOSE_NOTIFY && failure_.alert_received)
+        why = std::format("the {} closed during the handshake: alert close_notify (0) received", peer);
+    else if (failure_.alert_received)
+        why = std::format("the {} sent alert {}", peer, alert_name(failure_.alert));
+    else if (!refusal_.empty())
+        why = refusal_;
+    else if (auto detail = ssl_ ? detail_of_failure() : std::string(); !detail.empty())
+        why = std::move(detail);
+    if (failure_.alert >= 0 && !failure_.alert_received) why += std::format("; alert {} sent to the {}", alert_name(failure_.alert), peer);
+    failure_.text = std::move(why);
+    failure_.reason = reason_of_failure();
+    step_ = Step::failed;
+    free_ssl();
+    client_secret_.clear();
+    server_secret_.clear();
+}
+
+std::optional<Connection::Refusal> Connection::read_back() {
+    SSL* const ssl = ssl_.get();
+    negotiated_.version = static_cast<std::uint16_t>(SSL_version(ssl));
+    negotiated_.resumed = SSL_session_reused(ssl) == 1;
+    const SSL_CIPHER* cipher = SSL_get_current_cipher(ssl);
+    if (cipher == nullptr) cipher = SSL_get_pending_cipher(ssl);
+    negotiated_.suite = cipher != nullptr ? SSL_CIPHER_get_protocol_id(cipher) : std::uint16_t{0};
+    // A resumed TLS 1.2 session has no key exchange of its own (RFC 5246 F.1.4).
+    const bool key_exchange = negotiated_.version == policy::kTls13 || !negotiated_.resumed;
+    const char* group_name = key_exchange ? SSL_get0_group_name(ssl) : nullptr;
+    const policy::Group* group = group_name != nullptr ? policy::find_group(group_name) : nullptr;
+    negotiated_.group = group != nullptr ? group->id : std::uint16_t{0};
+    const char* scheme = nullptr;
+    const long have_scheme = server_ ? SSL_get0_signature_name(ssl, &scheme) : SSL_get0_peer_signature_name(ssl, &scheme);
+    negotiated_.signature_scheme = !negotiated_.resumed && have_scheme == 1 && scheme != nullptr ? scheme : "";
+    // libssl answers this question on TLS 1.2 only; 1.3 has it by construction.
+    negotiated_.extended_master_secret = negotiated_.version == policy::kTls13 || SSL_get_extms_support(ssl) == 1;
+    const unsigned char* alpn = nullptr;
+    unsigned alpn_length = 0;
+    SSL_get0_alpn_selected(ssl, &alpn, &alpn_length);
+    negotiated_.alpn.assign(reinterpret_cast<const char*>(alpn), alpn_length);
+
+    if (negotiated_.version != policy::kTls12 && negotiated_.version != policy::kTls13)
+        return Refusal{SSL_AD_PROTOCOL_VERSION, std::format("version {:#06x} was negotiated: 9.4.2 (12.1.1) allows TLS 1.2 and 1.3", negotiated_.version)};
+    if (!policy::is_allowed_suite(negotiated_.suite, negotiated_.version))
+        return Refusal{SSL_AD_HANDSHAKE_FAILURE, std::format("cipher suite {:#06x} was negotiated: not in the catalogue of 9.4.1 (12.1.2)", negotiated_.suite)};
+    if (key_exchange && !policy::is_allowed_group(negotiated_.group, negotiated_.version))
+        return Refusal{SSL_AD_HANDSHAKE_FAILURE, std::format("group {} was negotiated: not in the catalogue of 9.4.1 (12.1.2)", group_name != nullptr ? group_name : "none")};
+    if (!negotiated_.resumed && !policy::is_allowed_signature_scheme(negotiated_.signature_scheme))
+        return Refusal{SSL_AD_HANDSHAKE_FAILURE, std::format("signature scheme \"{}\" was used: not in the catalogue of 9.4.1 (12.1.2)", negotiated_.signature_scheme)};
+    if (!negotiated_.extended_master_secret)
+        return Refusal{SSL_AD_HANDSHAKE_FAILURE, "TLS 1.2 without extended_master_secret: 9.4.1 (12.1.2) demands it (RFC 7627)"};
+    return check_side();
+}
+
+bool Connection::hand_over(std::uint64_t application_records) {
+    const crypto::CipherSuite* suite = crypto::find_cipher_suite(negotiated_.suite);
+    if (suite == nullptr) return false;
+    channel::Handoff& handoff = handed_.handoff;
+    handoff.protection = channel::Protection::tls;
+    handoff.suite = negotiated_.suite;
+    handoff.group = negotiated_.group;
+    handoff.consumed = consumed_;
+    crypto::TrafficKey client_write;
+    crypto::TrafficKey server_write;
+    if (suite->version == crypto::Version::tls13) {
+        auto client = crypto::derive_traffic_key(*suite, client_secret_);
+        auto server = crypto::derive_traffic_key(*suite, server_secret_);
+        if (!client || !server) return false;
+        client_write = *client;
+        server_write = *server;
+        // The server's last flight is NewSessionTicket records, under the application key already.
+        handoff.write_sequence = server_ ? application_records : 0;
+        put(server_ ? client_secret_ : server_secret_, handoff.read_secret);
+        put(server_ ? server_secret_ : client_secret_, handoff.write_secret);
+        client_secret_.clear();
+        server_secret_.clear();
+    } else {
+        std::array<std::byte, kMasterSecretLength> master{};
+        std::array<std::byte, SSL3_RANDOM_SIZE> client_random{}, server_random{};
+        const auto raw = [](auto& octets) { return reinterpret_cast<unsigned char*>(octets.data()); };
+        const bool got = SSL_SESSION_get_master_key(SSL_get_session(ssl_.get()), raw(master), master.size()) == master.size() &&
+                         SSL_get_client_random(ssl_.get(), raw(client_random), client_random.size()) == client_random.size() &&
+                         SSL_get_server_random(ssl_.get(), raw(server_random), server_random.size()) == server_random.size();
+        auto keys = crypto::derive_tls12_keys(*suite, master, client_random, server_random);
+        crypto::wipe(master.data(), master.size());
+        if (!got || !keys) return false;
+        client_write = keys->client_write;
+        server_write = keys->server_write;
+        handoff.read_sequence = handoff.write_sequence = 1;  // Finished, both ways
+        if (suite->aead != crypto::Aead::chacha20_poly1305) handoff.explicit_nonce = explicit_nonce_;
+    }
+    const crypto::TrafficKey& read = server_ ? client_write : server_write;
+    const crypto::TrafficKey& write = server_ ? server_write : client_write;
+    put(read.key, handoff.read_key);
+    put(read.iv, handoff.read_iv);
+    put(write.key, handoff.write_key);
+    put(write.iv, handoff.write_iv);
+    return true;
+}
+
+Handed Connection::take_handed() {
+    SALLYPORT_CHECK(step_ == Step::done);
+    Handed handed = handed_;
+    handed.negotiated = negotiated_;
+    wipe_keys(handed_.handoff);
+    return handed;
+}
+
+void Connection::after_handshake(std::span<const std::byte> record) {
+    if (!ssl_ || record.empty()) return;
+    ERR_clear_error();
+    std::array<std::byte, 256> data;
+    const bool taken = BIO_write(in_, record.data(), static_cast<int>(record.size())) == static_cast<int>(record.size());
+    const int got = taken ? SSL_read(ssl_.get(), data.data(), static_cast<int>(data.size())) : 0;
+    const bool ticket = taken && SSL_get_error(ssl_.get(), got) == SSL_ERROR_WANT_READ && BIO_pending(in_) == 0;
+    static_cast<void>(BIO_reset(out_));
+    if (ticket) return;
+    ERR_clear_error();
+    crypto::wipe(data.data(), data.size());
+    free_ssl();
+}
+
+}  // namespace sallyport::handshake

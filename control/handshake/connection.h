@@ -1,0 +1,110 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "control/handshake/handshake.h"
+#include "control/handshake/libssl.h"
+#include "control/handshake/record_stream.h"
+#include "crypto/key_schedule.h"
+
+namespace sallyport::handshake {
+
+/// What both sides' handshakes share: an SSL object on memory BIOs that is given one record at a time, the policy's
+/// read-back, and the handoff of its keys. A side derives from it and says how it treats what differs.
+/// Used by one thread; libssl's callbacks find it with SSL_get_app_data.
+class Connection {
+ public:
+    Connection(SSL_CTX* context, bool server);
+    virtual ~Connection();
+    Connection(const Connection&) = delete;
+    Connection& operator=(const Connection&) = delete;
+
+    /// The client's first step; nothing has come yet.
+    [[nodiscard]] Step start(std::vector<std::byte>& output);
+    [[nodiscard]] Step feed(std::span<const std::byte> octets, std::vector<std::byte>& output);
+    [[nodiscard]] Handed take_handed();
+    /// After done, a client's TLS 1.3: gives libssl one record of ciphertext; what it answers is not sent.
+    void after_handshake(std::span<const std::byte> record);
+
+    [[nodiscard]] SSL* ssl() const { return ssl_.get(); }
+    [[nodiscard]] std::uint64_t consumed() const { return consumed_; }
+    [[nodiscard]] bool flight_written() const { return flight_written_; }
+    [[nodiscard]] const Negotiated& negotiated() const { return negotiated_; }
+    [[nodiscard]] const Failure& failure() const { return failure_; }
+
+    /// Callbacks that every SSL_CTX of a side needs: traffic secrets, alerts, handshake messages.
+    static void install(SSL_CTX* context);
+    /// A server's client-hello callback (SSL_CTX_set_client_hello_cb).
+    [[nodiscard]] virtual int client_hello(int* alert) {
+        static_cast<void>(alert);
+        return SSL_CLIENT_HELLO_SUCCESS;
+    }
+    /// A client's new-session callback (SSL_CTX_sess_set_new_cb): 1 when it keeps the reference.
+    [[nodiscard]] virtual int new_session(SSL_SESSION* session) {
+        static_cast<void>(session);
+        return 0;
+    }
+    static Connection& of(const SSL* ssl) { return *static_cast<Connection*>(SSL_get_app_data(ssl)); }
+
+ protected:
+    /// Something that the policy or a callback of ours objects to.
+    struct Refusal {
+        int alert;
+        std::string text;
+    };
+    /// What a side has to say beyond the catalogue, asked with the catalogue.
+    [[nodiscard]] virtual std::optional<Refusal> check_side() = 0;
+    /// The reason for a failure that libssl reports; `alert_received` is already in failure_.
+    [[nodiscard]] virtual channel::EndReason reason_of_failure() const = 0;
+    /// More about it for the text, such as the chain error; empty: libssl's own words.
+    [[nodiscard]] virtual std::string detail_of_failure() const { return {}; }
+    /// Whether the SSL object must live on after done.
+    [[nodiscard]] virtual bool lives_on() const { return false; }
+    void free_ssl();
+
+    Negotiated negotiated_;
+    Failure failure_;
+    std::string refusal_;   ///< text of a callback that made libssl fail
+
+ private:
+    [[nodiscard]] Step run(std::span<const std::byte> record, std::vector<std::byte>& output);
+    /// Fails for a reason of our own. The alert is sent when the peer can read it: while nothing encrypted was sent.
+    [[nodiscard]] Step refuse(const Refusal& refusal, std::vector<std::byte>& output);
+    [[nodiscard]] Step refuse_stream(RecordStream::Next next, std::vector<std::byte>& output);
+    void describe_failure(std::string why);
+    [[nodiscard]] std::optional<Refusal> read_back();
+    [[nodiscard]] bool hand_over(std::uint64_t application_records);
+    struct Flight {
+        std::span<const std::byte> octets;   ///< in the BIO until it is reset
+        std::uint64_t protected_records = 0;
+        bool encrypted = false;
+        std::optional<std::uint64_t> finished_nonce;
+    };
+    [[nodiscard]] Flight written();
+    void send(const Flight& flight, std::vector<std::byte>& output);
+
+    static void on_secret(const SSL* ssl, const char* line);
+    static void on_info(const SSL* ssl, int where, int value);
+    static void on_message(int write, int version, int content_type, const void* octets, size_t length, SSL* ssl, void*);
+
+    const bool server_;
+    openssl::Connection ssl_;
+    BIO* in_ = nullptr;    ///< owned by ssl_
+    BIO* out_ = nullptr;
+    RecordStream records_;
+    Step step_ = Step::more;
+    std::uint64_t consumed_ = 0;
+    bool flight_written_ = false;      ///< the server's flight is complete: ServerHelloDone or Finished
+    bool checked_ = false;
+    bool encrypted_sent_ = false;
+    bool change_cipher_spec_sent_ = false;
+    std::uint64_t explicit_nonce_ = 0;
+    crypto::TrafficSecret client_secret_, server_secret_;
+    Handed handed_;
+};
+
+}  // namespace sallyport::handshake
