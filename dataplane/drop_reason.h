@@ -51,7 +51,7 @@
     X(no_buffer, "no packet buffer free")                                                                 \
     X(no_flow, "no flow record free")                                                                     \
     X(control_away, "new connection refused: control has been away for too long")                        \
-    X(channel_full, "message to control dropped: the lane is full")                                       \
+    X(channel_full, "message to control put off: the lane is full")                                       \
     X(channel_bad_message, "message of control with an impossible length, type or value")                 \
     X(channel_stale_flow, "message of control for a flow that has ended")
 

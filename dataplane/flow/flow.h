@@ -1,0 +1,107 @@
+#pragma once
+
+#include <cstdint>
+
+#include "control/channel/messages.h"
+#include "crypto/key_schedule.h"
+#include "crypto/record_protection.h"
+#include "dataplane/tcp/stack.h"
+#include "dataplane/time.h"
+
+/// A flow: the client's leg and the backend's leg, joined record by record.
+namespace sallyport::flow {
+
+using channel::EndReason;
+
+enum class LegPhase : std::uint8_t {
+    none,        ///< no connection: the backend's leg before control asked for it, or after an attempt failed
+    connecting,  ///< our SYN is out
+    handshake,   ///< TCP is established; control does the TLS handshake through us
+    open,        ///< keys are installed (or the leg is plain): records are ours
+    lingering,   ///< we have sent our last octet and FIN; what still arrives is discarded until the peer's FIN
+};
+[[nodiscard]] const char* name(LegPhase phase) noexcept;
+
+/// A record that has been opened in place in the receive queue and not yet been sealed for the other leg.
+struct OpenedRecord {
+    std::uint32_t record_length = 0;    ///< header included; 0: there is none
+    std::uint32_t content_offset = 0;   ///< from the start of the record
+    std::uint32_t content_length = 0;
+};
+
+struct Leg {
+    tcp::Connection* connection = nullptr;
+    LegPhase phase = LegPhase::none;
+    bool plain = false;              ///< no TLS on this leg
+    bool close_notify_received = false;
+    bool read_done = false;          ///< nothing more will be read: close_notify, or FIN after the last record
+    bool write_done = false;         ///< close_notify (on TLS) and FIN are in the send buffer
+    bool takes_tickets = false;      ///< control still wants NewSessionTicket records
+    bool application_data_seen = false;
+    bool key_update_owed = false;    ///< the peer asked for our KeyUpdate
+    bool key_update_asked = false;   ///< we asked the peer for one, and it has not come yet
+    std::uint8_t key_updates = 0;    ///< received since the last application data
+    std::uint8_t empty_records = 0;  ///< received since the last application data
+    std::uint8_t attempt = 0;
+    std::uint16_t suite = 0;
+    std::uint16_t group = 0;
+    std::uint64_t stream_offset = 0;   ///< octets consumed from the connection; its first readable one has this offset
+    std::uint64_t forwarded = 0;       ///< stream offset up to which control has been given the octets
+    OpenedRecord opened;
+    crypto::RecordProtection read;
+    crypto::RecordProtection write;
+    crypto::TrafficSecret read_secret;   ///< TLS 1.3 only
+    crypto::TrafficSecret write_secret;
+    std::uint64_t octets_in = 0;         ///< application octets
+    std::uint64_t octets_out = 0;
+};
+
+/// What control has still to be told of a flow; told in this order when its lane has room.
+namespace owed {
+constexpr std::uint16_t kOpened = 1;
+constexpr std::uint16_t kClientOctets = 2;
+constexpr std::uint16_t kClientClosed = 4;
+constexpr std::uint16_t kBackendOpened = 8;
+constexpr std::uint16_t kBackendFailed = 16;
+constexpr std::uint16_t kBackendOctets = 32;
+constexpr std::uint16_t kBackendClosed = 64;
+constexpr std::uint16_t kTicketsOver = 128;
+constexpr std::uint16_t kProbeOpened = 256;
+constexpr std::uint16_t kEnded = 512;
+}  // namespace owed
+
+struct Flow {
+    channel::FlowId id;                 ///< 0: this record is free
+    std::uint32_t next_free = 0;
+    bool ending = false;                ///< end() was called; the legs linger or are gone
+    bool known_to_control = false;      ///< control has this flow, so it must hear of its end
+    bool waits_for_control = false;
+    bool control_answered = false;      ///< octets of control went out on the client's leg: another control cannot take over
+    bool is_probe = false;
+    bool active = false;                ///< on the pump's list
+    bool on_owed_list = false;
+    bool gone = false;                  ///< on the list of records to free at the end of the turn
+    bool has_member = false;
+    EndReason reason = EndReason::none;
+    EndReason backend_event = EndReason::none;   ///< with owed::kBackendFailed and kBackendClosed
+    std::uint16_t owed = 0;
+    std::uint32_t service = 0;
+    std::uint32_t generation = 0;       ///< of the configuration when it was opened
+    std::uint32_t member_generation = 0;
+    std::uint32_t pool = 0;
+    std::uint32_t member = 0;
+    std::uint64_t probe = 0;
+    Time created{};
+    Time last_activity{};
+    Time deadline{};
+    std::uint32_t wheel_next = 0;       ///< links of the deadline wheel; see there
+    std::uint32_t wheel_previous = 0;
+    std::uint16_t wheel_slot = 0xffff;
+    SocketAddress client, local, backend;   ///< copies, for reports after a leg is gone
+    Leg legs[2];                        ///< by channel::Leg
+
+    [[nodiscard]] Leg& client_leg() noexcept { return legs[0]; }
+    [[nodiscard]] Leg& backend_leg() noexcept { return legs[1]; }
+};
+
+}  // namespace sallyport::flow

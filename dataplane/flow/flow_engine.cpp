@@ -1,0 +1,489 @@
+#include "dataplane/flow/flow_engine.h"
+
+#include <algorithm>
+
+namespace sallyport::flow {
+
+using tcp::Connection;
+
+namespace {
+
+constexpr std::uint8_t kCloseNotify = 0;      // RFC 8446 6.1
+constexpr std::uint8_t kInternalError = 80;   // RFC 8446 6.2
+
+constexpr std::size_t index_of(channel::Leg side) { return static_cast<std::size_t>(side); }
+constexpr channel::Leg other(channel::Leg side) {
+    return side == channel::Leg::client ? channel::Leg::backend : channel::Leg::client;
+}
+
+/// Connection::user of a leg: the flow's position and the side; never 0, which is a connection nobody knows yet.
+std::uint64_t user_of(channel::FlowId id, channel::Leg side) { return (std::uint64_t{id.index()} << 1) | index_of(side); }
+
+EndReason lost_reason(channel::Leg side, tcp::End end) {
+    const bool client = side == channel::Leg::client;
+    switch (end) {
+        case tcp::End::timed_out:
+        case tcp::End::unreachable:
+            return client ? EndReason::client_timeout : EndReason::backend_timeout;
+        case tcp::End::none:
+        case tcp::End::finished:
+        case tcp::End::reset:
+        case tcp::End::refused:
+        case tcp::End::aborted:
+            return client ? EndReason::client_reset : EndReason::backend_reset;
+    }
+    return EndReason::client_reset;
+}
+
+}  // namespace
+
+const char* name(LegPhase phase) noexcept {
+    switch (phase) {
+        case LegPhase::none: return "none";
+        case LegPhase::connecting: return "connecting";
+        case LegPhase::handshake: return "handshake";
+        case LegPhase::open: return "open";
+        case LegPhase::lingering: return "closing";
+    }
+    return "unknown";
+}
+
+const ServiceTable::Listen* ServiceTable::find(const SocketAddress& local) const noexcept {
+    for (const Listen& listen : listens)
+        if (listen.address.port == local.port &&
+            (listen.address.address == local.address ||
+             (listen.address.address.is_unspecified() && listen.address.address.is_v4() == local.address.is_v4())))
+            return &listen;
+    return nullptr;
+}
+
+FlowEngine::FlowEngine(const EngineSettings& settings, tcp::Stack& stack, crypto::AeadBatch& batch, DropCounters& drops)
+    : settings_(settings),
+      stack_(stack),
+      batch_(batch),
+      drops_(drops),
+      table_(settings.worker, settings.max_flows),
+      wheel_(table_),
+      message_(std::make_unique<channel::Message>()),
+      openings_(crypto::AeadBatch::kMaxRecords),
+      source_pieces_(4096),
+      target_pieces_(1024),
+      content_pieces_(4096) {
+    sealings_.reserve(crypto::AeadBatch::kMaxRecords);
+}
+
+FlowEngine::~FlowEngine() = default;
+
+void FlowEngine::serve(const ServiceTable* table) {
+    if (services_ != nullptr)
+        for (const auto& listen : services_->listens)
+            if (table == nullptr || std::ranges::none_of(table->listens, [&](const auto& other_listen) {
+                    return other_listen.address == listen.address;
+                }))
+                stack_.unlisten(listen.address);
+    if (table != nullptr)
+        for (const auto& listen : table->listens)
+            if (services_ == nullptr || std::ranges::none_of(services_->listens, [&](const auto& other_listen) {
+                    return other_listen.address == listen.address;
+                }))
+                stack_.listen(listen.address);
+    services_ = table;
+}
+
+void FlowEngine::attach(Lanes* lanes, Time now) {
+    lanes_ = lanes;
+    owed_list_.clear();
+    for (std::uint32_t i = 0; i < table_.used_up_to(); ++i) {
+        Flow& flow = table_.at(i);
+        if (flow.id.value == 0) continue;
+        flow.on_owed_list = false;
+        if (lanes == nullptr) {
+            // Control is gone: what it knew of handshakes is lost with it. Flows whose keys we hold go on untouched.
+            flow.owed = 0;
+            flow.known_to_control = false;
+            Leg& client = flow.client_leg();
+            Leg& backend = flow.backend_leg();
+            client.takes_tickets = backend.takes_tickets = false;
+            if (flow.ending) {
+                finish_if_gone(flow);
+            } else if (client.phase == LegPhase::open && backend.phase == LegPhase::open) {
+                continue;
+            } else if (!flow.is_probe && client.phase == LegPhase::handshake && !flow.control_answered) {
+                abort_leg(flow, Side::backend);
+                flow.waits_for_control = true;
+                client.forwarded = client.stream_offset;
+                arm(flow, now);
+            } else {
+                end(flow, EndReason::control_lost, now);
+            }
+        } else {
+            if (flow.ending) continue;
+            flow.known_to_control = true;
+            if (!flow.waits_for_control) {
+                ++counters_.control_restarts_survived;
+                continue;
+            }
+            flow.waits_for_control = false;
+            arm(flow, now);
+            owe(flow, owed::kOpened | owed::kClientOctets);
+        }
+    }
+    reap();
+    if (lanes_ != nullptr) lanes_->publish();
+}
+
+bool FlowEngine::turn(Time now) {
+    bool busy = take_messages(now);
+    for (auto ready = stack_.next_ready(); ready.connection != nullptr; ready = stack_.next_ready()) {
+        on_event(ready, now);
+        busy = true;
+    }
+    if (!owed_list_.empty()) {
+        std::vector<channel::FlowId> again;
+        again.swap(owed_list_);
+        for (const channel::FlowId id : again)
+            if (Flow* const flow = table_.find(id)) {
+                flow->on_owed_list = false;
+                tell(*flow);
+            }
+    }
+    busy |= pump(now);
+    wheel_.advance(now, [&](Flow& flow) { on_deadline(flow, now); });
+    reap();
+    if (lanes_ != nullptr) lanes_->publish();
+    return busy;
+}
+
+void FlowEngine::on_event(tcp::Stack::Ready ready, Time now) {
+    Connection& connection = *ready.connection;
+    if (connection.user == 0) {
+        if ((ready.events & tcp::event::kEnded) != 0) {   // came and went before we looked
+            connection.release();
+            return;
+        }
+        on_accepted(connection, now);
+        if (connection.user == 0) return;
+    }
+    const auto position = static_cast<std::uint32_t>(connection.user >> 1);
+    Flow& flow = table_.at(position - 1);
+    on_leg_event(flow, static_cast<Side>(connection.user & 1), ready.events, now);
+}
+
+void FlowEngine::on_accepted(Connection& connection, Time now) {
+    const ServiceTable::Listen* const listen = services_ == nullptr ? nullptr : services_->find(connection.local());
+    Flow* const flow = listen == nullptr ? nullptr : table_.allocate();
+    if (flow == nullptr) {
+        if (listen != nullptr) drops_.count(DropReason::no_flow);
+        connection.abort();
+        connection.release();
+        return;
+    }
+    ++counters_.flows_opened;
+    connection.user = user_of(flow->id, Side::client);
+    connection.set_receive_limit(std::min(kHandshakeReceiveLimit, settings_.receive_buffer));
+    flow->service = listen->service;
+    flow->generation = services_->generation;
+    flow->created = flow->last_activity = now;
+    flow->client = connection.remote();
+    flow->local = connection.local();
+    flow->client_leg().connection = &connection;
+    flow->client_leg().phase = LegPhase::handshake;
+    if (lanes_ == nullptr) {
+        flow->waits_for_control = true;
+    } else {
+        flow->known_to_control = true;
+        owe(*flow, owed::kOpened);
+    }
+    arm(*flow, now);
+}
+
+void FlowEngine::on_leg_event(Flow& flow, Side side, std::uint8_t events, Time now) {
+    Leg& leg = flow.legs[index_of(side)];
+    if (leg.connection == nullptr) return;
+    const tcp::End ended = (events & tcp::event::kEnded) != 0 ? leg.connection->end() : tcp::End::none;
+    if (ended != tcp::End::none && ended != tcp::End::finished) {
+        on_leg_lost(flow, side, ended, now);
+        return;
+    }
+    switch (leg.phase) {
+        case LegPhase::none:
+            break;
+        case LegPhase::connecting:
+            if ((events & tcp::event::kEstablished) == 0) break;
+            leg.phase = LegPhase::handshake;
+            leg.connection->set_receive_limit(std::min(kHandshakeReceiveLimit, settings_.receive_buffer));
+            owe(flow, owed::kBackendOpened);
+            [[fallthrough]];
+        case LegPhase::handshake: {
+            const bool client = side == Side::client;
+            std::uint16_t news = 0;
+            if ((events & tcp::event::kReadable) != 0) {
+                std::byte first{};
+                if (client && leg.stream_offset == 0 && leg.forwarded == 0 && copy_from(leg, 0, {&first, 1}) == 1 &&
+                    first != std::byte{22}) {   // 9.1.1: the first octets must be a TLS handshake record (RFC 8446 5.1)
+                    abort_leg(flow, side);
+                    end(flow, EndReason::client_not_tls, now);
+                    return;
+                }
+                news |= client ? owed::kClientOctets : owed::kBackendOctets;
+            }
+            if ((events & tcp::event::kPeerClosed) != 0) news |= client ? owed::kClientClosed : owed::kBackendClosed;
+            if ((news & owed::kBackendClosed) != 0) flow.backend_event = EndReason::backend_lost;
+            if (news != 0) owe(flow, news);
+            break;
+        }
+        case LegPhase::open:
+            activate(flow);
+            break;
+        case LegPhase::lingering:
+            discard(flow, side);
+            if (ended == tcp::End::finished) release_leg(flow, side);
+            finish_if_gone(flow);
+            break;
+    }
+}
+
+void FlowEngine::on_leg_lost(Flow& flow, Side side, tcp::End ended, Time now) {
+    Leg& leg = flow.legs[index_of(side)];
+    const LegPhase phase = leg.phase;
+    release_leg(flow, side);
+    if (flow.ending) {
+        finish_if_gone(flow);
+        return;
+    }
+    if (side == Side::backend && phase == LegPhase::connecting) {
+        flow.backend_event = ended == tcp::End::refused || ended == tcp::End::reset ? EndReason::backend_refused
+                                                                                    : EndReason::backend_unreachable;
+        owe(flow, owed::kBackendFailed);
+        return;
+    }
+    if (side == Side::backend && phase == LegPhase::handshake) {
+        flow.backend_event = EndReason::backend_lost;
+        owe(flow, owed::kBackendClosed);
+        return;
+    }
+    // A reset is carried over as a reset: it is no orderly end, and must not look like one.
+    abort_leg(flow, other(side));
+    end(flow, lost_reason(side, ended), now);
+}
+
+void FlowEngine::arm(Flow& flow, Time now) {
+    if (flow.ending) {
+        wheel_.remove(flow);
+        wheel_.set(flow, now + settings_.linger);
+    } else if (flow.waits_for_control) {
+        wheel_.remove(flow);
+        wheel_.set(flow, now + settings_.control_away);
+    } else if (flow.client_leg().phase == LegPhase::open && flow.backend_leg().phase == LegPhase::open) {
+        const bool known = services_ != nullptr && flow.service < services_->services.size();
+        wheel_.set(flow, flow.last_activity + (known ? services_->services[flow.service].idle_timeout : Duration(3600s)));
+    } else {
+        const bool known = services_ != nullptr && !flow.is_probe && flow.service < services_->services.size();
+        wheel_.remove(flow);
+        wheel_.set(flow, now + (known ? services_->services[flow.service].handshake_timeout : Duration(10s)));
+    }
+}
+
+void FlowEngine::on_deadline(Flow& flow, Time now) {
+    if (flow.ending) {
+        release_leg(flow, Side::client);
+        release_leg(flow, Side::backend);
+        finish_if_gone(flow);
+        return;
+    }
+    if (flow.waits_for_control) {
+        drops_.count(DropReason::control_away);
+        abort_leg(flow, Side::client);
+        end(flow, EndReason::control_lost, now);
+        return;
+    }
+    if (flow.client_leg().phase == LegPhase::open && flow.backend_leg().phase == LegPhase::open) {
+        arm(flow, now);
+        if (flow.deadline <= now) end(flow, EndReason::idle_timeout, now);
+        return;
+    }
+    const bool backend_is_late = flow.is_probe || flow.client_leg().phase == LegPhase::open;
+    end(flow, backend_is_late ? EndReason::backend_unreachable : EndReason::client_handshake_timeout, now);
+}
+
+void FlowEngine::end(Flow& flow, EndReason reason, Time now) {
+    if (!flow.ending) {
+        flow.ending = true;
+        flow.reason = reason;
+        flow.last_activity = now;
+        ++counters_.flows_ended;
+        ++counters_.ended_by[static_cast<std::size_t>(reason)];
+    }
+    for (const Side side : {Side::client, Side::backend}) {
+        Leg& leg = flow.legs[index_of(side)];
+        if (leg.connection == nullptr) continue;
+        if (leg.phase == LegPhase::connecting)
+            abort_leg(flow, side);
+        else
+            close_in_order(flow, side, kCloseNotify);
+    }
+    arm(flow, now);
+    finish_if_gone(flow);
+}
+
+void FlowEngine::abort_leg(Flow& flow, Side side) {
+    Leg& leg = flow.legs[index_of(side)];
+    if (leg.connection == nullptr) return;
+    leg.connection->abort();
+    release_leg(flow, side);
+}
+
+/// Ends our side of a leg: the alert (on an open TLS leg), FIN, and from then on what arrives is discarded.
+void FlowEngine::close_in_order(Flow& flow, Side side, std::uint8_t alert) {
+    Leg& leg = flow.legs[index_of(side)];
+    if (leg.connection == nullptr || leg.phase == LegPhase::lingering) return;
+    if (!leg.write_done) {
+        if (leg.phase == LegPhase::open && !leg.plain) {
+            const std::byte content[2] = {alert == kCloseNotify ? std::byte{1} : std::byte{2}, std::byte{alert}};
+            if (!seal_now(leg, crypto::ContentType::alert, content)) {
+                abort_leg(flow, side);   // no room even for an alert: the peer must not take the end for an orderly one
+                return;
+            }
+            ++counters_.alerts_sent;
+        } else if (leg.phase == LegPhase::open && alert != kCloseNotify) {
+            abort_leg(flow, side);   // in plain text only a reset says that something went wrong
+            return;
+        }
+        leg.connection->close();
+        leg.write_done = true;
+    }
+    linger(flow, side);
+}
+
+void FlowEngine::linger(Flow& flow, Side side) {
+    Leg& leg = flow.legs[index_of(side)];
+    leg.phase = LegPhase::lingering;
+    leg.opened = {};
+    leg.read.clear();
+    leg.write.clear();
+    leg.read_secret.clear();
+    leg.write_secret.clear();
+    discard(flow, side);
+}
+
+void FlowEngine::discard(Flow& flow, Side side) {
+    Leg& leg = flow.legs[index_of(side)];
+    if (leg.connection->readable() > 0) leg.connection->consume(leg.connection->readable());
+    if (leg.connection->peer_finished()) release_leg(flow, side);
+}
+
+void FlowEngine::release_leg(Flow& flow, Side side) {
+    Leg& leg = flow.legs[index_of(side)];
+    if (leg.connection != nullptr) leg.connection->release();
+    leg.connection = nullptr;
+    leg.phase = LegPhase::none;
+    leg.opened = {};
+    leg.read.clear();
+    leg.write.clear();
+    leg.read_secret.clear();
+    leg.write_secret.clear();
+}
+
+void FlowEngine::finish_if_gone(Flow& flow) {
+    if (!flow.ending || flow.client_leg().connection != nullptr || flow.backend_leg().connection != nullptr) return;
+    if (flow.known_to_control && lanes_ != nullptr) {
+        owe(flow, owed::kEnded);
+        return;
+    }
+    flow.owed = 0;
+    if (!flow.gone) gone_.push_back(&flow);
+    flow.gone = true;
+}
+
+void FlowEngine::reap() {
+    for (Flow* const flow : gone_) {
+        wheel_.remove(*flow);
+        if (flow->active) {
+            std::erase(active_, flow);
+            flow->active = false;
+        }
+        if (flow->on_owed_list) {
+            std::erase(owed_list_, flow->id);
+            flow->on_owed_list = false;
+        }
+        table_.free(*flow);
+    }
+    gone_.clear();
+}
+
+void FlowEngine::activate(Flow& flow) {
+    if (flow.active) return;
+    flow.active = true;
+    active_.push_back(&flow);
+}
+
+void FlowEngine::end_all(EndReason reason, Time now) {
+    for (std::uint32_t i = 0; i < table_.used_up_to(); ++i) {
+        Flow& flow = table_.at(i);
+        if (flow.id.value != 0 && !flow.ending) end(flow, reason, now);
+    }
+    reap();
+}
+
+std::vector<FlowStatus> FlowEngine::statuses(std::uint32_t& first, std::size_t limit, Time now) {
+    std::vector<FlowStatus> result;
+    std::uint32_t i = first;
+    for (; i < table_.used_up_to() && result.size() < limit; ++i) {
+        Flow& flow = table_.at(i);
+        if (flow.id.value == 0) continue;
+        const Leg& client = flow.client_leg();
+        const Leg& backend = flow.backend_leg();
+        FlowStatus status;
+        status.id = flow.id;
+        status.service = flow.service;
+        status.generation = flow.generation;
+        status.pool = flow.pool;
+        status.member = flow.member;
+        status.has_member = flow.has_member;
+        status.ending = flow.ending;
+        status.client = flow.client;
+        status.local = flow.local;
+        status.backend = flow.backend;
+        status.client_phase = client.phase;
+        status.backend_phase = backend.phase;
+        status.client_suite = client.suite;
+        status.client_group = client.group;
+        status.backend_suite = backend.suite;
+        status.backend_group = backend.group;
+        status.backend_plain = backend.plain;
+        status.client_in = client.octets_in;
+        status.client_out = client.octets_out;
+        status.backend_in = backend.octets_in;
+        status.backend_out = backend.octets_out;
+        status.age = now - flow.created;
+        if (client.connection != nullptr) {
+            status.client_tcp_known = true;
+            status.client_tcp = client.connection->status();
+        }
+        if (backend.connection != nullptr) {
+            status.backend_tcp_known = true;
+            status.backend_tcp = backend.connection->status();
+        }
+        result.push_back(status);
+    }
+    first = i < table_.used_up_to() ? i : 0;
+    return result;
+}
+
+std::vector<FlowEngine::MemberFlows> FlowEngine::member_flows() {
+    std::vector<MemberFlows> result;
+    for (std::uint32_t i = 0; i < table_.used_up_to(); ++i) {
+        const Flow& flow = table_.at(i);
+        if (flow.id.value == 0 || !flow.has_member || flow.ending) continue;
+        const auto same = std::ranges::find_if(result, [&](const MemberFlows& entry) {
+            return entry.generation == flow.member_generation && entry.pool == flow.pool && entry.member == flow.member;
+        });
+        if (same != result.end())
+            ++same->flows;
+        else
+            result.push_back({flow.member_generation, flow.pool, flow.member, 1});
+    }
+    return result;
+}
+
+}  // namespace sallyport::flow

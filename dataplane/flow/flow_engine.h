@@ -1,0 +1,187 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "crypto/aead_batch.h"
+#include "dataplane/drop_reason.h"
+#include "dataplane/flow/deadline_wheel.h"
+#include "dataplane/flow/flow.h"
+#include "dataplane/flow/flow_table.h"
+#include "dataplane/flow/lanes.h"
+#include "dataplane/tcp/stack.h"
+
+namespace sallyport::flow {
+
+/// What a worker serves: immutable, made by the main thread, swapped in between two loop iterations.
+struct ServiceTable {
+    std::uint32_t generation = 0;
+    struct Service {
+        std::string name;
+        Duration idle_timeout = 3600s;
+        Duration handshake_timeout = 10s;
+    };
+    std::vector<Service> services;
+    struct Listen {
+        SocketAddress address;
+        std::uint32_t service = 0;
+    };
+    std::vector<Listen> listens;
+    [[nodiscard]] const Listen* find(const SocketAddress& local) const noexcept;
+};
+
+struct EngineSettings {
+    std::uint8_t worker = 0;
+    std::uint32_t max_flows = 65536;
+    std::uint32_t receive_buffer = 262144;   ///< octets a leg, once it is open
+    Duration control_away = 5s;              ///< how long a new connection waits for control
+    Duration linger = 2s;                    ///< how long we discard what arrives after our FIN
+};
+
+struct EngineCounters {
+    std::uint64_t flows_opened = 0, flows_ended = 0, probes = 0;
+    std::uint64_t records_opened = 0, records_sealed = 0;
+    std::uint64_t octets_to_backend = 0, octets_to_client = 0;   ///< application octets passed on
+    std::uint64_t clear_octets_to_backend = 0;                   ///< of them to backends without TLS
+    std::uint64_t key_updates_received = 0, key_updates_sent = 0, alerts_received = 0, alerts_sent = 0;
+    std::uint64_t tickets_passed = 0, control_restarts_survived = 0;
+    std::array<std::uint64_t, static_cast<std::size_t>(EndReason::count_)> ended_by{};
+};
+
+/// A flow as reports show it.
+struct FlowStatus {
+    channel::FlowId id;
+    std::uint32_t service = 0, generation = 0, pool = 0, member = 0;
+    bool has_member = false, ending = false;
+    SocketAddress client, local, backend;
+    LegPhase client_phase{}, backend_phase{};
+    std::uint16_t client_suite = 0, client_group = 0, backend_suite = 0, backend_group = 0;
+    bool backend_plain = false;
+    std::uint64_t client_in = 0, client_out = 0, backend_in = 0, backend_out = 0;
+    Duration age{};
+    bool client_tcp_known = false, backend_tcp_known = false;
+    tcp::Connection::Status client_tcp{}, backend_tcp{};
+};
+
+/// The flows of one worker: joins TCP below, control beside, and the record engine. Owning worker only; nothing here blocks,
+/// locks or throws, and nothing but the lists' growth allocates.
+class FlowEngine {
+ public:
+    FlowEngine(const EngineSettings& settings, tcp::Stack& stack, crypto::AeadBatch& batch, DropCounters& drops);
+    ~FlowEngine();
+
+    /// Swaps what is served; listens and unlistens. Flows of services that are gone go on.
+    void serve(const ServiceTable* table);
+    /// Control has attached (or gone: nullptr). The lanes are borrowed until the next call.
+    void attach(Lanes* lanes, Time now);
+
+    /// One turn: what TCP reports, what control says, records, deadlines. Returns whether there was anything to do.
+    [[nodiscard]] bool turn(Time now);
+
+    /// Ends every flow in order (close_notify, FIN): at shutdown.
+    void end_all(EndReason reason, Time now);
+    [[nodiscard]] std::uint32_t flows() const noexcept { return table_.in_use(); }
+
+    [[nodiscard]] const EngineCounters& counters() const noexcept { return counters_; }
+    /// Up to `limit` flows, from record `first` on; sets `first` to go on with, 0 at the end.
+    [[nodiscard]] std::vector<FlowStatus> statuses(std::uint32_t& first, std::size_t limit, Time now);
+    /// Flows for each (generation, pool, member) that has some: what a control that starts anew must count.
+    struct MemberFlows {
+        std::uint32_t generation, pool, member;
+        std::uint64_t flows;
+    };
+    [[nodiscard]] std::vector<MemberFlows> member_flows();
+
+ private:
+    using Side = channel::Leg;
+    static constexpr std::uint32_t kHandshakeReceiveLimit = 64 * 1024;   ///< octets unread of a leg whose handshake runs
+
+    // lifecycle (flow_engine.cpp)
+    void on_event(tcp::Stack::Ready ready, Time now);
+    void on_accepted(tcp::Connection& connection, Time now);
+    void on_leg_event(Flow& flow, Side side, std::uint8_t events, Time now);
+    void on_leg_lost(Flow& flow, Side side, tcp::End end, Time now);
+    void on_deadline(Flow& flow, Time now);
+    void end(Flow& flow, EndReason reason, Time now);
+    void abort_leg(Flow& flow, Side side);
+    void linger(Flow& flow, Side side);
+    void close_in_order(Flow& flow, Side side, std::uint8_t alert);
+    void discard(Flow& flow, Side side);
+    void release_leg(Flow& flow, Side side);
+    void finish_if_gone(Flow& flow);
+    void reap();
+    void arm(Flow& flow, Time now);
+    void activate(Flow& flow);
+
+    // control (control_messages.cpp)
+    [[nodiscard]] bool take_messages(Time now);
+    void on_message(const channel::Message& message, Time now);
+    void on_send_octets(Flow& flow, const channel::Message& message, Time now);
+    void on_open_backend(Flow& flow, const channel::OpenBackend& request, Time now);
+    void on_handoff(Flow& flow, const channel::Message& message, Time now);
+    void on_end_leg(Flow& flow, const channel::EndLeg& request, Time now);
+    void on_open_probe(const channel::OpenProbe& request, channel::FlowId id, Time now);
+    [[nodiscard]] bool consume_to(Leg& leg, std::uint64_t offset);
+    void owe(Flow& flow, std::uint16_t what);
+    void tell(Flow& flow);
+    [[nodiscard]] bool tell_octets(Flow& flow, Side side);
+    void count_bad_message();
+
+    // records (record_pump.cpp)
+    struct Opening {
+        Flow* flow;
+        Side side;
+        crypto::OpenResult result;
+        std::uint32_t record_length;
+        std::uint32_t ticket_length;   ///< octets of ciphertext kept for control; 0: none
+        std::array<std::byte, 2048> ticket;
+    };
+    struct Sealing {
+        Flow* flow;
+        Side from;
+        std::uint32_t consume;   ///< octets of the source's stream
+        std::uint32_t content;
+    };
+    [[nodiscard]] bool pump(Time now);
+    [[nodiscard]] bool queue_open(Flow& flow, Side side, Time now);
+    void on_opened(Opening& opening, Time now);
+    void on_alert(Flow& flow, Side side, std::uint32_t offset, std::uint32_t length, Time now);
+    void on_handshake_record(Opening& opening, Time now);
+    void on_key_update(Flow& flow, Side side, bool requested, Time now);
+    [[nodiscard]] bool queue_forward(Flow& flow, Side from, Time now);
+    [[nodiscard]] bool pass_on_end(Flow& flow, Side from, Time now);
+    [[nodiscard]] bool seal_now(Leg& leg, crypto::ContentType type, std::span<const std::byte> content);
+    [[nodiscard]] bool send_key_update(Leg& leg, bool request);
+    [[nodiscard]] bool write_key_ready(Leg& leg);
+    void consume(Leg& leg, std::uint32_t length);
+    void fail_record(Flow& flow, Side side, std::uint8_t alert, EndReason reason, Time now);
+    [[nodiscard]] std::size_t copy_from(Leg& leg, std::uint32_t offset, std::span<std::byte> to);
+
+    EngineSettings settings_;
+    tcp::Stack& stack_;
+    crypto::AeadBatch& batch_;
+    DropCounters& drops_;
+    EngineCounters counters_;
+    FlowTable table_;
+    DeadlineWheel wheel_;
+    const ServiceTable* services_ = nullptr;
+    Lanes* lanes_ = nullptr;
+    std::unique_ptr<channel::Message> message_;
+    std::vector<Flow*> active_;
+    std::vector<Flow*> round_;
+    std::vector<channel::FlowId> owed_list_;
+    std::vector<Flow*> gone_;   ///< freed at the end of the turn, so that a Flow& stays good within it
+    std::vector<Opening> openings_;
+    std::size_t openings_used_ = 0;
+    std::vector<Sealing> sealings_;
+    std::vector<crypto::WritePiece> source_pieces_;
+    std::vector<crypto::WritePiece> target_pieces_;
+    std::vector<crypto::ReadPiece> content_pieces_;
+};
+
+}  // namespace sallyport::flow
