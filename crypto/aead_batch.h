@@ -16,10 +16,11 @@ struct OpenResult {
         ok,
         bad_record_mac,       ///< authentication failed: alert bad_record_mac, the connection must close; the pieces are wiped
         no_content_type,      ///< TLS 1.3 plaintext of zeros only: alert unexpected_message (RFC 8446 5.4)
-        plaintext_overflow,   ///< content longer than 2^14: alert record_overflow
+        plaintext_overflow,   ///< content longer than 2^14, or with padding and type than 2^14 + 1 (RFC 8446 5.4): alert
+                              ///< record_overflow; the pieces are wiped
     };
     Status status = Status::pending;
-    ContentType type = ContentType::application_data;  ///< the inner type on TLS 1.3
+    ContentType type = ContentType::application_data;  ///< the inner type on TLS 1.3; any octet but 0 may stand here
     std::uint32_t content_offset = 0;  ///< of the content within the fragment (1.2 AES-GCM: 8, else 0)
     std::uint32_t content_length = 0;  ///< without padding, content type and tag
 };
@@ -27,26 +28,36 @@ struct OpenResult {
 /// Opens and seals records of many connections in one go (IPsec-MB: AES-NI, AVX-512/VAES, chosen at run time).
 /// Keys are expanded per flush, for each key once; the next record's key and data are prefetched while one is worked on.
 /// One per worker, used by that worker only. Never blocks, never allocates after construction.
+/// Its memory is left out of core dumps; key material in it lives from a queued record to the end of flush().
 class AeadBatch {
  public:
     static constexpr std::size_t kMaxRecords = 128;
-    static constexpr std::size_t kMaxPieces = 8192;
+    /// An empty batch takes any one record, however it is split: sealing 2^14 octets in pieces of one octet needs
+    /// 2^14 + (2^14 + 29) pieces.
+    static constexpr std::size_t kMaxPieces = 1 << 16;
 
-    AeadBatch();
+    /// Which of IPsec-MB's implementations to use; a test names one that the processor may not choose by itself.
+    enum class Instructions : std::uint8_t { best, sse, avx2, avx512 };
+
+    /// Stops the process when memory is lacking, or IPsec-MB's self-test fails, or the processor lacks `instructions`.
+    explicit AeadBatch(Instructions instructions = Instructions::best);
     ~AeadBatch();
     AeadBatch(const AeadBatch&) = delete;
     AeadBatch& operator=(const AeadBatch&) = delete;
 
     /// Queues a record for opening in place. `fragment` is what follows the record header, `header.length` octets
-    /// in all, in pieces of any length from 1 (split anywhere, also inside nonce and tag). The piece list is copied; the octets,
-    /// `protection` and `result` are borrowed until flush(). The sequence number of `protection` is taken now.
-    /// Plaintext is written over the ciphertext, in the same pieces. Returns false when the batch is full (flush first).
+    /// in all, in pieces of any length from 1 (split anywhere, also inside nonce and tag). `header` is one that
+    /// parse_record_header() returned for `protection`. The piece list is copied; the octets and `result` are borrowed
+    /// until flush(). The sequence number of `protection` is taken now, and its key: it may be given another key or be
+    /// cleared before flush(). Plaintext is written over the ciphertext, in the same pieces; where the record fails, zeros.
+    /// Returns false when the batch is full (flush first); then nothing was taken.
     [[nodiscard]] bool open(RecordProtection& protection, RecordHeader header, std::span<const WritePiece> fragment,
                             OpenResult* result) noexcept;
 
     /// Queues `content` (at most 2^14 octets, may be empty where the type allows it) to be sealed as one record of `type`
     /// into `record`, whose pieces hold exactly protection.sealed_length(content length) octets. Splits of both lists are
     /// independent. Output must not overlap input. Sequence number (and explicit nonce) are taken now. Borrowing as open().
+    /// The sequence number 2^64 - 1 is the last: it clears `protection`, since numbers must not wrap (RFC 8446 5.3).
     /// Sealing cannot fail once queued. Returns false when the batch is full.
     [[nodiscard]] bool seal(RecordProtection& protection, ContentType type, std::span<const ReadPiece> content,
                             std::span<const WritePiece> record) noexcept;
@@ -61,8 +72,14 @@ class AeadBatch {
     };
     [[nodiscard]] const Counters& counters() const noexcept;
 
+    /// Whether this processor has what `instructions` needs.
+    [[nodiscard]] static bool supported(Instructions instructions) noexcept;
+
  private:
+    friend struct AeadBatchTestAccess;
     struct State;
+    /// All memory of this batch but IPsec-MB's own, for the test that looks for keys in it.
+    [[nodiscard]] std::span<const std::byte> memory() const noexcept;
     std::unique_ptr<State> state_;
 };
 

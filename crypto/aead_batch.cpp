@@ -1,0 +1,682 @@
+#include "crypto/aead_batch.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+#include <limits>
+#include <new>
+
+#include <intel-ipsec-mb.h>
+#include <sys/mman.h>
+
+#include "crypto/check.h"
+
+namespace sallyport::crypto {
+namespace {
+
+constexpr std::size_t kExplicitNonceLength = 8;                                // RFC 5288 3
+constexpr std::size_t kSaltLength = kAeadNonceLength - kExplicitNonceLength;   // RFC 5288 3
+constexpr std::size_t kMaxAdditionalDataLength = 13;                           // RFC 5246 6.2.3.3
+constexpr std::size_t kBlockLength = 16;                                       // of AES and of Poly1305
+
+/// One contiguous part of a record or of its content. Content is only read, though the pointer could write.
+struct Piece {
+    std::byte* data;
+    std::uint32_t length;
+};
+
+/// Walks over pieces. Whoever queued the record has checked that they hold what will be asked for.
+class Cursor {
+ public:
+    explicit Cursor(const Piece* piece) noexcept : piece_(piece) {}
+
+    /// What lies together in memory from here on: at least one octet, where any are left.
+    [[nodiscard]] std::span<std::byte> contiguous() noexcept {
+        if (used_ == piece_->length) {
+            ++piece_;
+            used_ = 0;
+        }
+        return {piece_->data + used_, piece_->length - used_};
+    }
+    void advance(std::size_t length) noexcept { used_ += static_cast<std::uint32_t>(length); }
+
+    [[nodiscard]] std::span<std::byte> take(std::size_t limit) noexcept {
+        const std::span<std::byte> all = contiguous();
+        const std::span<std::byte> taken = all.first(std::min(all.size(), limit));
+        advance(taken.size());
+        return taken;
+    }
+    void read(std::span<std::byte> to) noexcept {
+        while (!to.empty()) {
+            const std::span<std::byte> from = take(to.size());
+            std::memcpy(to.data(), from.data(), from.size());
+            to = to.subspan(from.size());
+        }
+    }
+    void write(std::span<const std::byte> from) noexcept {
+        while (!from.empty()) {
+            const std::span<std::byte> to = take(from.size());
+            std::memcpy(to.data(), from.data(), to.size());
+            from = from.subspan(to.size());
+        }
+    }
+
+ private:
+    const Piece* piece_;
+    std::uint32_t used_ = 0;
+};
+
+using Nonce = std::array<std::uint8_t, kAeadNonceLength>;
+using Tag = std::array<std::uint8_t, kAeadTagLength>;
+
+/// A record that waits for flush(). Its nonce and additional data are made when it is queued, while the cache holds
+/// its RecordProtection.
+struct Job {
+    OpenResult* result;            ///< null when the record is to be sealed
+    std::uint32_t first_piece;     ///< of the fragment, or of the content, whose pieces those of the sealed record follow
+    std::uint32_t content_pieces;  ///< sealing only
+    std::uint32_t content_length;  ///< sealing only
+    std::uint32_t body_length;     ///< octets that are encrypted: with type and padding on TLS 1.3
+    std::uint16_t record_pieces;
+    std::uint8_t key;
+    std::uint8_t additional_data_length;
+    Version version;
+    ContentType type;
+    bool explicit_nonce;
+    Nonce nonce;
+    std::array<std::uint8_t, kMaxAdditionalDataLength> additional_data;
+};
+
+/// A key that records of the present batch use.
+struct BatchKey {
+    const RecordProtection* owner;  ///< for finding it again; never followed
+    std::array<std::byte, kMaxKeyLength> key;
+    Aead aead;
+    std::uint8_t uses;
+    const gcm_key_data* expanded;  ///< once it was needed
+};
+
+/// IPsec-MB's direct functions for one length of AES key.
+struct GcmFunctions {
+    aes_gcm_pre_t expand;
+    aes_gcm_enc_dec_t seal, open;
+    aes_gcm_init_t init;
+    aes_gcm_enc_dec_update_t seal_update, open_update;
+    aes_gcm_enc_dec_finalize_t seal_finalize, open_finalize;
+};
+
+std::uint8_t* octets(std::byte* data) noexcept { return reinterpret_cast<std::uint8_t*>(data); }
+const std::uint8_t* octets(const std::byte* data) noexcept { return reinterpret_cast<const std::uint8_t*>(data); }
+
+/// AES-GCM on one record.
+class Gcm {
+ public:
+    /// Content up to this length is gathered with its type octet: one call on a bounce buffer is then faster than
+    /// four on what lies scattered (measured: 64 octets 75 cycles instead of 140, even at about 300).
+    static constexpr std::size_t kGather = 240;
+
+    Gcm(const GcmFunctions& functions, const gcm_key_data& key, gcm_context_data& context) noexcept
+        : functions_(functions), key_(key), context_(context) {}
+
+    void seal(const Job& job, std::byte* to, const std::byte* from, std::size_t length, Tag& tag) noexcept {
+        functions_.seal(&key_, &context_, octets(to), octets(from), length, job.nonce.data(),
+                        job.additional_data.data(), job.additional_data_length, tag.data(), tag.size());
+    }
+    void open(const Job& job, std::byte* data, std::size_t length, Tag& tag) noexcept {
+        functions_.open(&key_, &context_, octets(data), octets(data), length, job.nonce.data(),
+                        job.additional_data.data(), job.additional_data_length, tag.data(), tag.size());
+    }
+    void init(const Job& job) noexcept {
+        functions_.init(&key_, &context_, job.nonce.data(), job.additional_data.data(), job.additional_data_length);
+    }
+    void seal_update(std::byte* to, const std::byte* from, std::size_t length) noexcept {
+        functions_.seal_update(&key_, &context_, octets(to), octets(from), length);
+    }
+    void open_update(std::byte* data, std::size_t length) noexcept {
+        functions_.open_update(&key_, &context_, octets(data), octets(data), length);
+    }
+    void seal_finalize(Tag& tag) noexcept { functions_.seal_finalize(&key_, &context_, tag.data(), tag.size()); }
+    void open_finalize(Tag& tag) noexcept { functions_.open_finalize(&key_, &context_, tag.data(), tag.size()); }
+
+ private:
+    const GcmFunctions& functions_;
+    const gcm_key_data& key_;
+    gcm_context_data& context_;
+};
+
+/// ChaCha20-Poly1305 on one record.
+class ChaCha {
+ public:
+    /// As above; the calls on scattered octets cost some 400 cycles more here.
+    static constexpr std::size_t kGather = 2048;
+
+    ChaCha(IMB_MGR* manager, const std::byte* key, chacha20_poly1305_context_data& context) noexcept
+        : manager_(manager), key_(key), context_(context) {}
+
+    void seal(const Job& job, std::byte* to, const std::byte* from, std::size_t length, Tag& tag) noexcept {
+        run(job, IMB_DIR_ENCRYPT, to, from, length, tag);
+    }
+    void open(const Job& job, std::byte* data, std::size_t length, Tag& tag) noexcept {
+        run(job, IMB_DIR_DECRYPT, data, data, length, tag);
+    }
+    void init(const Job& job) noexcept {
+        IMB_CHACHA20_POLY1305_INIT(manager_, key_, &context_, job.nonce.data(), job.additional_data.data(),
+                                   job.additional_data_length);
+    }
+    void seal_update(std::byte* to, const std::byte* from, std::size_t length) noexcept {
+        IMB_CHACHA20_POLY1305_ENC_UPDATE(manager_, key_, &context_, to, from, length);
+    }
+    void open_update(std::byte* data, std::size_t length) noexcept {
+        IMB_CHACHA20_POLY1305_DEC_UPDATE(manager_, key_, &context_, data, data, length);
+    }
+    void seal_finalize(Tag& tag) noexcept {
+        IMB_CHACHA20_POLY1305_ENC_FINALIZE(manager_, &context_, tag.data(), tag.size());
+    }
+    void open_finalize(Tag& tag) noexcept {
+        IMB_CHACHA20_POLY1305_DEC_FINALIZE(manager_, &context_, tag.data(), tag.size());
+    }
+
+ private:
+    /// There is no direct function for the whole of it; a job is done when submit returns, since this algorithm does
+    /// not work on several buffers at a time.
+    void run(const Job& record, IMB_CIPHER_DIRECTION direction, std::byte* to, const std::byte* from,
+             std::size_t length, Tag& tag) noexcept {
+        IMB_JOB* job = IMB_GET_NEXT_JOB(manager_);
+        job->cipher_mode = IMB_CIPHER_CHACHA20_POLY1305;
+        job->hash_alg = IMB_AUTH_CHACHA20_POLY1305;
+        job->cipher_direction = direction;
+        job->chain_order = direction == IMB_DIR_ENCRYPT ? IMB_ORDER_CIPHER_HASH : IMB_ORDER_HASH_CIPHER;
+        job->enc_keys = key_;
+        job->dec_keys = key_;
+        job->key_len_in_bytes = kMaxKeyLength;
+        job->src = octets(from);
+        job->dst = octets(to);
+        job->iv = record.nonce.data();
+        job->iv_len_in_bytes = record.nonce.size();
+        job->cipher_start_src_offset_in_bytes = 0;
+        job->hash_start_src_offset_in_bytes = 0;
+        job->msg_len_to_cipher_in_bytes = length;
+        job->msg_len_to_hash_in_bytes = length;
+        job->auth_tag_output = tag.data();
+        job->auth_tag_output_len_in_bytes = tag.size();
+        job->u.CHACHA20_POLY1305.aad = record.additional_data.data();
+        job->u.CHACHA20_POLY1305.aad_len_in_bytes = record.additional_data_length;
+        job = IMB_SUBMIT_JOB_NOCHECK(manager_);
+        SALLYPORT_CHECK(job != nullptr && job->status == IMB_STATUS_COMPLETED);
+    }
+
+    IMB_MGR* manager_;
+    const std::byte* key_;
+    chacha20_poly1305_context_data& context_;
+};
+
+void put_big_endian(std::uint8_t* to, std::uint64_t value) noexcept {
+    const std::uint64_t swapped = std::byteswap(value);
+    std::memcpy(to, &swapped, sizeof swapped);
+}
+
+/// In a time that does not depend on where they differ.
+bool equal(const Tag& left, const Tag& right) noexcept {
+    std::uint64_t l[2], r[2];
+    std::memcpy(l, left.data(), sizeof l);
+    std::memcpy(r, right.data(), sizeof r);
+    std::uint64_t difference = (l[0] ^ r[0]) | (l[1] ^ r[1]);
+    asm volatile("" : "+r"(difference));  // lest the compiler compares one half first
+    return difference == 0;
+}
+
+void wipe_octets(Cursor at, std::size_t length) noexcept {
+    while (length > 0) {
+        const std::span<std::byte> part = at.take(length);
+        wipe(part.data(), part.size());
+        length -= part.size();
+    }
+}
+
+/// Octets of `part` up to its last one that is not zero.
+std::size_t length_without_zeros(std::span<const std::byte> part) noexcept {
+    std::size_t length = part.size();
+    for (std::uint64_t word; length >= sizeof word; length -= sizeof word) {
+        std::memcpy(&word, part.data() + length - sizeof word, sizeof word);
+        if (word != 0) break;
+    }
+    while (length > 0 && part[length - 1] == std::byte{0}) --length;
+    return length;
+}
+
+/// Finds the content type: the last octet of the TLSInnerPlaintext that is not zero (RFC 8446 5.4), which may lie
+/// pieces before the end. `body_length` octets of inner plaintext begin with the first piece, which the tag follows.
+void read_inner_plaintext(std::span<const Piece> pieces, std::size_t body_length, OpenResult& result) noexcept {
+    std::size_t end = body_length + kAeadTagLength;
+    for (auto piece = pieces.rbegin(); piece != pieces.rend(); ++piece) {
+        const std::size_t begin = end - piece->length;
+        if (begin < body_length) {
+            const std::span<const std::byte> part(piece->data, std::min(end, body_length) - begin);
+            if (const std::size_t length = length_without_zeros(part); length > 0) {
+                result.type = static_cast<ContentType>(part[length - 1]);
+                result.content_length = static_cast<std::uint32_t>(begin + length - 1);
+                result.status = OpenResult::Status::ok;
+                return;
+            }
+        }
+        end = begin;
+    }
+    result.status = OpenResult::Status::no_content_type;
+}
+
+}  // namespace
+
+struct alignas(64) AeadBatch::State {
+    /// A key that only one record uses is expanded into the first of these, which stays in the first-level cache:
+    /// among many flows most keys are of that kind. One that several use gets its own.
+    static constexpr std::size_t kSharedKeys = kMaxRecords / 2;
+    static constexpr std::size_t kKeyTableSize = 256;
+    static_assert(kKeyTableSize >= 2 * kMaxRecords && kMaxRecords < 255);
+
+    explicit State(Instructions instructions) noexcept;
+    ~State();
+    State(const State&) = delete;
+    State& operator=(const State&) = delete;
+
+    static void* operator new(std::size_t size, std::align_val_t);
+    static void operator delete(void* memory, std::size_t size, std::align_val_t) noexcept;
+
+    [[nodiscard]] Job* take_job(RecordProtection& protection, std::size_t pieces, std::size_t body_length,
+                                ContentType outer_type) noexcept;
+    [[nodiscard]] std::uint8_t find_key(const RecordProtection& owner, Aead aead,
+                                        const std::array<std::byte, kMaxKeyLength>& key) noexcept;
+    template <typename SomePiece>
+    std::size_t add_pieces(std::span<const SomePiece> list) noexcept;
+
+    void prefetch(const Job& job) const noexcept;
+    const gcm_key_data& expand(BatchKey& key, const GcmFunctions& functions) noexcept;
+    void run(Job& job) noexcept;
+    template <typename Cipher>
+    void run(Cipher cipher, Job& job) noexcept;
+    template <typename Cipher>
+    void open(Cipher& cipher, Job& job) noexcept;
+    template <typename Cipher>
+    void seal(Cipher& cipher, Job& job) noexcept;
+    void wipe_keys() noexcept;
+
+    IMB_MGR* manager = nullptr;
+    GcmFunctions gcm_128{}, gcm_256{};
+    Counters counters;
+    std::size_t jobs_used = 0;
+    std::size_t pieces_used = 0;
+    std::size_t keys_used = 0;
+    std::size_t shared_used = 0;
+    bool single_used = false;
+    std::size_t bounce_used = 0;
+
+    gcm_context_data gcm_context;
+    chacha20_poly1305_context_data chacha_context;
+    std::array<std::uint8_t, kKeyTableSize> key_table;  ///< open addressing by owner: index into `keys` + 1, or 0
+    std::array<BatchKey, kMaxRecords> keys;
+    std::array<Job, kMaxRecords> jobs;
+    alignas(64) std::array<std::byte, ChaCha::kGather + kBlockLength> bounce;
+    gcm_key_data single_key;
+    std::array<gcm_key_data, kSharedKeys> shared_keys;
+    std::array<Piece, kMaxPieces> pieces;
+};
+
+void* AeadBatch::State::operator new(std::size_t size, std::align_val_t) {
+    void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    SALLYPORT_CHECK(memory != MAP_FAILED);
+    SALLYPORT_CHECK(madvise(memory, size, MADV_DONTDUMP) == 0);
+    return memory;
+}
+
+void AeadBatch::State::operator delete(void* memory, std::size_t size, std::align_val_t) noexcept {
+    munmap(memory, size);
+}
+
+AeadBatch::State::State(Instructions instructions) noexcept {
+    manager = alloc_mb_mgr(0);
+    SALLYPORT_CHECK(manager != nullptr);
+    SALLYPORT_CHECK(supported(instructions));
+    switch (instructions) {
+        case Instructions::best:
+            init_mb_mgr_auto(manager, nullptr);
+            break;
+        case Instructions::sse:
+            init_mb_mgr_sse(manager);
+            break;
+        case Instructions::avx2:
+            init_mb_mgr_avx2(manager);
+            break;
+        case Instructions::avx512:
+            init_mb_mgr_avx512(manager);
+            break;
+    }
+    SALLYPORT_CHECK(imb_get_errno(manager) == 0);
+    SALLYPORT_CHECK((manager->features & IMB_FEATURE_SELF_TEST_PASS) != 0);
+    gcm_128 = {manager->gcm128_pre,        manager->gcm128_enc,        manager->gcm128_dec,
+               manager->gcm128_init,       manager->gcm128_enc_update, manager->gcm128_dec_update,
+               manager->gcm128_enc_finalize, manager->gcm128_dec_finalize};
+    gcm_256 = {manager->gcm256_pre,        manager->gcm256_enc,        manager->gcm256_dec,
+               manager->gcm256_init,       manager->gcm256_enc_update, manager->gcm256_dec_update,
+               manager->gcm256_enc_finalize, manager->gcm256_dec_finalize};
+    key_table.fill(0);
+}
+
+AeadBatch::State::~State() {
+    wipe_keys();
+    free_mb_mgr(manager);
+}
+
+std::uint8_t AeadBatch::State::find_key(const RecordProtection& owner, Aead aead,
+                                        const std::array<std::byte, kMaxKeyLength>& key) noexcept {
+    const auto address = reinterpret_cast<std::uintptr_t>(&owner);
+    for (std::size_t slot = (address * 0x9e3779b97f4a7c15U) >> 56;; slot = (slot + 1) % kKeyTableSize) {
+        if (key_table[slot] == 0) {
+            key_table[slot] = static_cast<std::uint8_t>(keys_used + 1);
+            keys[keys_used] = {&owner, key, aead, 1, nullptr};
+            return static_cast<std::uint8_t>(keys_used++);
+        }
+        const auto index = static_cast<std::uint8_t>(key_table[slot] - 1);
+        BatchKey& known = keys[index];
+        // The same owner may have been given another key since (KeyUpdate).
+        if (known.owner == &owner && known.aead == aead && known.key == key) {
+            ++known.uses;
+            return index;
+        }
+    }
+}
+
+/// Takes a place in the batch, the sequence number and the key. Null when there is no room for so many pieces.
+Job* AeadBatch::State::take_job(RecordProtection& protection, std::size_t piece_count, std::size_t body_length,
+                                ContentType outer_type) noexcept {
+    SALLYPORT_CHECK(protection.installed_);
+    if (jobs_used == kMaxRecords || kMaxPieces - pieces_used < piece_count) return nullptr;
+    Job& job = jobs[jobs_used++];
+    job.first_piece = static_cast<std::uint32_t>(pieces_used);
+    job.version = protection.version_;
+    job.body_length = static_cast<std::uint32_t>(body_length);
+    job.key = find_key(protection, protection.aead_, protection.key_);
+
+    const std::uint64_t sequence = protection.sequence_;
+    job.explicit_nonce = protection.version_ == Version::tls12 && protection.aead_ != Aead::chacha20_poly1305;
+    std::memcpy(job.nonce.data(), protection.iv_.data(), job.nonce.size());
+    if (!job.explicit_nonce) {  // RFC 8446 5.3, RFC 7905 2: the padded sequence number xor the IV
+        std::uint64_t low;
+        std::memcpy(&low, job.nonce.data() + kSaltLength, sizeof low);
+        low ^= std::byteswap(sequence);
+        std::memcpy(job.nonce.data() + kSaltLength, &low, sizeof low);
+    }
+
+    std::uint8_t* header = job.additional_data.data();
+    std::size_t length = body_length;
+    if (protection.version_ == Version::tls12) {  // RFC 5246 6.2.3.3: seq_num + type + version + plaintext's length
+        put_big_endian(header, sequence);
+        header += sizeof sequence;
+        job.additional_data_length = kMaxAdditionalDataLength;
+    } else {  // RFC 8446 5.2: the record header
+        length += kAeadTagLength;
+        job.additional_data_length = kRecordHeaderLength;
+    }
+    header[0] = static_cast<std::uint8_t>(outer_type);
+    header[1] = 3;
+    header[2] = 3;
+    header[3] = static_cast<std::uint8_t>(length >> 8);
+    header[4] = static_cast<std::uint8_t>(length);
+
+    if (sequence == std::numeric_limits<std::uint64_t>::max())
+        protection.clear();
+    else
+        ++protection.sequence_;
+    return &job;
+}
+
+template <typename SomePiece>
+std::size_t AeadBatch::State::add_pieces(std::span<const SomePiece> list) noexcept {
+    const std::size_t before = pieces_used;
+    for (const SomePiece& piece : list)
+        if (piece.length > 0) pieces[pieces_used++] = {const_cast<std::byte*>(piece.data), piece.length};
+    return pieces_used - before;
+}
+
+void AeadBatch::State::prefetch(const Job& job) const noexcept {
+    constexpr std::size_t kLine = 64;
+    constexpr std::size_t kLines = 8;  // the processor's own prefetcher has seen the direction by then
+    const Piece& piece = pieces[job.first_piece];
+    for (std::size_t at = 0; at < std::min<std::size_t>(piece.length, kLines * kLine); at += kLine)
+        __builtin_prefetch(piece.data + at);
+}
+
+const gcm_key_data& AeadBatch::State::expand(BatchKey& key, const GcmFunctions& functions) noexcept {
+    if (key.expanded != nullptr) return *key.expanded;
+    gcm_key_data& to = key.uses == 1 ? single_key : shared_keys[shared_used++];
+    if (key.uses == 1) single_used = true;
+    functions.expand(key.key.data(), &to);
+    key.expanded = &to;
+    ++counters.key_expansions;
+    return to;
+}
+
+template <typename Cipher>
+void AeadBatch::State::open(Cipher& cipher, Job& job) noexcept {
+    Cursor cursor(&pieces[job.first_piece]);
+    OpenResult& result = *job.result;
+    if (job.explicit_nonce)
+        cursor.read(std::as_writable_bytes(std::span(job.nonce).template last<kExplicitNonceLength>()));
+
+    const Cursor body = cursor;
+    Tag computed, received;
+    if (const std::span<std::byte> whole = cursor.contiguous(); whole.size() >= job.body_length) [[likely]] {
+        cipher.open(job, whole.data(), job.body_length, computed);
+        cursor.advance(job.body_length);
+    } else {
+        cipher.init(job);
+        for (std::size_t left = job.body_length; left > 0;) {
+            const std::span<std::byte> part = cursor.take(left);
+            cipher.open_update(part.data(), part.size());
+            left -= part.size();
+        }
+        cipher.open_finalize(computed);
+    }
+    cursor.read(std::as_writable_bytes(std::span(received)));
+
+    result.content_offset = job.explicit_nonce ? kExplicitNonceLength : 0;
+    result.content_length = 0;
+    const bool tls13 = job.version == Version::tls13;
+    if (!equal(computed, received)) [[unlikely]] {
+        result.status = OpenResult::Status::bad_record_mac;
+    } else if (job.body_length > kMaxPlaintextLength + (tls13 ? 1 : 0)) [[unlikely]] {
+        result.status = OpenResult::Status::plaintext_overflow;
+    } else if (tls13) {
+        read_inner_plaintext({&pieces[job.first_piece], job.record_pieces}, job.body_length, result);
+    } else {
+        result.type = job.type;
+        result.content_length = job.body_length;
+        result.status = OpenResult::Status::ok;
+    }
+    ++counters.opened;
+    counters.octets += result.content_length;
+    if (result.status != OpenResult::Status::ok) [[unlikely]] {
+        ++counters.failed;
+        wipe_octets(body, job.body_length);
+    }
+}
+
+template <typename Cipher>
+void AeadBatch::State::seal(Cipher& cipher, Job& job) noexcept {
+    Cursor from(&pieces[job.first_piece]);
+    Cursor to(&pieces[job.first_piece + job.content_pieces]);
+    const bool tls13 = job.version == Version::tls13;
+    // The record header, which is also the end of the additional data; there 1.2 has the length of the plaintext.
+    std::array<std::uint8_t, kRecordHeaderLength> header;
+    std::memcpy(header.data(), job.additional_data.data() + job.additional_data_length - header.size(), header.size());
+    if (!tls13) {
+        const std::size_t length =
+            job.body_length + kAeadTagLength + (job.explicit_nonce ? kExplicitNonceLength : 0);
+        header[3] = static_cast<std::uint8_t>(length >> 8);
+        header[4] = static_cast<std::uint8_t>(length);
+    }
+    to.write(std::as_bytes(std::span(header)));
+    if (job.explicit_nonce) to.write(std::as_bytes(std::span(job.nonce).template last<kExplicitNonceLength>()));
+
+    // On TLS 1.3 the type is encrypted behind the content, which is not ours to append it to. So the content's last
+    // octets go into the bounce buffer, with the type behind them; of short content all.
+    std::size_t gathered = tls13 ? job.content_length % kBlockLength : 0;
+    if (job.content_length <= Cipher::kGather && (tls13 || job.content_pieces > 1)) gathered = job.content_length;
+    std::size_t left = job.content_length - gathered;
+
+    Tag tag;
+    if (left == job.body_length && (left == 0 || from.contiguous().size() >= left) && to.contiguous().size() >= left) {
+        // TLS 1.2 in one piece
+        cipher.seal(job, to.contiguous().data(), left == 0 ? bounce.data() : from.contiguous().data(), left, tag);
+        to.advance(left);
+    } else {
+        const bool whole = left == 0 && to.contiguous().size() >= job.body_length;
+        if (!whole) cipher.init(job);
+        while (left > 0) {
+            const std::span<const std::byte> in = from.contiguous();
+            const std::span<std::byte> out = to.take(std::min(left, in.size()));
+            cipher.seal_update(out.data(), in.data(), out.size());
+            from.advance(out.size());
+            left -= out.size();
+        }
+        from.read(std::span(bounce).first(gathered));
+        if (tls13) bounce[gathered++] = static_cast<std::byte>(job.type);
+        bounce_used = std::max(bounce_used, gathered);
+        if (whole) {
+            cipher.seal(job, to.contiguous().data(), bounce.data(), gathered, tag);
+            to.advance(gathered);
+        } else {
+            for (std::size_t done = 0; done < gathered;) {
+                const std::span<std::byte> out = to.take(gathered - done);
+                cipher.seal_update(out.data(), bounce.data() + done, out.size());
+                done += out.size();
+            }
+            cipher.seal_finalize(tag);
+        }
+    }
+    to.write(std::as_bytes(std::span(tag)));
+    ++counters.sealed;
+    counters.octets += job.content_length;
+}
+
+template <typename Cipher>
+void AeadBatch::State::run(Cipher cipher, Job& job) noexcept {
+    if (job.result != nullptr)
+        open(cipher, job);
+    else
+        seal(cipher, job);
+}
+
+void AeadBatch::State::run(Job& job) noexcept {
+    BatchKey& key = keys[job.key];
+    switch (key.aead) {
+        case Aead::aes_128_gcm:
+            return run(Gcm(gcm_128, expand(key, gcm_128), gcm_context), job);
+        case Aead::aes_256_gcm:
+            return run(Gcm(gcm_256, expand(key, gcm_256), gcm_context), job);
+        case Aead::chacha20_poly1305:
+            return run(ChaCha(manager, key.key.data(), chacha_context), job);
+    }
+}
+
+/// Whatever of keys, nonces and plaintext the batch has left in this object. (IPsec-MB wipes its own.)
+void AeadBatch::State::wipe_keys() noexcept {
+    for (std::size_t i = 0; i < jobs_used; ++i) wipe(jobs[i].nonce.data(), jobs[i].nonce.size());
+    wipe(keys.data(), keys_used * sizeof keys[0]);
+    wipe(shared_keys.data(), shared_used * sizeof shared_keys[0]);
+    if (single_used) wipe(&single_key, sizeof single_key);
+    wipe(bounce.data(), bounce_used);
+    wipe(&gcm_context, sizeof gcm_context);
+    wipe(&chacha_context, sizeof chacha_context);
+    key_table.fill(0);
+    keys_used = 0;
+    shared_used = 0;
+    single_used = false;
+    bounce_used = 0;
+}
+
+AeadBatch::AeadBatch(Instructions instructions) : state_(std::make_unique<State>(instructions)) {}
+
+AeadBatch::~AeadBatch() = default;
+
+bool AeadBatch::supported(Instructions instructions) noexcept {
+    const auto has = [features = imb_get_feature_flags()](std::uint64_t needed) {
+        return (features & needed) == needed;
+    };
+    switch (instructions) {
+        case Instructions::best:
+        case Instructions::sse:
+            return has(IMB_CPUFLAGS_SSE);
+        case Instructions::avx2:
+            return has(IMB_CPUFLAGS_AVX2);
+        case Instructions::avx512:
+            return has(IMB_CPUFLAGS_AVX512);
+    }
+    return false;
+}
+
+bool AeadBatch::open(RecordProtection& protection, RecordHeader header, std::span<const WritePiece> fragment,
+                     OpenResult* result) noexcept {
+    const bool explicit_nonce =
+        protection.version_ == Version::tls12 && protection.aead_ != Aead::chacha20_poly1305;
+    const std::size_t expansion = kAeadTagLength + (explicit_nonce ? kExplicitNonceLength : 0);
+    std::size_t length = 0;
+    for (const WritePiece& piece : fragment) length += piece.length;
+    SALLYPORT_CHECK(length == header.length && length >= expansion && result != nullptr);
+
+    Job* job = state_->take_job(protection, fragment.size(), length - expansion, header.type);
+    if (job == nullptr) return false;
+    job->result = result;
+    job->type = header.type;
+    job->record_pieces = static_cast<std::uint16_t>(state_->add_pieces(fragment));
+    result->status = OpenResult::Status::pending;
+    return true;
+}
+
+bool AeadBatch::seal(RecordProtection& protection, ContentType type, std::span<const ReadPiece> content,
+                     std::span<const WritePiece> record) noexcept {
+    std::size_t content_length = 0;
+    for (const ReadPiece& piece : content) content_length += piece.length;
+    std::size_t record_length = 0;
+    for (const WritePiece& piece : record) record_length += piece.length;
+    SALLYPORT_CHECK(content_length <= kMaxPlaintextLength);
+    SALLYPORT_CHECK(record_length == protection.sealed_length(content_length));
+
+    const bool tls13 = protection.version_ == Version::tls13;
+    const std::uint64_t explicit_nonce = protection.explicit_nonce_;
+    Job* job = state_->take_job(protection, content.size() + record.size(), content_length + (tls13 ? 1 : 0),
+                                tls13 ? ContentType::application_data : type);
+    if (job == nullptr) return false;
+    if (job->explicit_nonce) {
+        put_big_endian(job->nonce.data() + kSaltLength, explicit_nonce);
+        protection.explicit_nonce_ = explicit_nonce + 1;
+    }
+    job->result = nullptr;
+    job->type = type;
+    job->content_length = static_cast<std::uint32_t>(content_length);
+    job->content_pieces = static_cast<std::uint32_t>(state_->add_pieces(content));
+    job->record_pieces = static_cast<std::uint16_t>(state_->add_pieces(record));
+    return true;
+}
+
+void AeadBatch::flush() noexcept {
+    State& state = *state_;
+    if (state.jobs_used == 0) return;
+    for (std::size_t i = 0; i < state.jobs_used; ++i) {
+        if (i + 1 < state.jobs_used) state.prefetch(state.jobs[i + 1]);
+        state.run(state.jobs[i]);
+    }
+    ++state.counters.flushes;
+    state.wipe_keys();
+    state.jobs_used = 0;
+    state.pieces_used = 0;
+}
+
+std::size_t AeadBatch::queued() const noexcept { return state_->jobs_used; }
+
+const AeadBatch::Counters& AeadBatch::counters() const noexcept { return state_->counters; }
+
+std::span<const std::byte> AeadBatch::memory() const noexcept {
+    return std::as_bytes(std::span(state_.get(), 1));
+}
+
+}  // namespace sallyport::crypto
