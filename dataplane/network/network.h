@@ -10,6 +10,7 @@
 #include "control/channel/address.h"
 #include "dataplane/drop_reason.h"
 #include "dataplane/time.h"
+#include "dataplane/wire/ethernet.h"
 #include "dataplane/wire/packet.h"
 
 struct rte_mbuf;
@@ -17,7 +18,7 @@ struct rte_mempool;
 
 namespace sallyport::network {
 
-using MacAddress = std::array<std::uint8_t, 6>;
+using MacAddress = wire::MacAddress;
 
 /// One port as this layer sees it.
 struct Interface {
