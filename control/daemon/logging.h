@@ -46,7 +46,7 @@ struct Field {
 void log(Level level, std::string_view event, std::initializer_list<Field> fields = {});
 
 /// As a field's value stands in a line.
-[[nodiscard]] std::string quoted(std::string_view value);
+[[nodiscard]] std::string field_text(std::string_view value);
 /// Escapes what would break a line: control characters as \n, \t or \xNN, octets that are not UTF-8 as \xNN.
 [[nodiscard]] std::string one_line(std::string_view text);
 

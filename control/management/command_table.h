@@ -29,6 +29,8 @@ class CommandTable {
     };
 
     CommandTable();
+    CommandTable(const CommandTable&) = delete;
+    CommandTable& operator=(const CommandTable&) = delete;
 
     /// `name`: words with one space between, such as "show flows". A name can be added once (else SALLYPORT_CHECK stops us).
     /// A request with an argument that is not listed is refused before the handler sees it.

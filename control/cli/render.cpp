@@ -1,0 +1,304 @@
+#include "control/cli/render.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <format>
+
+namespace sallyport::cli {
+
+namespace {
+
+using namespace sallyport::management;
+
+/// How many columns of a terminal the text takes: its code points (wide characters are not told apart).
+std::size_t width(std::string_view text) {
+    return static_cast<std::size_t>(std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+}
+
+/// A table. A heading that begins with '>' is of a column of numbers.
+class Table {
+ public:
+    explicit Table(std::initializer_list<std::string_view> headings) {
+        std::vector<std::string> row;
+        for (std::string_view heading : headings) {
+            right_.push_back(heading.starts_with('>'));
+            if (right_.back()) heading.remove_prefix(1);
+            row.emplace_back(heading);
+        }
+        rows_.push_back(std::move(row));
+    }
+
+    /// One cell a column; an empty one is shown as "-".
+    void row(std::vector<std::string> cells) {
+        for (std::string& cell : cells) cell = cell.empty() ? "-" : printable(cell);
+        rows_.push_back(std::move(cells));
+    }
+    [[nodiscard]] bool empty() const { return rows_.size() == 1; }
+
+    [[nodiscard]] std::string text() const {
+        std::vector<std::size_t> widths(right_.size());
+        for (const auto& row : rows_)
+            for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width(row[i]));
+        std::string text;
+        for (const auto& row : rows_) {
+            std::string line;
+            for (std::size_t i = 0; i < row.size(); ++i) {
+                const std::string padding(widths[i] - width(row[i]), ' ');
+                if (i > 0) line += "  ";
+                line += right_[i] ? padding + row[i] : row[i] + padding;
+            }
+            line.erase(line.find_last_not_of(' ') + 1);
+            text += line + '\n';
+        }
+        return text;
+    }
+
+ private:
+    std::vector<bool> right_;
+    std::vector<std::vector<std::string>> rows_;
+};
+
+/// "name  value" lines.
+class Fields {
+ public:
+    void add(std::string_view name, std::string_view value) {
+        if (!value.empty()) text_ += std::format("{:<18}{}\n", name, printable(value));
+    }
+    [[nodiscard]] const std::string& text() const { return text_; }
+
+ private:
+    std::string text_;
+};
+
+std::string joined(const std::vector<std::string>& parts, std::string_view separator = ", ") {
+    std::string text;
+    for (const std::string& part : parts) {
+        if (!text.empty()) text += separator;
+        text += part;
+    }
+    return text;
+}
+
+/// "1.50" and the prefix's index: three significant digits, rounded to the nearest, of a value in units of 1000^prefix.
+std::string scaled(std::uint64_t count, std::span<const char* const> units) {
+    if (count < 1000) return std::format("{}{}", count, units[0]);
+    double value = static_cast<double>(count);
+    std::size_t prefix = 0;
+    // 999.5 would be printed as 1000: it is 1.00 of the next prefix.
+    while (value >= 999.5 && prefix + 1 < units.size()) {
+        value /= 1000;
+        ++prefix;
+    }
+    const int digits = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
+    return std::format("{:.{}f}{}", value, digits, units[prefix]);
+}
+
+std::string mbps(std::uint32_t megabits) {
+    if (megabits == 0) return "unknown";
+    if (megabits >= 1000 && megabits % 100 == 0) return std::format("{:g} Gbit/s", megabits / 1000.0);
+    return std::format("{} Mbit/s", megabits);
+}
+
+std::string counts(const std::vector<CountView>& list) {
+    std::string text;
+    for (const CountView& entry : list) {
+        if (!text.empty()) text += ", ";
+        text += std::format("{} {}", entry.name, entry.count);
+    }
+    return text;
+}
+
+std::string ratio(double cycles, std::uint64_t tsc_hz) {
+    if (cycles <= 0 || tsc_hz == 0) return {};
+    const double nanoseconds = cycles * 1e9 / static_cast<double>(tsc_hz);
+    return std::format("{:.{}f} ns", nanoseconds, nanoseconds < 10 ? 2 : nanoseconds < 100 ? 1 : 0);
+}
+
+std::string none(std::string_view what) { return std::format("There are no {}.\n", what); }
+
+std::string backend_protection(const FlowView& flow) {
+    if (!flow.backend_tls) return flow.member.empty() ? "" : "plain text";
+    return flow.backend_version.empty() ? "" : flow.backend_version + ' ' + flow.backend_suite;
+}
+
+}  // namespace
+
+std::string octets(std::uint64_t count) {
+    static constexpr std::array units = {" B", " kB", " MB", " GB", " TB", " PB", " EB"};
+    return scaled(count, units);
+}
+
+std::string quantity(std::uint64_t count) {
+    static constexpr std::array units = {"", " k", " M", " G", " T", " P", " E"};
+    return scaled(count, units);
+}
+
+std::string duration(std::uint64_t nanoseconds) {
+    const std::uint64_t seconds = nanoseconds / 1'000'000'000;
+    if (seconds < 60) {
+        static constexpr std::array units = {" ns", " us", " ms", " s"};
+        return scaled(nanoseconds, units);
+    }
+    const std::uint64_t minutes = seconds / 60, hours = minutes / 60, days = hours / 24;
+    if (minutes < 60) return std::format("{} min {} s", minutes, seconds % 60);
+    if (hours < 24) return std::format("{} h {} min", hours, minutes % 60);
+    return std::format("{} d {} h", days, hours % 24);
+}
+
+std::string percent(double share) { return std::format("{:.1f} %", share * 100); }
+
+std::string printable(std::string_view text) {
+    std::string out;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        const auto octet = static_cast<unsigned char>(text[i]);
+        const bool c1 = octet == 0xc2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xa0;
+        if (octet >= 0x20 && octet != 0x7f && !c1) {
+            out += text[i];
+            continue;
+        }
+        out += std::format("\\x{:02x}", octet);
+        if (c1) out += std::format("\\x{:02x}", static_cast<unsigned char>(text[++i]));
+    }
+    return out;
+}
+
+std::string render_text(const VersionView& version) {
+    Fields fields;
+    fields.add("Sallyport", version.version);
+    fields.add("OpenSSL", version.openssl);
+    fields.add("DPDK", version.dpdk);
+    fields.add("IPsec-MB", version.ipsec_mb);
+    fields.add("control", std::format("process {}, since {} ({})", version.control_pid, version.started, duration(version.uptime_ns)));
+    fields.add("dataplane", version.dataplane_attached
+                                ? std::format("process {}, attached since {}", version.dataplane_pid, version.dataplane_attached_at)
+                                : "not attached: no new connections are served");
+    fields.add("configuration", std::format("{}, generation {}, loaded {}", version.configuration, version.generation,
+                                            version.configuration_loaded));
+    if (version.policy_level != 0) fields.add("policy", std::format("OWASP V9 level {}", version.policy_level));
+    return fields.text();
+}
+
+std::string render_text(std::span<const PortView> ports) {
+    if (ports.empty()) return none("ports");
+    Table table{"port", "profile", "device", "link", "speed", ">mtu", "queues", "mac", ">packets in", ">packets out",
+                ">octets in", ">octets out", ">missed", ">errors", ">no buffer"};
+    for (const PortView& port : ports)
+        table.row({port.name, port.profile, port.device, port.link ? "up" : "down", mbps(port.mbps), std::to_string(port.mtu),
+                   std::format("{} in, {} out", port.receive_queues, port.transmit_queues), port.mac, quantity(port.packets_in),
+                   quantity(port.packets_out), octets(port.octets_in), octets(port.octets_out), quantity(port.missed),
+                   quantity(port.errors_in + port.errors_out), quantity(port.no_buffer)});
+    std::string text = table.text();
+    for (const PortView& port : ports) {
+        std::vector<std::string> device, software;
+        for (const OffloadView& offload : port.offloads)
+            if (offload.wanted) (offload.got ? device : software).push_back(offload.name);
+        text += std::format("\n{} ({}{})\n", printable(port.name), printable(port.driver),
+                            port.numa_node < 0 ? "" : std::format(", NUMA node {}", port.numa_node));
+        Fields fields;
+        fields.add("  addresses", joined(port.addresses));
+        fields.add("  in the device", device.empty() ? "nothing" : joined(device));
+        fields.add("  in software", software.empty() ? "nothing" : joined(software));
+        text += fields.text();
+    }
+    return text;
+}
+
+std::string render_text(std::span<const ServiceView> services) {
+    if (services.empty()) return none("services");
+    Table table{"service", "pool", ">flows now", ">flows", ">handshakes", ">failed", ">resumed"};
+    for (const ServiceView& service : services)
+        table.row({service.name, service.pool, std::to_string(service.flows_now), quantity(service.flows_total),
+                   quantity(service.handshakes_done), quantity(service.handshakes_failed), quantity(service.resumed)});
+    std::string text = table.text();
+    for (const ServiceView& service : services) {
+        text += std::format("\n{}\n", printable(service.name));
+        Fields fields;
+        fields.add("  listens on", joined(service.listen));
+        fields.add("  versions", joined(service.versions));
+        fields.add("  ALPN", joined(service.alpn));
+        for (const CertificateView& certificate : service.certificates)
+            fields.add("  certificate", std::format("{}, {}, valid until {}", joined(certificate.names, " "), certificate.key,
+                                                    certificate.not_after));
+        fields.add("  by version", counts(service.by_version));
+        fields.add("  by suite", counts(service.by_suite));
+        fields.add("  by group", counts(service.by_group));
+        fields.add("  failed by reason", counts(service.by_failure));
+        text += fields.text();
+    }
+    return text;
+}
+
+std::string render_text(std::span<const PoolView> pools) {
+    if (pools.empty()) return none("pools");
+    std::string text;
+    for (const PoolView& pool : pools) {
+        if (!text.empty()) text += '\n';
+        text += std::format("{}: {}{}, {}{}\n", printable(pool.name), pool.tls ? "TLS" : "plain text",
+                            pool.server_name.empty() ? "" : " to " + printable(pool.server_name), printable(pool.balance),
+                            pool.proxy_protocol ? ", PROXY protocol" : "");
+        Table table{"member", "address", "state", ">weight", ">flows now", ">flows", ">failures", "last check", "why"};
+        for (const MemberView& member : pool.members)
+            table.row({member.name, member.address, member.state, std::to_string(member.weight), std::to_string(member.flows_now),
+                       quantity(member.flows_total), quantity(member.failures), member.last_check, member.why});
+        text += table.text();
+    }
+    return text;
+}
+
+std::string render_text(const FlowsView& view) {
+    if (view.flows.empty() && view.total == 0) return none("flows");
+    Table table{"client", "service", "state", "version", "suite", "group", "server name", "member", "backend", ">from client",
+                ">to client", ">from backend", ">to backend", ">age"};
+    for (const FlowView& flow : view.flows)
+        table.row({flow.client, flow.service, flow.state, flow.version + (flow.resumed ? " resumed" : ""), flow.suite, flow.group,
+                   flow.server_name, flow.member, backend_protection(flow), octets(flow.client_in), octets(flow.client_out),
+                   octets(flow.backend_in), octets(flow.backend_out), duration(flow.age_ns)});
+    std::string text = table.text();
+    if (view.flows.size() < view.total)
+        text += std::format("{} of {} flows are shown; --limit N shows more, --limit 0 all.\n", view.flows.size(), view.total);
+    return text;
+}
+
+std::string render_text(std::span<const CounterView> counters, bool zeroes) {
+    std::vector<std::string> groups;
+    for (const CounterView& counter : counters)
+        if ((zeroes || counter.value != 0) && !std::ranges::contains(groups, counter.group)) groups.push_back(counter.group);
+    if (groups.empty()) return counters.empty() ? none("counters") : "Every counter is 0; --all shows them.\n";
+    std::string text;
+    for (const std::string& group : groups) {
+        Table table{">value", "counter", "what it counts"};
+        for (const CounterView& counter : counters)
+            if (counter.group == group && (zeroes || counter.value != 0))
+                table.row({std::to_string(counter.value), counter.name, counter.sentence});
+        if (!text.empty()) text += '\n';
+        text += printable(group) + '\n' + table.text();
+    }
+    return text;
+}
+
+std::string render_text(std::span<const WorkerView> workers) {
+    if (workers.empty()) return none("workers");
+    Table table{">worker", ">core", ">busy", ">packets in", ">packets out", ">time/packet", ">time/kB", ">flows", ">connections",
+                ">half open", ">buffers held", ">buffers free", ">buffers", ">lane used", ">records opened", ">sealed", ">failed"};
+    for (const WorkerView& worker : workers)
+        table.row({std::to_string(worker.index), std::to_string(worker.core), percent(worker.busy_share), quantity(worker.packets_in),
+                   quantity(worker.packets_out), ratio(worker.cycles_per_packet, worker.tsc_hz),
+                   ratio(worker.cycles_per_octet * 1000, worker.tsc_hz), std::to_string(worker.flows),
+                   std::to_string(worker.connections), std::to_string(worker.half_open), std::to_string(worker.buffers_held),
+                   std::to_string(worker.pool_free), std::to_string(worker.pool_size), percent(worker.lane_to_control_used),
+                   quantity(worker.records_opened), quantity(worker.records_sealed), quantity(worker.records_failed)});
+    std::string text = table.text();
+    if (!workers.front().sampled.empty()) text += std::format("Read at {}.\n", printable(workers.front().sampled));
+    return text;
+}
+
+std::string render_text(std::span<const NeighbourView> neighbours) {
+    if (neighbours.empty()) return none("neighbours");
+    Table table{"address", "mac", "port", "state", ">worker"};
+    for (const NeighbourView& neighbour : neighbours)
+        table.row({neighbour.address, neighbour.mac, neighbour.port, neighbour.state, std::to_string(neighbour.worker)});
+    return table.text();
+}
+
+}  // namespace sallyport::cli
