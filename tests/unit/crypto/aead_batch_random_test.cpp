@@ -1,0 +1,142 @@
+// AeadBatch against OpenSSL's EVP on random lengths, splits and sequence numbers, with each of IPsec-MB's
+// implementations that this processor can run.
+
+#include <deque>
+
+#include "reference.h"
+
+namespace sallyport::crypto {
+namespace {
+
+using Status = OpenResult::Status;
+
+class EveryInstructions : public testing::TestWithParam<AeadBatch::Instructions> {
+ protected:
+    void SetUp() override {
+        if (!AeadBatch::supported(GetParam())) GTEST_SKIP() << "not on this processor";
+        batch_ = std::make_unique<AeadBatch>(GetParam());
+    }
+    std::unique_ptr<AeadBatch> batch_;
+};
+
+INSTANTIATE_TEST_SUITE_P(AeadBatch, EveryInstructions,
+                         testing::Values(AeadBatch::Instructions::best, AeadBatch::Instructions::sse,
+                                         AeadBatch::Instructions::avx2, AeadBatch::Instructions::avx512),
+                         [](const auto& tested) -> std::string {
+                             switch (tested.param) {
+                                 case AeadBatch::Instructions::best: return "best";
+                                 case AeadBatch::Instructions::sse: return "sse";
+                                 case AeadBatch::Instructions::avx2: return "avx2";
+                                 case AeadBatch::Instructions::avx512: return "avx512";
+                             }
+                             return {};
+                         });
+
+std::size_t random_content_length(std::mt19937_64& random) {
+    switch (random_up_to(random, 3)) {
+        case 0: return random_up_to(random, 40);
+        case 1: return random_up_to(random, 600);
+        case 2: return random_up_to(random, 4000);
+        default: return random_up_to(random, 8) == 0 ? kMaxPlaintextLength : random_up_to(random, kMaxPlaintextLength);
+    }
+}
+
+/// One record on its way through a batch.
+struct Expected {
+    bool sealing;
+    bool forged;
+    ContentType type;
+    Octets content, record;
+    std::deque<Scattered> scattered;  ///< of the fragment; or of content and record
+    std::vector<WritePiece> to;
+    std::vector<ReadPiece> from;
+    OpenResult result;
+};
+
+TEST_P(EveryInstructions, MixedFlows_AgreeWithReference) {
+    std::mt19937_64 random(2026);
+    struct Flow {
+        ReferenceKey open_key, seal_key;
+        RecordProtection opener, sealer;
+    };
+    std::deque<Flow> flows;
+    for (int i = 0; i < 60; ++i) {
+        const std::uint64_t sequence = i % 3 == 0 ? 0 : random() >> random_up_to(random, 63);
+        Flow& flow = flows.emplace_back(
+            Flow{ReferenceKey::random(kEveryProtection[random_up_to(random, 5)], random, sequence),
+                 ReferenceKey::random(kEveryProtection[random_up_to(random, 5)], random, sequence), {}, {}});
+        flow.opener = flow.open_key.protection();
+        flow.sealer = flow.seal_key.protection();
+    }
+    constexpr std::array kTypes{ContentType::application_data, ContentType::handshake, ContentType::alert};
+    for (int round = 0; round < 25; ++round) {
+        std::deque<Expected> all(1 + random_up_to(random, AeadBatch::kMaxRecords - 1));
+        for (Expected& each : all) {
+            Flow& flow = flows[random_up_to(random, random_up_to(random, 1) ? 2 : flows.size() - 1)];
+            each.sealing = random_up_to(random, 1) == 0;
+            each.type = kTypes[random_up_to(random, 2)];
+            each.content = random_octets(random, random_content_length(random));
+            // Zeros at the end must not be taken for padding.
+            if (random_up_to(random, 3) == 0)
+                std::fill(each.content.begin() + static_cast<std::ptrdiff_t>(each.content.size() / 2), each.content.end(), std::byte{0});
+            if (each.sealing) {
+                each.forged = false;
+                each.record = reference_seal(flow.seal_key, each.type, each.content);
+                each.from = each.scattered.emplace_back(each.content, random).read_pieces();
+                each.to = each.scattered.emplace_back(Octets(each.record.size()), random).write_pieces();
+                if (!batch_->seal(flow.sealer, each.type, each.from, each.to)) {
+                    batch_->flush();
+                    ASSERT_TRUE(batch_->seal(flow.sealer, each.type, each.from, each.to));
+                }
+                continue;
+            }
+            const std::size_t padding =
+                random_up_to(random, 3) == 0 ? random_up_to(random, kMaxPlaintextLength - each.content.size()) : 0;
+            each.record = reference_seal(flow.open_key, each.type, each.content, padding);
+            each.forged = random_up_to(random, 9) == 0;
+            if (each.forged) each.record[5 + random_up_to(random, each.record.size() - 6)] ^= std::byte{16};
+            each.to = each.scattered.emplace_back(Octets(each.record.begin() + 5, each.record.end()), random).write_pieces();
+            const RecordHeader header = header_of(each.record, flow.opener);
+            if (!batch_->open(flow.opener, header, each.to, &each.result)) {
+                batch_->flush();
+                ASSERT_TRUE(batch_->open(flow.opener, header, each.to, &each.result));
+            }
+        }
+        batch_->flush();
+        for (const Expected& each : all) {
+            for (const Scattered& scattered : each.scattered) ASSERT_TRUE(scattered.guards_intact());
+            if (each.sealing) {
+                ASSERT_EQ(each.scattered[1].join(), each.record);
+                ASSERT_EQ(each.scattered[0].join(), each.content);
+                continue;
+            }
+            ASSERT_EQ(each.result.status, each.forged ? Status::bad_record_mac : Status::ok);
+            if (each.forged) continue;
+            ASSERT_EQ(each.result.type, each.type);
+            const Octets fragment = each.scattered[0].join();
+            const auto begin = fragment.begin() + each.result.content_offset;
+            ASSERT_EQ(Octets(begin, begin + each.result.content_length), each.content);
+        }
+    }
+    EXPECT_GT(batch_->counters().failed, 10u);
+}
+
+/// Every length around the block and vector sizes, of each AEAD, linear and split in two.
+TEST_P(EveryInstructions, EveryShortLength_AgreesWithReference) {
+    std::mt19937_64 random(2027);
+    for (const std::uint16_t suite : kEveryProtection) {
+        ReferenceKey key = ReferenceKey::random(suite, random, 1000);
+        RecordProtection opener = key.protection(), sealer = key.protection();
+        for (std::size_t length = 0; length <= 600; length += length < 300 ? 1 : 7) {
+            const Octets content = random_octets(random, length);
+            const Octets record = reference_seal(key, ContentType::application_data, content);
+            ASSERT_EQ(seal_record(*batch_, sealer, ContentType::application_data, content), record) << length;
+            const Opened opened = open_record(*batch_, opener, record, {length % 2 == 0 ? record.size() : length / 2 + 1});
+            ASSERT_EQ(opened.result.status, Status::ok) << length;
+            ASSERT_EQ(opened.content(), content) << length;
+        }
+    }
+}
+
+}  // namespace
+}  // namespace sallyport::crypto
