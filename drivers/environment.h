@@ -13,6 +13,9 @@ struct rte_mempool;
 /// DPDK's environment abstraction layer (EAL) and packet buffers.
 namespace sallyport::drivers {
 
+/// Address space without hugepages. The kernel backs what is touched, so room costs nothing; what is too small cannot grow.
+constexpr std::uint32_t kDefaultMemoryMb = 1024;
+
 struct EnvironmentSettings {
     std::vector<unsigned> cores;              ///< one worker each, in order; may repeat a core
     unsigned main_core = 0;                   ///< of the main thread (not a worker)
@@ -20,16 +23,18 @@ struct EnvironmentSettings {
     std::string file_prefix = "sallyport";    ///< of the EAL's files; needed by memif
     std::vector<PortSettings> ports;          ///< decides on --in-memory, allow lists and --vdev
     std::vector<std::string> extra;           ///< raw arguments, last
-    std::uint32_t memory_mb = 0;              ///< with --no-huge: -m
+    std::uint32_t memory_mb = 0;              ///< with --no-huge: -m; 0: kDefaultMemoryMb
 };
 
 /// The EAL's command line for these settings, argv[0] included. Pure; no EAL call. `free_hugepages` is the number of free 2 MB pages:
-/// with 0 it falls back to --no-huge.
+/// with 0 it falls back to --no-huge. Worker i is lcore i + 1, the main thread lcore 0; lcores may share a core.
+/// EAL refuses --in-memory together with --no-huge; there --no-shconf keeps files from being shared. memif needs the shared files.
 [[nodiscard]] std::vector<std::string> eal_arguments(const EnvironmentSettings& settings, std::uint64_t free_hugepages);
 [[nodiscard]] std::uint64_t free_hugepages();
 
 /// rte_eal_init, once a process, with the EAL's log sent to `log_line` (called from any thread). Worker i of the settings is lcore
-/// `worker_lcore(i)`. The error says which argument EAL did not like, as far as it tells.
+/// `worker_lcore(i)`. The error says which argument EAL did not like, as far as it tells. Must run as root; files and sockets are made
+/// here, so privileges can be dropped after the ports are open.
 [[nodiscard]] std::expected<void, std::string> start_environment(const EnvironmentSettings& settings,
                                                                  void (*log_line)(int level, const char* line));
 [[nodiscard]] unsigned worker_lcore(unsigned worker);
@@ -44,7 +49,14 @@ constexpr std::uint16_t kBufferPrivateSize = 64;
                                                                         std::uint16_t data_room, int numa_node);
 void free_buffer_pool(rte_mempool* pool);
 
-/// Buffers for one worker: receive rings of its queues, bursts, and what flows may hold.
+/// Octets of data room (headroom not counted) that a port's frames need, so that each fits in one buffer. A pool serves several ports with
+/// the largest of their figures.
+[[nodiscard]] std::uint16_t data_room_for(const PortSettings& port);
+
+/// Buffers for one worker: receive rings of its queues, bursts, and what flows may hold. `receive_descriptors` and
+/// `transmit_descriptors` are sums over the worker's queues (see ring_buffers()). Flows share kBuffersPerFlow each; one flow at full
+/// windows needs far more than its share and many need none, so the sum bounds memory and the flow layer sheds at it.
+constexpr std::uint32_t kBuffersPerFlow = 4;
 [[nodiscard]] std::uint32_t buffers_for_worker(std::uint32_t receive_descriptors, std::uint32_t transmit_descriptors,
                                                std::uint32_t flows);
 

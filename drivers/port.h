@@ -48,6 +48,9 @@ struct PortStatus {
     std::vector<std::pair<std::string, std::uint64_t>> xstats;
 };
 
+/// Buffers that a receive queue of this port takes from its pool and keeps; as many may wait in its transmit queue.
+[[nodiscard]] std::uint16_t ring_buffers(const PortSettings& settings);
+
 /// A started ethdev port. Construction and control calls: main thread. receive() and transmit(): one worker a queue.
 class Port {
  public:
@@ -55,7 +58,14 @@ class Port {
     /// The error names port, device and what is wrong, and what would be right (driver bound? interface exists? hugepages?).
     [[nodiscard]] static std::expected<std::unique_ptr<Port>, std::string> open(const PortSettings& settings, unsigned workers,
                                                                                std::span<rte_mempool* const> pool_of_queue);
+    /// The same for a device by its DPDK device arguments, such as "net_null0"; settings.profile and settings.device are not looked at.
+    /// For DPDK's test devices.
+    [[nodiscard]] static std::expected<std::unique_ptr<Port>, std::string> open_device(const PortSettings& settings,
+                                                                                      const std::string& device_arguments, unsigned workers,
+                                                                                      std::span<rte_mempool* const> pool_of_queue);
     ~Port();   ///< stops and closes the device
+    Port(const Port&) = delete;
+    Port& operator=(const Port&) = delete;
 
     [[nodiscard]] std::uint16_t receive_queues() const noexcept;
     [[nodiscard]] std::uint16_t transmit_queues() const noexcept;
@@ -71,9 +81,17 @@ class Port {
     /// Up to frames.size() frames; returns how many. Hot path.
     [[nodiscard]] std::uint16_t receive(std::uint16_t queue, std::span<rte_mbuf*> frames) noexcept;
     /// Returns how many were taken, from the front; the rest stays the caller's. Hot path. A queue has one user at a time.
+    /// A taken frame costs one reference to each of its buffers, dropped once the device has read them; the caller may hold others, but
+    /// must not write to the buffers while the device's reference stands. Where the device cannot send a frame as it lies (several
+    /// buffers, or data of another buffer), it is copied first: then `frames` holds the copy of what was not taken.
     [[nodiscard]] std::uint16_t transmit(std::uint16_t queue, std::span<rte_mbuf*> frames) noexcept;
 
-    /// True once after each change of the link since the last call; `up` tells the state. Main thread or one worker.
+    /// Gives back buffers of frames that have left. transmit() does so as it goes; a queue that has fallen silent needs this once in a
+    /// while, else its last frames stay referenced. May make a system call (af_xdp).
+    void reclaim(std::uint16_t queue) noexcept;
+
+    /// True once after each change of the link since the last call (or open()); `up` tells the state. Main thread or one worker; makes a system
+    /// call.
     [[nodiscard]] bool link_changed(bool& up) noexcept;
     [[nodiscard]] PortStatus status() const;
 

@@ -1,0 +1,96 @@
+#include "drivers/port_profile.h"
+
+#include <algorithm>
+#include <bit>
+#include <cctype>
+#include <format>
+
+namespace sallyport::drivers {
+namespace {
+
+// DPDK tells devices apart by name and finds the driver by its beginning.
+std::string device_name(std::string_view driver, const std::string& port) {
+    std::string result(driver);
+    result += '_';
+    for (const char c : port) result += std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
+    constexpr std::size_t kLongest = 60;  // RTE_ETH_NAME_MAX_LEN is 64
+    return result.substr(0, kLongest);
+}
+
+}  // namespace
+
+std::string_view name(Profile profile) noexcept {
+    switch (profile) {
+        case Profile::pci:
+            return "pci";
+        case Profile::af_xdp:
+            return "af_xdp";
+        case Profile::af_packet:
+            return "af_packet";
+        case Profile::memif:
+            return "memif";
+        case Profile::tap:
+            return "tap";
+    }
+    return "?";
+}
+
+std::uint16_t default_descriptors(Profile profile) noexcept {
+    switch (profile) {
+        case Profile::pci:
+            return 1024;
+        case Profile::af_xdp:
+            return 2048;  // what the driver's umem rings are made with; it takes no fewer
+        case Profile::af_packet:
+            return 1024;
+        case Profile::memif:
+            return 1024;
+        case Profile::tap:
+            return 512;
+    }
+    return 0;
+}
+
+std::uint32_t packet_slot(std::uint16_t mtu) noexcept {
+    constexpr std::uint32_t kKernelHeader = 128;  // tpacket2_hdr, sockaddr_ll, alignment
+    return std::bit_ceil<std::uint32_t>(mtu + 14u + 4u + kKernelHeader);
+}
+
+std::string device_arguments(const PortSettings& settings, std::uint16_t queues, bool hardware) {
+    const std::uint16_t slots =
+        settings.descriptors != 0 ? settings.descriptors : default_descriptors(settings.profile);
+    switch (settings.profile) {
+        case Profile::pci:
+            return settings.device;
+        case Profile::af_xdp:
+            // Without hardware there is only the copying mode, and busy polling would make a system call of each empty
+            // poll. With hardware it must stay on: without it the driver waits in poll(2) for a second when the fill
+            // ring asks for a wake-up.
+            return std::format("{},iface={},start_queue=0,queue_count={}{}", device_name("net_af_xdp", settings.name),
+                               settings.device, queues, hardware ? "" : ",force_copy=1,busy_budget=0");
+        case Profile::af_packet: {
+            const std::uint32_t slot = packet_slot(settings.mtu);
+            const std::uint32_t block = std::max<std::uint32_t>(slot, 65536);
+            const std::uint32_t count =
+                std::max(std::uint32_t{slots} / (block / slot), 1u) * (block / slot);  // whole blocks
+            return std::format("{},iface={},qpairs={},blocksz={},framesz={},framecnt={},qdisc_bypass=1",
+                               device_name("net_af_packet", settings.name), settings.device, queues, block, slot,
+                               count);
+        }
+        case Profile::memif: {
+            // One ring slot holds a frame; the driver chains slots for a longer one. Rings are powers of two of at most
+            // 2^14.
+            const std::uint32_t slot =
+                std::clamp<std::uint32_t>((settings.mtu + 14u + 4u + 63u) / 64 * 64, 2048, 65472);
+            const int log2_slots = std::clamp(static_cast<int>(std::bit_width<unsigned>(slots)) - 1, 5, 14);
+            return std::format("{},role={},id=0,socket={},socket-abstract=no,bsize={},rsize={}{}",
+                               device_name("net_memif", settings.name), settings.memif_server ? "server" : "client",
+                               settings.device, slot, log2_slots, settings.mac.empty() ? "" : ",mac=" + settings.mac);
+        }
+        case Profile::tap:
+            return std::format("{},iface={}", device_name("net_tap", settings.name), settings.device);
+    }
+    return {};
+}
+
+}  // namespace sallyport::drivers
