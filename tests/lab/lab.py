@@ -347,7 +347,8 @@ class Lab:
 
     def in_namespace(self, side, *command, timeout=60, check=False, text=True, **options):
         options.setdefault("stdin", subprocess.DEVNULL) if "input" not in options else None
-        done = subprocess.run(["ip", "netns", "exec", side, *map(str, command)], capture_output=True, text=text, timeout=timeout, **options)
+        done = subprocess.run(["ip", "netns", "exec", side, *map(str, command)], capture_output=True, text=text,
+                              errors="replace" if text else None, timeout=timeout, **options)
         if check and done.returncode != 0:
             raise LabError(f"{' '.join(map(str, command))}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
         return done
@@ -389,8 +390,8 @@ class Lab:
             listens += f" listen {v4}:{tls_port} ssl backlog=8192; listen [{v6}]:{tls_port} ssl backlog=8192;"
             listens += f" listen {v4}:{plain_port} backlog=8192; listen [{v6}]:{plain_port} backlog=8192;"
         text = f"""
-worker_processes 1; worker_rlimit_nofile 65536; pid {directory}/nginx.pid; error_log {directory}/error.log warn; user root;
-events {{ worker_connections 32768; }}
+worker_processes 1; pid {directory}/nginx.pid; error_log {directory}/error.log warn; user root;
+events {{ worker_connections 16384; }}
 http {{
   access_log off; default_type text/plain; sendfile on; tcp_nopush on; tcp_nodelay on;
   client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy; fastcgi_temp_path {directory}/fastcgi;

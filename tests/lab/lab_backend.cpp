@@ -336,7 +336,9 @@ int main(int count, char** arguments) {
     app.add_flag("--never-read", options.never_read, "never read application data");
     CLI11_PARSE(app, count, arguments);
     std::signal(SIGPIPE, SIG_IGN);
-    const rlimit files{65536, 65536};
+    rlimit files{};
+    getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
     try {
         return Server(options).run();

@@ -5,6 +5,7 @@
 // Prints one JSON object; exit code 0 when every connection did all of its work.
 
 #include <openssl/err.h>
+#include <openssl/evp.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
@@ -40,6 +41,10 @@ struct Options {
     std::string expect = "echo";           // echo, digest, none, or a number of octets from a source
 };
 
+struct DigestFree {
+    void operator()(EVP_MD_CTX* digest) const { EVP_MD_CTX_free(digest); }
+};
+
 class Client;
 
 class Session {
@@ -55,12 +60,14 @@ class Session {
     void settle(const std::string& failure);
     [[nodiscard]] bool all_sent() const { return sent_ == target_; }
     [[nodiscard]] bool all_received() const;
+    [[nodiscard]] std::string wanted_answer();
 
     Client& client_;
     Connection connection_;
     std::uint64_t number_, target_ = 0, sent_ = 0, received_ = 0, since_update_ = 0, updates_ = 0;
     std::size_t read_allowance_ = 0, write_allowance_ = 0;
     std::string answer_;
+    std::unique_ptr<EVP_MD_CTX, DigestFree> digest_;
     Clock::time_point begun_, last_message_, hold_until_;
     bool shaken_ = false, settled_ = false, over_ = false;
 };
@@ -96,6 +103,24 @@ class Client {
 Session::Session(Client& client, int socket, SSL* ssl, std::uint64_t number)
     : client_(client), connection_(socket, ssl, false), number_(number), begun_(Clock::now()) {
     if (client_.options.interval_ms == 0) target_ = client_.options.octets;
+    if (client_.options.expect == "digest") {
+        digest_.reset(EVP_MD_CTX_new());
+        EVP_DigestInit_ex2(digest_.get(), EVP_sha256(), nullptr);
+    }
+}
+
+/// What a sink answers to the octets that were sent.
+std::string Session::wanted_answer() {
+    std::array<unsigned char, EVP_MAX_MD_SIZE> hash{};
+    unsigned length = 0;
+    EVP_DigestFinal_ex(digest_.get(), hash.data(), &length);
+    std::string text = std::to_string(sent_) + " ";
+    for (unsigned i = 0; i < length; ++i) {
+        constexpr std::string_view kDigits = "0123456789abcdef";
+        text += kDigits[hash[i] >> 4];
+        text += kDigits[hash[i] & 15];
+    }
+    return text + "\n";
 }
 
 bool Session::all_received() const {
@@ -118,6 +143,7 @@ bool Session::send() {
     if (size == 0) return false;
     fill_pattern(number_, sent_, std::span(buffer).first(size));
     const std::size_t written = connection_.write(std::span(buffer).first(size));
+    if (digest_) EVP_DigestUpdate(digest_.get(), buffer.data(), written);
     sent_ += written;
     since_update_ += written;
     if (options.write_rate != 0) write_allowance_ -= written;
@@ -186,7 +212,8 @@ void Session::ready() {
             if (!connection_.end_writing()) return;
         }
         if (ended == Ended::close_notify) {
-            if (connection_.writing_ended() && all_sent() && all_received()) return settle("");
+            if (connection_.writing_ended() && all_sent() && all_received())
+                return settle(digest_ && answer_ != wanted_answer() ? "the digests differ" : "");
             if (!all_sent() || !all_received()) return settle("closed early");
         }
         return;
@@ -340,7 +367,9 @@ int main(int count, char** arguments) {
     app.add_flag("--no-close", options.no_close, "reset instead of an orderly end");
     CLI11_PARSE(app, count, arguments);
     std::signal(SIGPIPE, SIG_IGN);
-    const rlimit files{65536, 65536};
+    rlimit files{};
+    getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
     try {
         return Client(options).run();
