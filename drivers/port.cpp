@@ -261,14 +261,13 @@ std::expected<std::unique_ptr<Port>, std::string> Port::open_device(const PortSe
         transmit.offloads = agreed.configuration.txmode.offloads;
         if (result == 0) result = rte_eth_tx_queue_setup(id, queue, agreed.transmit_descriptors, socket, &transmit);
         if (result != 0)
-            return error(
-                settings,
-                std::format(
-                    "{} does not set up queue {}: {}{}", info.driver_name, queue, rte_strerror(-result),
-                    settings.profile == Profile::af_xdp
-                        ? "; does the interface let AF_XDP in (MTU, other XDP programs), and has the pool 2048 buffers "
-                          "to spare? The profile af_packet works on every interface"
-                        : ""));
+            return error(settings, std::format("{} does not set up queue {}: {}{}", info.driver_name, queue,
+                                               rte_strerror(-result),
+                                               settings.profile == Profile::af_xdp
+                                                   ? "; do the interface and its peer let AF_XDP in (MTU up to about "
+                                                     "3400, no other XDP program), and has the pool 2048 buffers "
+                                                     "to spare? The profile af_packet works on every interface"
+                                                   : ""));
     }
     if (pci && !settings.mac.empty()) {
         rte_ether_addr address;

@@ -53,7 +53,8 @@ std::uint16_t default_descriptors(Profile profile) noexcept {
 
 std::uint32_t packet_slot(std::uint16_t mtu) noexcept {
     constexpr std::uint32_t kKernelHeader = 128;  // tpacket2_hdr, sockaddr_ll, alignment
-    return std::bit_ceil<std::uint32_t>(mtu + 14u + 4u + kKernelHeader);
+    constexpr std::uint32_t kStep = 1024;         // four slots are whole pages
+    return std::max<std::uint32_t>(2048, (mtu + 14u + 4u + kKernelHeader + kStep - 1) / kStep * kStep);
 }
 
 std::string device_arguments(const PortSettings& settings, std::uint16_t queues, bool hardware) {
@@ -70,7 +71,8 @@ std::string device_arguments(const PortSettings& settings, std::uint16_t queues,
                                settings.device, queues, hardware ? "" : ",force_copy=1,busy_budget=0");
         case Profile::af_packet: {
             const std::uint32_t slot = packet_slot(settings.mtu);
-            const std::uint32_t block = std::max<std::uint32_t>(slot, 65536);
+            const std::uint32_t block =
+                slot * 4 * std::max<std::uint32_t>(65536 / (slot * 4), 1);  // whole slots and whole pages
             const std::uint32_t count =
                 std::max(std::uint32_t{slots} / (block / slot), 1u) * (block / slot);  // whole blocks
             return std::format("{},iface={},qpairs={},blocksz={},framesz={},framecnt={},qdisc_bypass=1",

@@ -1,0 +1,57 @@
+#include "drivers/port_profile.h"
+
+#include <gtest/gtest.h>
+
+namespace sallyport::drivers {
+namespace {
+
+PortSettings port(Profile profile, const std::string& device) {
+    PortSettings settings;
+    settings.name = "lan-1";
+    settings.profile = profile;
+    settings.device = device;
+    return settings;
+}
+
+TEST(DeviceArguments, EachProfile) {
+    EXPECT_EQ(device_arguments(port(Profile::pci, "0000:3b:00.0"), 4, true), "0000:3b:00.0");
+    EXPECT_EQ(device_arguments(port(Profile::af_xdp, "eth1"), 2, true),
+              "net_af_xdp_lan_1,iface=eth1,start_queue=0,queue_count=2");
+    EXPECT_EQ(device_arguments(port(Profile::af_xdp, "eth1"), 1, false),
+              "net_af_xdp_lan_1,iface=eth1,start_queue=0,queue_count=1,force_copy=1,busy_budget=0");
+    EXPECT_EQ(device_arguments(port(Profile::af_packet, "eth1"), 2, false),
+              "net_af_packet_lan_1,iface=eth1,qpairs=2,blocksz=65536,framesz=2048,framecnt=1024,qdisc_bypass=1");
+    EXPECT_EQ(device_arguments(port(Profile::tap, "tap0"), 1, false), "net_tap_lan_1,iface=tap0");
+    PortSettings memif = port(Profile::memif, "/run/a.sock");
+    EXPECT_EQ(device_arguments(memif, 1, false),
+              "net_memif_lan_1,role=client,id=0,socket=/run/a.sock,socket-abstract=no,bsize=2048,rsize=10");
+    memif.memif_server = true;
+    memif.mac = "02:00:00:00:00:01";
+    memif.mtu = 9000;
+    memif.descriptors = 2048;
+    EXPECT_EQ(device_arguments(memif, 1, false),
+              "net_memif_lan_1,role=server,id=0,socket=/run/"
+              "a.sock,socket-abstract=no,bsize=9024,rsize=11,mac=02:00:00:00:00:01");
+}
+
+TEST(PacketSlot, HoldsTheFrameOfEveryMtu) {
+    EXPECT_EQ(packet_slot(1500), 2048u);
+    EXPECT_EQ(packet_slot(9000), 9216u);
+    for (std::uint16_t mtu = 68; mtu < 9200; ++mtu) {
+        const auto slot = packet_slot(mtu);
+        ASSERT_GE(slot, mtu + 18u + 128u);
+        ASSERT_EQ(slot % 1024, 0u);
+    }
+}
+
+TEST(RingBuffers, AreTheProfilesOrTheSettings) {
+    EXPECT_EQ(ring_buffers(port(Profile::af_xdp, "x")), 2048);
+    PortSettings few = port(Profile::af_xdp, "x");
+    few.descriptors = 512;
+    EXPECT_EQ(ring_buffers(few), 2048);
+    few.profile = Profile::memif;
+    EXPECT_EQ(ring_buffers(few), 512);
+}
+
+}  // namespace
+}  // namespace sallyport::drivers

@@ -1,0 +1,445 @@
+#include "drivers/port.h"
+
+#include <arpa/inet.h>
+#include <gmock/gmock.h>
+#include <linux/if_packet.h>
+#include <net/if.h>
+#include <poll.h>
+#include <rte_ethdev.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstring>
+#include <thread>
+
+#include "drivers/environment.h"
+#include "drivers/kernel_interface.h"
+#include "tests/unit/eal.h"
+
+namespace sallyport::drivers {
+namespace {
+
+using namespace std::chrono_literals;
+using Frame = std::vector<std::uint8_t>;
+using testing::AllOf;
+using testing::HasSubstr;
+
+constexpr std::uint16_t kOurType =
+    0x88b5;  // local experimental (IEEE 802): tells the test's frames from the kernel's own
+
+Frame frame_of(std::size_t length, std::uint8_t seed) {
+    Frame frame(length);
+    for (std::size_t i = 0; i < length; ++i) frame[i] = static_cast<std::uint8_t>(seed + i * 7);
+    std::fill_n(frame.begin(), 6, 0xff);
+    const std::uint8_t rest[] = {2, 0, 0, 0, 0, 9, kOurType >> 8, kOurType & 0xff};
+    std::copy(std::begin(rest), std::end(rest), frame.begin() + 6);
+    return frame;
+}
+Frame octets_of(const rte_mbuf* mbuf) {
+    Frame octets;
+    for (; mbuf != nullptr; mbuf = mbuf->next) {
+        const auto* data = rte_pktmbuf_mtod(mbuf, const std::uint8_t*);
+        octets.insert(octets.end(), data, data + mbuf->data_len);
+    }
+    return octets;
+}
+
+// The other end of the wire, as the kernel has it.
+class RawSocket {
+ public:
+    explicit RawSocket(const std::string& interface) : descriptor_(socket(AF_PACKET, SOCK_RAW, htons(kOurType))) {
+        sockaddr_ll address{};
+        address.sll_family = AF_PACKET;
+        address.sll_protocol = htons(kOurType);
+        address.sll_ifindex = static_cast<int>(if_nametoindex(interface.c_str()));
+        EXPECT_EQ(bind(descriptor_, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0)
+            << std::strerror(errno);
+    }
+    ~RawSocket() { close(descriptor_); }
+    void send(const Frame& frame) {
+        EXPECT_EQ(::send(descriptor_, frame.data(), frame.size(), 0), static_cast<ssize_t>(frame.size()))
+            << std::strerror(errno);
+    }
+    /// Empty when nothing came within five seconds.
+    Frame receive() {
+        for (;;) {
+            pollfd waiting{.fd = descriptor_, .events = POLLIN, .revents = 0};
+            if (poll(&waiting, 1, 5000) <= 0) return {};
+            Frame frame(65536);
+            sockaddr_ll from{};
+            socklen_t length = sizeof from;
+            const ssize_t size =
+                recvfrom(descriptor_, frame.data(), frame.size(), 0, reinterpret_cast<sockaddr*>(&from), &length);
+            if (size < 0) return {};
+            if (from.sll_pkttype == PACKET_OUTGOING) continue;  // our own
+            frame.resize(static_cast<std::size_t>(size));
+            return frame;
+        }
+    }
+
+ private:
+    int descriptor_;
+};
+
+bool run(const std::string& command) {
+    return std::system((command + " >/dev/null 2>&1").c_str()) == 0;
+}
+
+PortSettings settings_of(Profile profile, const std::string& device) {
+    static int number = 0;
+    PortSettings settings;
+    settings.name = "port" + std::to_string(number++);
+    settings.profile = profile;
+    settings.device = device;
+    return settings;
+}
+
+class PortTest : public testing::Test {
+ protected:
+    void SetUp() override { test::start_eal(); }
+    void TearDown() override {
+        for (rte_mempool* pool : pools) rte_mempool_free(pool);
+    }
+    rte_mempool* pool(std::uint16_t room = 2048, std::uint32_t count = 5000) {
+        static int number = 0;
+        auto made = make_buffer_pool("port_pool" + std::to_string(number++), count, room, SOCKET_ID_ANY);
+        EXPECT_TRUE(made) << made.error();
+        pools.push_back(*made);
+        return *made;
+    }
+    static rte_mbuf* mbuf_of(rte_mempool* from, const Frame& frame) {
+        rte_mbuf* mbuf = rte_pktmbuf_alloc(from);
+        std::memcpy(rte_pktmbuf_append(mbuf, static_cast<std::uint16_t>(frame.size())), frame.data(), frame.size());
+        return mbuf;
+    }
+    /// The next frame of the test's own type; empty when none came within five seconds.
+    static Frame receive(Port& port, std::uint16_t queue = 0) {
+        for (const auto end = std::chrono::steady_clock::now() + 5s; std::chrono::steady_clock::now() < end;) {
+            rte_mbuf* mbuf = nullptr;
+            if (port.receive(queue, {&mbuf, 1}) == 0) {
+                std::this_thread::sleep_for(100us);
+                continue;
+            }
+            Frame frame = octets_of(mbuf);
+            rte_pktmbuf_free(mbuf);
+            if (frame.size() > 14 && frame[12] == kOurType >> 8 && frame[13] == (kOurType & 0xff)) return frame;
+        }
+        return {};
+    }
+    static bool transmit(Port& port, rte_mbuf*& mbuf) {
+        for (int i = 0; i < 1000; ++i) {
+            if (port.transmit(0, {&mbuf, 1}) == 1) return true;
+            std::this_thread::sleep_for(1ms);
+        }
+        return false;
+    }
+
+    /// What TCP relies on: a second reference keeps a transmitted buffer whole and ours, and the device drops its own.
+    template <typename ReceiveAtPeer>
+    static void check_references(Port& port, rte_mempool* from, std::size_t length,
+                                 const ReceiveAtPeer& receive_at_peer) {
+        for (std::uint8_t i = 0; i < 20; ++i) {
+            const Frame frame = frame_of(length, i);
+            rte_mbuf* mbuf = mbuf_of(from, frame);
+            rte_mbuf_refcnt_update(mbuf, 1);
+            rte_mbuf* const kept = mbuf;
+            ASSERT_TRUE(transmit(port, mbuf));
+            ASSERT_EQ(receive_at_peer(), frame) << int{i};
+            for (int wait = 0; wait < 1000 && rte_mbuf_refcnt_read(kept) != 1; ++wait) {
+                port.reclaim(0);
+                std::this_thread::sleep_for(1ms);
+            }
+            ASSERT_EQ(rte_mbuf_refcnt_read(kept), 1);
+            EXPECT_EQ(octets_of(kept), frame);
+            ASSERT_TRUE(transmit(port, mbuf = kept));  // once more, as a retransmission
+            ASSERT_EQ(receive_at_peer(), frame);
+        }
+        port.reclaim(0);
+    }
+    template <typename ReceiveAtPeer>
+    static void check_several_buffers(Port& port, rte_mempool* from, const ReceiveAtPeer& receive_at_peer) {
+        const Frame frame = frame_of(900, 3);
+        rte_mbuf* head = mbuf_of(from, Frame(frame.begin(), frame.begin() + 54));
+        ASSERT_EQ(rte_pktmbuf_chain(head, mbuf_of(from, Frame(frame.begin() + 54, frame.begin() + 500))), 0);
+        ASSERT_EQ(rte_pktmbuf_chain(head, mbuf_of(from, Frame(frame.begin() + 500, frame.end()))), 0);
+        ASSERT_TRUE(transmit(port, head));
+        EXPECT_EQ(receive_at_peer(), frame);
+
+        rte_mbuf* whole = mbuf_of(from, frame);
+        rte_mbuf* clone = rte_pktmbuf_clone(whole, from);
+        ASSERT_TRUE(transmit(port, clone));
+        EXPECT_EQ(receive_at_peer(), frame);
+        rte_pktmbuf_free(whole);
+    }
+
+    /// `port` opened on one end of a veth pair, or a tap: everything that must work with the kernel on the other side.
+    static void check_against_kernel(Port& port, rte_mempool* from, const std::string& peer, std::uint16_t mtu) {
+        RawSocket socket(peer);
+        for (const std::size_t length : {std::size_t{60}, std::size_t{61}, std::size_t{1000}, std::size_t{mtu} + 14}) {
+            const Frame in = frame_of(length, 1);
+            socket.send(in);
+            EXPECT_EQ(receive(port), in) << length;
+            const Frame out = frame_of(length, 2);
+            rte_mbuf* mbuf = mbuf_of(from, out);
+            ASSERT_TRUE(transmit(port, mbuf));
+            EXPECT_EQ(socket.receive(), out) << length;
+        }
+        check_references(port, from, 1000, [&] { return socket.receive(); });
+        check_several_buffers(port, from, [&] { return socket.receive(); });
+        const PortStatus status = port.status();
+        EXPECT_TRUE(status.link_up);
+        EXPECT_GE(status.packets_in, 4u);
+        EXPECT_GE(status.packets_out, 44u);
+        EXPECT_EQ(status.errors_out, 0u);
+        EXPECT_FALSE(status.xstats.empty());
+    }
+    static void check_link(Port& port, const std::string& peer) {
+        bool up = false;
+        EXPECT_FALSE(port.link_changed(up));
+        EXPECT_TRUE(up);
+        ASSERT_TRUE(run("ip link set " + peer + " down"));
+        EXPECT_TRUE(port.link_changed(up));
+        EXPECT_FALSE(up);
+        EXPECT_FALSE(port.link_changed(up));
+        ASSERT_TRUE(run("ip link set " + peer + " up"));
+        for (int i = 0; i < 1000 && !port.link_changed(up); ++i) std::this_thread::sleep_for(1ms);
+        EXPECT_TRUE(up);
+        RawSocket socket(peer);
+        const Frame in = frame_of(100, 1);
+        socket.send(in);
+        EXPECT_EQ(receive(port), in);
+    }
+
+    std::vector<rte_mempool*> pools;
+};
+
+class VethTest : public PortTest {
+ protected:
+    void SetUp() override {
+        PortTest::SetUp();
+        if (!run("ip link add spt0 type veth peer name spt1"))
+            GTEST_SKIP() << "no veth pair can be made here (root only)";
+        ASSERT_TRUE(run("ip link set spt1 up"));
+        made = true;
+    }
+    void TearDown() override {
+        if (made) run("ip link del spt0");
+        PortTest::TearDown();
+    }
+    bool made = false;
+};
+
+TEST_F(PortTest, NullDevice_OpensWithWhatItHas) {
+    rte_mempool* buffers = pool();
+    auto port = Port::open_device(settings_of(Profile::tap, "none"), "net_null0", 1, {&buffers, 1});
+    ASSERT_TRUE(port) << port.error();
+    EXPECT_EQ((*port)->receive_queues(), 1);
+    EXPECT_FALSE((*port)->has_rss());
+    rte_mbuf* mbuf = nullptr;
+    ASSERT_EQ((*port)->receive(0, {&mbuf, 1}), 1);  // it makes frames of 64 octets out of nothing
+    EXPECT_EQ(mbuf->pkt_len, 64u);
+    ASSERT_EQ((*port)->transmit(0, {&mbuf, 1}), 1);
+    const PortStatus status = (*port)->status();
+    EXPECT_EQ(status.driver, "net_null");
+    EXPECT_EQ(status.packets_in, 1u);
+    EXPECT_EQ(status.packets_out, 1u);
+    EXPECT_EQ(status.offloads.size(), 5u);
+    port->reset();
+    EXPECT_EQ(rte_eth_dev_count_avail(), 0);
+    EXPECT_EQ(rte_mempool_avail_count(buffers), 5000u);
+}
+
+TEST_F(PortTest, RingDevice_LoopsFramesAndKeepsThePlaceOfWhatDidNotFit) {
+    rte_mempool* buffers = pool();
+    auto port = Port::open_device(settings_of(Profile::tap, "none"), "net_ring0", 1, {&buffers, 1});
+    ASSERT_TRUE(port) << port.error();
+    const Frame frame = frame_of(200, 9);
+    rte_mbuf* mbuf = mbuf_of(buffers, frame);
+    ASSERT_EQ((*port)->transmit(0, {&mbuf, 1}), 1);
+    EXPECT_EQ(receive(**port), frame);
+    EXPECT_EQ((*port)->status().driver, "net_ring");
+}
+
+TEST_F(PortTest, SeveralBuffersWhereTheDeviceTakesOne_AreCopied) {
+    rte_mempool* buffers = pool();
+    auto port = Port::open_device(settings_of(Profile::tap, "none"), "net_ring1", 1, {&buffers, 1});
+    ASSERT_TRUE(port) << port.error();
+    if ((*port)->multi_segment_transmit()) GTEST_SKIP() << "this ring device takes several buffers";
+    check_several_buffers(**port, buffers, [&] { return receive(**port); });
+}
+
+TEST_F(PortTest, SeveralWorkersOnADeviceWithoutRss_GetQueuesAndSteerThemselves) {
+    std::vector<rte_mempool*> buffers = {pool(), pool()};
+    auto port = Port::open_device(settings_of(Profile::tap, "none"), "net_null1", 2, buffers);
+    ASSERT_TRUE(port) << port.error();
+    EXPECT_EQ((*port)->receive_queues(), (*port)->transmit_queues());
+    EXPECT_FALSE((*port)->has_rss());
+}
+
+TEST_F(PortTest, BadDevices_AreRefusedWithTheReason) {
+    rte_mempool* buffers = pool();
+    const auto refusal = [&](Profile profile, const std::string& device) {
+        auto port = Port::open(settings_of(profile, device), 1, {&buffers, 1});
+        return port ? std::string("opened") : port.error();
+    };
+    for (const Profile profile : {Profile::af_packet, Profile::af_xdp})
+        EXPECT_THAT(refusal(profile, "nosuch0"),
+                    AllOf(HasSubstr("nosuch0): there is no such interface"), HasSubstr("lo")));
+    EXPECT_THAT(refusal(Profile::af_packet, ""), HasSubstr("it names no device"));
+    EXPECT_THAT(refusal(Profile::pci, "0000:ff:1f.7"),
+                AllOf(HasSubstr("(pci 0000:ff:1f.7): there is no such PCI device"), HasSubstr("dpdk-devbind")));
+    EXPECT_THAT(refusal(Profile::tap, "lo"), HasSubstr("exists already"));
+    EXPECT_EQ(rte_eth_dev_count_avail(), 0);
+}
+
+TEST_F(VethTest, InterfaceWithARoute_IsRefused) {
+    ASSERT_TRUE(run("ip addr add 192.0.2.1/24 dev spt0 && ip link set spt0 up"));
+    rte_mempool* buffers = pool();
+    const auto port = Port::open(settings_of(Profile::af_packet, "spt0"), 1, {&buffers, 1});
+    ASSERT_FALSE(port);
+    EXPECT_THAT(port.error(), AllOf(HasSubstr("spt0"), HasSubstr("carries a route of this host (192.0.2.0/24)")));
+}
+
+TEST_F(VethTest, PoolsThatDoNotFit_AreRefused) {
+    rte_mempool* small = pool(2048);
+    PortSettings jumbo = settings_of(Profile::af_packet, "spt0");
+    jumbo.mtu = 9000;
+    auto port = Port::open(jumbo, 1, {&small, 1});
+    ASSERT_FALSE(port);
+    EXPECT_THAT(port.error(), HasSubstr("an MTU of 9000 needs buffers of"));
+    rte_mempool* large = pool(9088, 4000);
+    port = Port::open(settings_of(Profile::af_xdp, "spt0"), 1, {&large, 1});
+    ASSERT_FALSE(port);
+    EXPECT_THAT(port.error(), HasSubstr("af_xdp takes buffers of one page"));
+    EXPECT_THAT(Port::open(settings_of(Profile::af_packet, "spt0"), 2, {&small, 1}).error(),
+                HasSubstr("1 buffer pools for 2 queues"));
+    EXPECT_EQ(rte_eth_dev_count_avail(), 0);
+}
+
+TEST_F(VethTest, AfPacket_FramesGoBothWays) {
+    rte_mempool* buffers = pool();
+    const auto settings = settings_of(Profile::af_packet, "spt0");
+    auto port = Port::open(settings, 1, {&buffers, 1});
+    ASSERT_TRUE(port) << port.error();
+    EXPECT_EQ((*port)->mac(), kernel::mac("spt0"));
+    check_against_kernel(**port, buffers, "spt1", 1500);
+    check_link(**port, "spt1");
+    port->reset();
+    EXPECT_EQ(rte_mempool_avail_count(buffers), 5000u);
+}
+
+TEST_F(VethTest, AfPacketWithJumboFrames_FramesGoBothWays) {
+    ASSERT_TRUE(run("ip link set spt1 mtu 9000"));
+    auto settings = settings_of(Profile::af_packet, "spt0");
+    settings.mtu = 9000;
+    rte_mempool* buffers = pool(data_room_for(settings), 4000);
+    auto port = Port::open(settings, 1, {&buffers, 1});
+    ASSERT_TRUE(port) << port.error();
+    check_against_kernel(**port, buffers, "spt1", 9000);
+}
+
+TEST_F(VethTest, AfPacketWithTwoQueues_TheyShareTheFrames) {
+    std::vector<rte_mempool*> buffers = {pool(), pool()};
+    auto port = Port::open(settings_of(Profile::af_packet, "spt0"), 2, buffers);
+    ASSERT_TRUE(port) << port.error();
+    ASSERT_EQ((*port)->receive_queues(), 2);
+    RawSocket socket("spt1");
+    for (int i = 0; i < 50; ++i) socket.send(frame_of(100, static_cast<std::uint8_t>(i)));
+    int got = 0;
+    for (const auto end = std::chrono::steady_clock::now() + 5s; got < 50 && std::chrono::steady_clock::now() < end;)
+        for (std::uint16_t queue = 0; queue < 2; ++queue) {
+            rte_mbuf* mbuf = nullptr;
+            if ((*port)->receive(queue, {&mbuf, 1}) == 0) continue;
+            const Frame frame = octets_of(mbuf);
+            got += frame.size() == 100 && frame[12] == kOurType >> 8;
+            rte_pktmbuf_free(mbuf);
+        }
+    EXPECT_EQ(got, 50);
+}
+
+TEST_F(VethTest, AfXdp_FramesGoBothWays) {
+    if (!kernel::has_af_xdp()) GTEST_SKIP() << "this kernel has no AF_XDP";
+    rte_mempool* buffers = pool();
+    for (int time = 0; time < 2; ++time) {  // the second one finds a clean interface
+        const auto settings = settings_of(Profile::af_xdp, "spt0");
+        auto port = Port::open(settings, 2, {&buffers, 1});
+        ASSERT_TRUE(port) << port.error();
+        EXPECT_EQ((*port)->receive_queues(), 1);  // veth has one, whatever is wanted
+        check_against_kernel(**port, buffers, "spt1", 1500);
+        check_link(**port, "spt1");
+        port->reset();
+        rte_mempool_free(buffers);
+        pools.pop_back();
+        buffers = pool();  // what was in the rings stays there: a pool of its own each time
+    }
+}
+
+TEST_F(VethTest, AfXdpFromAnotherPool_FramesGoOut) {
+    if (!kernel::has_af_xdp()) GTEST_SKIP() << "this kernel has no AF_XDP";
+    rte_mempool* buffers = pool();
+    rte_mempool* other = pool(2048, 64);
+    auto port = Port::open(settings_of(Profile::af_xdp, "spt0"), 1, {&buffers, 1});
+    ASSERT_TRUE(port) << port.error();
+    RawSocket socket("spt1");
+    check_references(**port, other, 1000, [&] { return socket.receive(); });
+    check_several_buffers(**port, other, [&] { return socket.receive(); });
+    EXPECT_EQ(rte_mempool_avail_count(other), 64u);
+}
+
+TEST_F(PortTest, Tap_FramesGoBothWays) {
+    rte_mempool* buffers = pool();
+    auto port = Port::open(settings_of(Profile::tap, "spttap"), 1, {&buffers, 1});
+    if (!port && geteuid() != 0) GTEST_SKIP() << port.error();
+    ASSERT_TRUE(port) << port.error();
+    EXPECT_NE((*port)->mac(), kernel::mac("spttap"));
+    ASSERT_TRUE(run("ip link set spttap up"));
+    check_against_kernel(**port, buffers, "spttap", 1500);
+    port->reset();
+    EXPECT_EQ(rte_mempool_avail_count(buffers), 5000u);
+    EXPECT_FALSE(kernel::exists("spttap"));
+}
+
+TEST_F(PortTest, MemifOfTwoPorts_FramesGoBothWays) {
+    const std::string path = testing::TempDir() + "/sallyport-memif." + std::to_string(getpid());
+    auto settings = settings_of(Profile::memif, path);
+    settings.memif_server = true;
+    rte_mempool* buffers = pool();
+    auto server = Port::open(settings, 1, {&buffers, 1});
+    ASSERT_TRUE(server) << server.error();
+    auto client_settings = settings_of(Profile::memif, path);
+    auto client = Port::open(client_settings, 1, {&buffers, 1});
+    ASSERT_TRUE(client) << client.error();
+    bool up = false;
+    for (int i = 0; i < 5000 && !up; ++i) {
+        static_cast<void>((*client)->link_changed(up));
+        std::this_thread::sleep_for(1ms);
+    }
+    ASSERT_TRUE(up) << "the two ends did not meet";
+    // A client offers buffers to the server as it polls.
+    const auto poll_client = [&] {
+        rte_mbuf* none = nullptr;
+        EXPECT_EQ((*client)->receive(0, {&none, 1}), 0);
+    };
+    for (const std::size_t length : {60, 1000, 1514}) {
+        const Frame frame = frame_of(length, 5);
+        rte_mbuf* mbuf = mbuf_of(buffers, frame);
+        ASSERT_TRUE(transmit(**client, mbuf));
+        EXPECT_EQ(receive(**server), frame);
+        poll_client();
+        mbuf = mbuf_of(buffers, frame);
+        ASSERT_TRUE(transmit(**server, mbuf));
+        EXPECT_EQ(receive(**client), frame);
+    }
+    check_references(**client, buffers, 1400, [&] { return receive(**server); });
+    check_references(**server, buffers, 1400, [&] { return receive(**client); });
+    check_several_buffers(**client, buffers, [&] { return receive(**server); });
+    check_several_buffers(**server, buffers, [&] { return receive(**client); });
+    client->reset();
+    server->reset();
+    EXPECT_EQ(rte_mempool_avail_count(buffers), 5000u);
+    unlink(path.c_str());
+}
+
+}  // namespace
+}  // namespace sallyport::drivers
