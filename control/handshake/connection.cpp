@@ -4,6 +4,7 @@
 #include <format>
 #include <new>
 
+#include "control/handshake/reader.h"
 #include "control/policy/catalogue.h"
 #include "crypto/check.h"
 #include "crypto/cipher_suite.h"
@@ -43,6 +44,20 @@ void read_secret(std::string_view hex, crypto::TrafficSecret& secret) {
     }
     secret.assign(std::span(octets).first(length));
     crypto::wipe(octets.data(), octets.size());
+}
+
+/// Whether a ServerHello message (RFC 5246 7.4.1.3) has this extension.
+bool server_hello_has(std::span<const unsigned char> message, std::size_t extension) {
+    constexpr std::size_t kHeader = 4, kVersionAndRandom = 2 + 32, kSuiteAndCompression = 2 + 1;
+    Reader reader(message);
+    std::span<const unsigned char> skipped;
+    std::size_t length = 0, type = 0;
+    if (!reader.octets(kHeader + kVersionAndRandom, skipped) || !reader.number(1, length) || !reader.octets(length, skipped) ||
+        !reader.octets(kSuiteAndCompression, skipped) || !reader.number(2, length))
+        return false;
+    while (reader.number(2, type) && reader.number(2, length) && reader.octets(length, skipped))
+        if (type == extension) return true;
+    return false;
 }
 
 template <std::size_t Capacity, std::size_t Length>
@@ -118,8 +133,11 @@ void Connection::on_message(int write, int, int content_type, const void* octets
     if (content_type != SSL3_RT_HANDSHAKE || length == 0) return;
     Connection& connection = of(ssl);
     const auto type = *static_cast<const unsigned char*>(octets);
-    // All that is negotiated stands once the server has sent ServerHelloDone (1.2) or Finished (1.3, 1.2 resumed).
     const bool by_server = (write != 0) == connection.server_;
+    if (by_server && type == SSL3_MT_SERVER_HELLO)
+        connection.hello_extended_master_secret_ =
+            server_hello_has({static_cast<const unsigned char*>(octets), length}, TLSEXT_TYPE_extended_master_secret);
+    // All that is negotiated stands once the server has sent ServerHelloDone (1.2) or Finished (1.3, 1.2 resumed).
     if (by_server && (type == SSL3_MT_SERVER_DONE || type == SSL3_MT_FINISHED))
         connection.flight_written_ = true;
 }
@@ -268,8 +286,9 @@ std::optional<Connection::Refusal> Connection::read_back() {
     const char* scheme = nullptr;
     const long have_scheme = server_ ? SSL_get0_signature_name(ssl, &scheme) : SSL_get0_peer_signature_name(ssl, &scheme);
     negotiated_.signature_scheme = !negotiated_.resumed && have_scheme == 1 && scheme != nullptr ? scheme : "";
-    // libssl answers this question on TLS 1.2 only; 1.3 has it by construction.
-    negotiated_.extended_master_secret = negotiated_.version == policy::kTls13 || SSL_get_extms_support(ssl) == 1;
+    // libssl answers this question on TLS 1.2 only, and after the handshake only (-1 before). 1.3 has it by construction.
+    const long extms = SSL_get_extms_support(ssl);
+    negotiated_.extended_master_secret = negotiated_.version == policy::kTls13 || extms == 1 || (extms == -1 && hello_extended_master_secret_);
     const unsigned char* alpn = nullptr;
     unsigned alpn_length = 0;
     SSL_get0_alpn_selected(ssl, &alpn, &alpn_length);

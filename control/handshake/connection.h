@@ -99,6 +99,7 @@ class Connection {
     Step step_ = Step::more;
     std::uint64_t consumed_ = 0;
     bool flight_written_ = false;      ///< the server's flight is complete: ServerHelloDone or Finished
+    bool hello_extended_master_secret_ = false;   ///< the ServerHello agreed to it (RFC 7627 5.1)
     bool checked_ = false;
     bool encrypted_sent_ = false;
     bool change_cipher_spec_sent_ = false;

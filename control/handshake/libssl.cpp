@@ -7,7 +7,7 @@ namespace sallyport::handshake {
 
 std::string alert_name(int alert) {
     std::string name = SSL_alert_desc_string_long(alert);
-    std::ranges::replace(name, ' ', '_');
+    std::ranges::transform(name, name.begin(), [](char c) { return c == ' ' ? '_' : c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
     return std::format("{} ({})", name, alert);
 }
 

@@ -54,7 +54,11 @@ int select_alpn(SSL* ssl, const unsigned char** chosen, unsigned char* chosen_le
 
 int ticket_key(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* cipher, EVP_MAC_CTX* mac, int sealing) {
     auto* keys = static_cast<TicketKeys*>(SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl)));
-    return sealing != 0 ? keys->seal(name, iv, cipher, mac) : keys->open(name, iv, cipher, mac);
+    if (sealing != 0) return keys->seal(name, iv, cipher, mac);
+    constexpr int kReady = 1, kReadyAndRenew = 2;
+    const int opened = keys->open(name, iv, cipher, mac);
+    // A client uses a TLS 1.3 ticket once (RFC 8446 C.4): every resumption brings a new one.
+    return opened == kReady && SSL_version(ssl) == TLS1_3_VERSION ? kReadyAndRenew : opened;
 }
 
 /// Makes libssl acknowledge the name (RFC 6066 3); it was chosen in the client-hello callback.

@@ -4,6 +4,7 @@
 #include "control/channel/address.h"
 #include "control/handshake/connection.h"
 #include "control/handshake/handshake.h"
+#include "control/handshake/reader.h"
 #include "control/handshake/server_context.h"
 #include "crypto/check.h"
 
@@ -22,29 +23,6 @@ struct ServerHandshake::State final : Connection {
 };
 
 namespace {
-
-/// Octets of a ClientHello's extension, read front to back; every read says whether there was enough.
-class Reader {
- public:
-    explicit Reader(std::span<const unsigned char> octets) : octets_(octets) {}
-    [[nodiscard]] bool number(std::size_t length, std::size_t& value) {
-        if (octets_.size() < length) return false;
-        value = 0;
-        for (const unsigned char octet : octets_.first(length)) value = value << 8 | octet;
-        octets_ = octets_.subspan(length);
-        return true;
-    }
-    [[nodiscard]] bool octets(std::size_t length, std::span<const unsigned char>& value) {
-        if (octets_.size() < length) return false;
-        value = octets_.first(length);
-        octets_ = octets_.subspan(length);
-        return true;
-    }
-    [[nodiscard]] bool at_end() const { return octets_.empty(); }
-
- private:
-    std::span<const unsigned char> octets_;
-};
 
 std::optional<std::span<const unsigned char>> extension(SSL* ssl, unsigned type) {
     const unsigned char* data = nullptr;

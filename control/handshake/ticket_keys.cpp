@@ -28,7 +28,7 @@ TicketKeys::TicketKeys(Clock clock) : clock_(std::move(clock)), cipher_(EVP_CIPH
     if (!cipher_) throw std::runtime_error("libcrypto has no AES-256-CBC for session tickets: " + openssl::error_queue());
     keys_.reserve(kOldKeys + 2);  // so that no growth leaves copies of keys behind
     keys_.push_back(make());
-    made_ = clock_();
+    keys_.front().made = clock_();
 }
 
 TicketKeys::Key TicketKeys::make() const {
@@ -46,15 +46,14 @@ void TicketKeys::rotate() {
 }
 
 void TicketKeys::rotate_locked() {
-    const auto periods = (clock_() - made_) / kPeriod;
+    const auto now = clock_();
+    const auto periods = (now - keys_.front().made) / kPeriod;
     if (periods <= 0) return;
-    // Periods that passed unused made no key, but they count towards the age of the older ones.
-    const auto outlived = static_cast<std::size_t>(std::min<decltype(periods)>(periods - 1, kOldKeys + 1));
-    const std::size_t stay = kOldKeys > outlived ? kOldKeys - outlived : 0;
     Key key = make();
-    if (keys_.size() > stay) keys_.resize(stay);
+    key.made = keys_.front().made + periods * kPeriod;
+    // By age, not by number: a period that passed unused made no key.
+    std::erase_if(keys_, [&](const Key& old) { return now - old.made >= (kOldKeys + 1) * kPeriod; });
     keys_.insert(keys_.begin(), key);
-    made_ += periods * kPeriod;
 }
 
 bool TicketKeys::set_mac(EVP_MAC_CTX* mac, const Key& key) {

@@ -44,6 +44,7 @@ class TicketKeys {
         std::array<unsigned char, 16> name{};
         crypto::Secret<32> cipher;
         crypto::Secret<32> mac;
+        std::chrono::steady_clock::time_point made;
     };
     [[nodiscard]] Key make() const;
     void rotate_locked();
@@ -53,7 +54,6 @@ class TicketKeys {
     CipherPtr cipher_;
     mutable std::mutex mutex_;
     std::vector<Key> keys_;   ///< newest first
-    std::chrono::steady_clock::time_point made_;   ///< the newest
 };
 
 }  // namespace sallyport::handshake
