@@ -1,0 +1,458 @@
+// The record engine against IPsec-MB called directly and against OpenSSL's EVP, on the same records in the same process.
+//
+//   record_engine_bench [Google Benchmark's options]
+//
+// Every row is a TLS 1.3 record; a batch is one flush() for ours and a loop of calls for the others. Opening works in
+// place, so the ciphertext is put back before each batch: that is not in the figures, which come from the TSC. With one
+// flow raw and EVP keep the expanded key. With 100,000 flows, visited in random order, all three have 16 or 32 octets of
+// key a flow and expand them for each record. The table at the end takes the
+// median batch of each program's best repetition.
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <format>
+#include <map>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <string>
+#include <vector>
+
+#include <benchmark/benchmark.h>
+#include <intel-ipsec-mb.h>
+#include <openssl/evp.h>
+#include <x86intrin.h>
+
+#include "crypto/aead_batch.h"
+#include "crypto/check.h"
+
+namespace sallyport::crypto {
+namespace {
+
+constexpr std::size_t kPieceLength = 1448;  // what a segment of a 1500-octet packet carries, with timestamps
+constexpr std::size_t kManyFlows = 100'000;
+constexpr std::size_t kBodyOffset = kRecordHeaderLength;
+
+struct Case {
+    std::uint16_t suite;
+    bool sealing;
+    std::uint32_t length;  ///< of the content
+    bool pieces;
+    bool many_flows;
+
+    [[nodiscard]] std::string name() const {
+        const char* aead = suite == 0x1301 ? "aes-128-gcm" : suite == 0x1302 ? "aes-256-gcm" : "chacha20-poly1305";
+        return std::format("{}/{}/{}{}{}", aead, sealing ? "seal" : "open", length, pieces ? "/pieces-of-1448" : "",
+                           many_flows ? "/100000-flows" : "");
+    }
+    [[nodiscard]] std::size_t batch() const { return length > 4096 ? 16 : 64; }
+};
+
+unsigned char* raw(std::byte* data) { return reinterpret_cast<unsigned char*>(data); }
+const unsigned char* raw(const std::byte* data) { return reinterpret_cast<const unsigned char*>(data); }
+
+/// A stretch that is contiguous both where it is read and where it is written.
+struct Span {
+    const std::byte* from;
+    std::byte* to;
+    std::uint32_t length;
+};
+
+/// One place of a batch: a record in memory of its own, and what each program needs to know of it.
+struct Place {
+    std::vector<std::byte> content, record;
+    std::vector<ReadPiece> content_pieces;
+    std::vector<WritePiece> record_pieces, fragment_pieces;
+    std::vector<Span> body;  ///< of the TLSInnerPlaintext
+    std::byte* tag;
+    std::size_t flow = 0;
+    std::uint64_t sequence = 0;
+    OpenResult result;
+};
+
+struct RawKey {
+    std::array<std::byte, kMaxKeyLength> key;
+    std::array<std::byte, kAeadNonceLength> iv;
+};
+
+/// The records of one case.
+class Workload {
+ public:
+    explicit Workload(const Case& wanted) : wanted_(wanted), suite_(*find_cipher_suite(wanted.suite)) {
+        std::mt19937_64 random(1);
+        keys.resize(wanted.many_flows ? kManyFlows : 1);
+        for (RawKey& key : keys) {
+            for (std::byte& octet : key.key) octet = static_cast<std::byte>(random());
+            for (std::byte& octet : key.iv) octet = static_cast<std::byte>(random());
+        }
+        protections.resize(keys.size());
+        order_.resize(keys.size());
+        std::iota(order_.begin(), order_.end(), 0u);
+        std::ranges::shuffle(order_, random);
+        places.resize(wanted.batch());
+        for (Place& place : places) make(place, random);
+        make_ciphertext();
+    }
+
+    /// Chooses the flows of the next batch; puts ciphertext where it is to be opened.
+    void prepare() {
+        for (std::size_t i = 0; i < places.size(); ++i) {
+            Place& place = places[i];
+            place.flow = wanted_.many_flows ? order_[next_++ % order_.size()] : 0;
+            place.sequence = wanted_.many_flows ? 0 : i;
+            if (!wanted_.sealing) {
+                const std::size_t which = wanted_.many_flows ? place.flow : i;
+                std::memcpy(place.record.data(), ciphertext_.data() + which * place.record.size(), place.record.size());
+            }
+        }
+    }
+    void install(std::size_t flow) {
+        TrafficKey key;
+        key.key.assign(std::span(keys[flow].key).first(key_length(suite_.aead)));
+        key.iv.assign(keys[flow].iv);
+        protections[flow].install(suite_, key, 0, 0);
+    }
+
+    std::vector<RawKey> keys;
+    std::vector<RecordProtection> protections;
+    std::vector<Place> places;
+
+ private:
+    void make(Place& place, std::mt19937_64& random) {
+        // One octet more than the content: the raw calls find the type there.
+        place.content.resize(wanted_.length + 1);
+        for (std::byte& octet : place.content) octet = static_cast<std::byte>(random());
+        place.content.back() = std::byte{23};
+        place.record.resize(kBodyOffset + wanted_.length + 1 + kAeadTagLength);
+        const auto split = [&](auto& pieces, auto* data, std::size_t at, std::size_t length) {
+            for (const std::size_t most = wanted_.pieces ? kPieceLength : length; at < length;) {
+                const std::size_t part = std::min(most - at % most, length - at);
+                pieces.push_back({data + at, static_cast<std::uint32_t>(part)});
+                at += part;
+            }
+        };
+        split(place.content_pieces, static_cast<const std::byte*>(place.content.data()), 0, wanted_.length);
+        split(place.record_pieces, place.record.data(), 0, place.record.size());
+        split(place.fragment_pieces, place.record.data(), kBodyOffset, place.record.size());
+        std::byte* body = place.record.data() + kBodyOffset;
+        const std::size_t body_length = wanted_.length + 1;
+        place.tag = body + body_length;
+        for (std::size_t at = 0; at < body_length;) {
+            std::size_t part = body_length - at;
+            if (wanted_.pieces) {
+                part = std::min(part, kPieceLength - (at + kBodyOffset) % kPieceLength);
+                if (wanted_.sealing) part = std::min(part, kPieceLength - at % kPieceLength);
+            }
+            const std::byte* from = wanted_.sealing ? place.content.data() + at : body + at;
+            place.body.push_back({from, body + at, static_cast<std::uint32_t>(part)});
+            at += part;
+        }
+    }
+    void make_ciphertext() {
+        const std::size_t record_length = places[0].record.size();
+        for (std::size_t flow = 0; flow < keys.size(); ++flow) install(flow);
+        if (wanted_.sealing) return;
+        AeadBatch batch;
+        const std::size_t records = wanted_.many_flows ? keys.size() : places.size();
+        ciphertext_.resize(records * record_length);
+        for (std::size_t i = 0; i < records; ++i) {
+            const WritePiece to{ciphertext_.data() + i * record_length, static_cast<std::uint32_t>(record_length)};
+            const ReadPiece from{places[0].content.data(), wanted_.length};
+            const std::size_t flow = wanted_.many_flows ? i : 0;
+            SALLYPORT_CHECK(batch.seal(protections[flow], ContentType::application_data, {&from, 1}, {&to, 1}));
+            batch.flush();
+        }
+        for (std::size_t flow = 0; flow < keys.size(); ++flow) install(flow);
+    }
+
+    Case wanted_;
+    const CipherSuite& suite_;
+    std::vector<std::uint32_t> order_;
+    std::vector<std::byte> ciphertext_;
+    std::size_t next_ = 0;
+};
+
+class Ours {
+ public:
+    Ours(const Case& wanted, Workload& work) : wanted_(wanted), work_(work) {}
+    void run() {
+        const RecordHeader header{ContentType::application_data,
+                                  static_cast<std::uint16_t>(wanted_.length + 1 + kAeadTagLength)};
+        if (wanted_.many_flows)  // as the worker does when it classifies a burst
+            for (const Place& place : work_.places) __builtin_prefetch(&work_.protections[place.flow]);
+        for (Place& place : work_.places) {
+            RecordProtection& protection = work_.protections[place.flow];
+            const bool queued = wanted_.sealing ? batch_.seal(protection, ContentType::application_data,
+                                                              place.content_pieces, place.record_pieces)
+                                                : batch_.open(protection, header, place.fragment_pieces, &place.result);
+            SALLYPORT_CHECK(queued);
+        }
+        batch_.flush();
+    }
+    void check() {
+        for (Place& place : work_.places)
+            SALLYPORT_CHECK(wanted_.sealing || (place.result.status == OpenResult::Status::ok &&
+                                                place.result.content_length == wanted_.length));
+        for (Place& place : work_.places) work_.install(place.flow);
+    }
+
+ private:
+    Case wanted_;
+    Workload& work_;
+    AeadBatch batch_;
+};
+
+void make_nonce(const Place& place, const RawKey& key, std::uint8_t* nonce) {
+    std::memcpy(nonce, key.iv.data(), kAeadNonceLength);
+    for (int i = 0; i < 8; ++i) nonce[4 + i] ^= static_cast<std::uint8_t>(place.sequence >> (56 - 8 * i));
+}
+
+void write_header(std::byte* to, std::size_t length) {
+    to[0] = std::byte{23};
+    to[1] = to[2] = std::byte{3};
+    to[3] = static_cast<std::byte>(length >> 8);
+    to[4] = static_cast<std::byte>(length);
+}
+
+/// IPsec-MB with nothing around it but nonce, header and comparison of the tag.
+class Raw {
+ public:
+    Raw(const Case& wanted, Workload& work) : wanted_(wanted), work_(work), manager_(alloc_mb_mgr(0)) {
+        init_mb_mgr_auto(manager_, nullptr);
+        if (!wanted_.many_flows) expand(work_.keys[0]);
+    }
+    ~Raw() { free_mb_mgr(manager_); }
+    Raw(const Raw&) = delete;
+    Raw& operator=(const Raw&) = delete;
+
+    void run() {
+        if (wanted_.suite == 0x1303)
+            for (Place& place : work_.places) chacha(place);
+        else if (wanted_.suite == 0x1301)
+            for (Place& place : work_.places)
+                gcm(place, manager_->gcm128_enc, manager_->gcm128_dec, manager_->gcm128_init, manager_->gcm128_enc_update,
+                    manager_->gcm128_dec_update, manager_->gcm128_enc_finalize);
+        else
+            for (Place& place : work_.places)
+                gcm(place, manager_->gcm256_enc, manager_->gcm256_dec, manager_->gcm256_init, manager_->gcm256_enc_update,
+                    manager_->gcm256_dec_update, manager_->gcm256_enc_finalize);
+    }
+    void check() { SALLYPORT_CHECK(failed_ == 0); }
+
+ private:
+    void expand(const RawKey& key) {
+        if (wanted_.suite == 0x1301) IMB_AES128_GCM_PRE(manager_, key.key.data(), &expanded_);
+        if (wanted_.suite == 0x1302) IMB_AES256_GCM_PRE(manager_, key.key.data(), &expanded_);
+    }
+    void finish(Place& place, const std::uint8_t* tag) {
+        if (wanted_.sealing)
+            std::memcpy(place.tag, tag, kAeadTagLength);
+        else
+            failed_ += std::memcmp(place.tag, tag, kAeadTagLength) != 0;
+    }
+    void gcm(Place& place, aes_gcm_enc_dec_t seal, aes_gcm_enc_dec_t open, aes_gcm_init_t init,
+             aes_gcm_enc_dec_update_t seal_update, aes_gcm_enc_dec_update_t open_update,
+             aes_gcm_enc_dec_finalize_t finalize) {
+        const RawKey& key = work_.keys[place.flow];
+        if (wanted_.many_flows) expand(key);
+        std::uint8_t nonce[kAeadNonceLength], tag[kAeadTagLength];
+        make_nonce(place, key, nonce);
+        std::byte* header = place.record.data();
+        if (wanted_.sealing) write_header(header, wanted_.length + 1 + kAeadTagLength);
+        if (place.body.size() == 1) {
+            const Span& body = place.body[0];
+            (wanted_.sealing ? seal : open)(&expanded_, &context_, raw(body.to), raw(body.from), body.length, nonce,
+                                            raw(header), kRecordHeaderLength, tag, sizeof tag);
+        } else {
+            init(&expanded_, &context_, nonce, raw(header), kRecordHeaderLength);
+            for (const Span& part : place.body)
+                (wanted_.sealing ? seal_update : open_update)(&expanded_, &context_, raw(part.to), raw(part.from),
+                                                              part.length);
+            finalize(&expanded_, &context_, tag, sizeof tag);
+        }
+        finish(place, tag);
+    }
+    void chacha(Place& place) {
+        const RawKey& key = work_.keys[place.flow];
+        std::uint8_t nonce[kAeadNonceLength], tag[kAeadTagLength];
+        make_nonce(place, key, nonce);
+        std::byte* header = place.record.data();
+        if (wanted_.sealing) write_header(header, wanted_.length + 1 + kAeadTagLength);
+        IMB_CHACHA20_POLY1305_INIT(manager_, key.key.data(), &chacha_context_, nonce, header, kRecordHeaderLength);
+        for (const Span& part : place.body) {
+            if (wanted_.sealing)
+                IMB_CHACHA20_POLY1305_ENC_UPDATE(manager_, key.key.data(), &chacha_context_, part.to, part.from, part.length);
+            else
+                IMB_CHACHA20_POLY1305_DEC_UPDATE(manager_, key.key.data(), &chacha_context_, part.to, part.from, part.length);
+        }
+        IMB_CHACHA20_POLY1305_ENC_FINALIZE(manager_, &chacha_context_, tag, sizeof tag);
+        finish(place, tag);
+    }
+
+    Case wanted_;
+    Workload& work_;
+    IMB_MGR* manager_;
+    gcm_key_data expanded_{};
+    gcm_context_data context_{};
+    chacha20_poly1305_context_data chacha_context_{};
+    int failed_ = 0;
+};
+
+class Evp {
+ public:
+    Evp(const Case& wanted, Workload& work) : wanted_(wanted), work_(work) {
+        const char* name = wanted.suite == 0x1301   ? "AES-128-GCM"
+                           : wanted.suite == 0x1302 ? "AES-256-GCM"
+                                                    : "ChaCha20-Poly1305";
+        cipher_.reset(EVP_CIPHER_fetch(nullptr, name, nullptr));
+        SALLYPORT_CHECK(EVP_CipherInit_ex2(context_.get(), cipher_.get(), raw(work_.keys[0].key.data()), nullptr,
+                                           wanted.sealing ? 1 : 0, nullptr) == 1);
+    }
+    void run() {
+        for (Place& place : work_.places) {
+            const RawKey& key = work_.keys[place.flow];
+            std::uint8_t nonce[kAeadNonceLength], rest[16];
+            make_nonce(place, key, nonce);
+            std::byte* header = place.record.data();
+            if (wanted_.sealing) write_header(header, wanted_.length + 1 + kAeadTagLength);
+            int length = 0;
+            bool good = EVP_CipherInit_ex2(context_.get(), nullptr, wanted_.many_flows ? raw(key.key.data()) : nullptr,
+                                           nonce, -1, nullptr) == 1;
+            if (!wanted_.sealing)
+                good &= EVP_CIPHER_CTX_ctrl(context_.get(), EVP_CTRL_AEAD_SET_TAG, kAeadTagLength, place.tag) == 1;
+            good &= EVP_CipherUpdate(context_.get(), nullptr, &length, raw(header), kRecordHeaderLength) == 1;
+            for (const Span& part : place.body)
+                good &= EVP_CipherUpdate(context_.get(), raw(part.to), &length, raw(part.from),
+                                         static_cast<int>(part.length)) == 1;
+            good &= EVP_CipherFinal_ex(context_.get(), rest, &length) == 1;
+            if (wanted_.sealing)
+                good &= EVP_CIPHER_CTX_ctrl(context_.get(), EVP_CTRL_AEAD_GET_TAG, kAeadTagLength, place.tag) == 1;
+            failed_ += !good;
+        }
+    }
+    void check() { SALLYPORT_CHECK(failed_ == 0); }
+
+ private:
+    Case wanted_;
+    Workload& work_;
+    std::unique_ptr<EVP_CIPHER, decltype(&EVP_CIPHER_free)> cipher_{nullptr, EVP_CIPHER_free};
+    std::unique_ptr<EVP_CIPHER_CTX, decltype(&EVP_CIPHER_CTX_free)> context_{EVP_CIPHER_CTX_new(), EVP_CIPHER_CTX_free};
+    int failed_ = 0;
+};
+
+double tsc_hz() {
+    static const double hz = [] {
+        using Clock = std::chrono::steady_clock;
+        const auto start = Clock::now();
+        const std::uint64_t tsc = __rdtsc();
+        while (Clock::now() - start < std::chrono::milliseconds(100)) {}
+        const std::uint64_t cycles = __rdtsc() - tsc;
+        return static_cast<double>(cycles) / std::chrono::duration<double>(Clock::now() - start).count();
+    }();
+    return hz;
+}
+
+template <typename Engine>
+void measure(benchmark::State& state, const Case& wanted) {
+    Workload work(wanted);
+    Engine engine(wanted, work);
+    std::vector<std::uint64_t> batches;
+    for ([[maybe_unused]] auto _ : state) {
+        work.prepare();
+        const std::uint64_t start = __rdtsc();
+        engine.run();
+        const std::uint64_t spent = __rdtsc() - start;
+        engine.check();
+        batches.push_back(spent);
+        state.SetIterationTime(static_cast<double>(spent) / tsc_hz());
+    }
+    const auto per_batch = static_cast<double>(work.places.size());
+    state.SetBytesProcessed(static_cast<std::int64_t>(static_cast<double>(state.iterations()) * per_batch * wanted.length));
+    // The median: whoever else runs on the machine takes whole batches away, and belongs to nobody's figure.
+    const auto middle = batches.begin() + static_cast<std::ptrdiff_t>(batches.size() / 2);
+    std::ranges::nth_element(batches, middle);
+    state.counters["cycles/record"] = static_cast<double>(*middle) / per_batch;
+}
+
+/// Remembers the best cycles of each program and case, for the table at the end.
+class Table : public benchmark::ConsoleReporter {
+ public:
+    Table() : ConsoleReporter(OO_Tabular) {}
+    void ReportRuns(const std::vector<Run>& runs) override {
+        for (const Run& run : runs) {
+            if (run.run_type != Run::RT_Iteration || run.skipped != benchmark::internal::NotSkipped) continue;
+            const std::string& name = run.run_name.function_name;
+            const auto slash = name.find('/');
+            double& best = best_[name.substr(slash + 1)][name.substr(0, slash)];
+            const double cycles = run.counters.at("cycles/record");
+            best = best == 0 ? cycles : std::min(best, cycles);
+        }
+    }
+    void print(const std::vector<Case>& cases) const {
+        std::printf("\nmedian batch of the best repetition; TSC at %.2f GHz; ratio = speed of ours to that of the other\n", tsc_hz() / 1e9);
+        std::printf("%-46s %9s | %8s %8s %8s | %8s %8s\n", "TLS 1.3 record, octets of content", "ours GB/s",
+                    "ours cyc", "raw cyc", "EVP cyc", "ours/raw", "ours/EVP");
+        for (const Case& wanted : cases) {
+            const auto found = best_.find(wanted.name());
+            if (found == best_.end()) continue;
+            const auto cycles = [&](const char* program) {
+                const auto at = found->second.find(program);
+                return at == found->second.end() ? 0.0 : at->second;
+            };
+            const double ours = cycles("ours"), raw_calls = cycles("raw"), evp = cycles("evp");
+            std::printf("%-46s %9.2f | %8.0f %8.0f %8.0f | %7.1f%% %7.1f%%\n", wanted.name().c_str(),
+                        wanted.length / (ours / tsc_hz()) / 1e9, ours, raw_calls, evp, 100 * raw_calls / ours,
+                        100 * evp / ours);
+        }
+    }
+
+ private:
+    std::map<std::string, std::map<std::string, double>> best_;
+};
+
+std::vector<Case> all_cases() {
+    std::vector<Case> cases;
+    for (const std::uint16_t suite : {0x1301, 0x1302, 0x1303})
+        for (const bool sealing : {false, true}) {
+            cases.push_back({suite, sealing, 16384, false, false});
+            cases.push_back({suite, sealing, 16384, true, false});
+            cases.push_back({suite, sealing, 1400, false, false});
+            cases.push_back({suite, sealing, 64, false, false});
+            cases.push_back({suite, sealing, 1400, false, true});
+            cases.push_back({suite, sealing, 64, false, true});
+        }
+    return cases;
+}
+
+}  // namespace
+}  // namespace sallyport::crypto
+
+int main(int argc, char** argv) {
+    using namespace sallyport::crypto;
+    // Ours first, so that the command line can say otherwise.
+    std::vector<std::string> options{argv[0], "--benchmark_repetitions=7", "--benchmark_min_time=0.02s",
+                                     "--benchmark_enable_random_interleaving=true"};
+    options.insert(options.end(), argv + 1, argv + argc);
+    std::vector<char*> arguments;
+    for (std::string& option : options) arguments.push_back(option.data());
+    int count = static_cast<int>(arguments.size());
+    arguments.push_back(nullptr);
+    benchmark::Initialize(&count, arguments.data());
+    if (benchmark::ReportUnrecognizedArguments(count, arguments.data())) return 2;
+
+    const std::vector<Case> cases = all_cases();
+    for (const Case& wanted : cases) {
+        const auto add = [&](const char* program, void (*run)(benchmark::State&, const Case&)) {
+            benchmark::RegisterBenchmark(program + ("/" + wanted.name()), run, wanted)->UseManualTime();
+        };
+        add("ours", measure<Ours>);
+        add("raw", measure<Raw>);
+        add("evp", measure<Evp>);
+    }
+    Table table;
+    benchmark::RunSpecifiedBenchmarks(&table);
+    table.print(cases);
+    return 0;
+}
