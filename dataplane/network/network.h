@@ -26,7 +26,7 @@ struct Interface {
     MacAddress mac{};
     std::uint16_t vlan = 0;             ///< 0: untagged
     std::uint16_t mtu = 1500;
-    std::vector<IpPrefix> addresses;
+    std::vector<IpPrefix> addresses{};
     bool checksum_offload = false;      ///< the device fills in IPv4 and TCP checksums on transmit (else this layer does)
     bool receive_checksum_good = false; ///< the device has checked, trust RTE_MBUF_F_RX_*_CKSUM_GOOD; else software checks
 };
@@ -68,8 +68,8 @@ struct Received {
 class Network {
  public:
     struct Settings {
-        std::vector<Interface> interfaces;
-        std::vector<Route> routes;
+        std::vector<Interface> interfaces{};
+        std::vector<Route> routes{};
         std::uint32_t max_neighbours = 4096;
         std::uint64_t random_seed = 0;
         bool answer_neighbours = true;  ///< false on all workers but one, where every worker sees every ARP request
