@@ -43,8 +43,7 @@ std::expected<User, std::string> find_user(const std::string& name) {
 /// What the kernel says of one thread (proc_pid_status(5)).
 struct ThreadCredentials {
     std::string uids, gids, groups;   ///< as printed: real, effective, saved, file system
-    std::uint64_t permitted = 0, inheritable = 0, ambient = 0;
-    bool no_new_privileges = false;
+    std::uint64_t permitted = 0, ambient = 0;
 };
 
 std::expected<ThreadCredentials, std::string> read_credentials(const std::filesystem::path& status) {
@@ -64,9 +63,7 @@ std::expected<ThreadCredentials, std::string> read_credentials(const std::filesy
         if (key == "Gid") credentials.gids = value;
         if (key == "Groups") credentials.groups = ' ' + value;
         if (key == "CapPrm") credentials.permitted = hexadecimal(value);
-        if (key == "CapInh") credentials.inheritable = hexadecimal(value);
         if (key == "CapAmb") credentials.ambient = hexadecimal(value);
-        if (key == "NoNewPrivs") credentials.no_new_privileges = value == "1";
     }
     return credentials;
 }

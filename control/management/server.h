@@ -22,7 +22,7 @@ class Server {
         std::size_t max_answer = std::size_t{128} << 20;     ///< octets; a longer one becomes the error too_big
         std::size_t max_unsent = std::size_t{256} << 20;     ///< octets of all clients' answers; above it: the error busy
         std::chrono::milliseconds idle_timeout{60'000};///< no octet came or could be sent for this long: closed
-        std::optional<std::uint32_t> owner, group;    ///< of the socket file; nullopt: the process's own
+        std::optional<std::uint32_t> owner{}, group{};    ///< of the socket file; nullopt: the process's own
     };
 
     /// Makes the socket at `path` with mode 0660: whoever may open it, may manage. A socket file that nobody listens on any more is
