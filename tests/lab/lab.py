@@ -32,7 +32,7 @@ def build_directory():
 
 def program(name):
     """Path of a built program."""
-    places = {"sallyport-dataplane": "dataplane", "sallyport-control": "control", "sallyport": "control/management",
+    places = {"sallyport-dataplane": "dataplane", "sallyport-control": "control", "sallyport": "control/cli",
               "lab_backend": "tests/lab", "lab_client": "tests/lab"}
     build = build_directory()
     path = build / places[name] / name
