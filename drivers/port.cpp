@@ -8,8 +8,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <format>
+#include <thread>
 
 #include "crypto/check.h"
 #include "dataplane/steering/steering.h"
@@ -36,6 +38,7 @@ struct Port::State {
 
 namespace {
 
+using namespace std::chrono_literals;
 using Error = std::unexpected<std::string>;
 
 Error error(const PortSettings& settings, const std::string& what) {
@@ -140,8 +143,11 @@ Port::~Port() {
     rte_eth_dev_info info;
     rte_device* device = rte_eth_dev_info_get(state_->id, &info) == 0 ? info.device : nullptr;
     if (state_->started) rte_eth_dev_stop(state_->id);
-    rte_eth_dev_close(state_->id);
-    if (device != nullptr) rte_dev_remove(device);
+    if (state_->settings.profile == Profile::pci) rte_eth_dev_close(state_->id);
+    if (device != nullptr) rte_dev_remove(device);  // closes a virtual one
+    // The kernel lets go of an AF_XDP queue a little after its socket was closed, and until then refuses it to the next
+    // port; the driver does not outlive that refusal unhurt (it keeps the buffers of the fill ring).
+    if (state_->settings.profile == Profile::af_xdp) std::this_thread::sleep_for(300ms);
 }
 
 std::expected<std::unique_ptr<Port>, std::string> Port::open(const PortSettings& settings, unsigned workers,
@@ -261,13 +267,14 @@ std::expected<std::unique_ptr<Port>, std::string> Port::open_device(const PortSe
         transmit.offloads = agreed.configuration.txmode.offloads;
         if (result == 0) result = rte_eth_tx_queue_setup(id, queue, agreed.transmit_descriptors, socket, &transmit);
         if (result != 0)
-            return error(settings, std::format("{} does not set up queue {}: {}{}", info.driver_name, queue,
-                                               rte_strerror(-result),
-                                               settings.profile == Profile::af_xdp
-                                                   ? "; do the interface and its peer let AF_XDP in (MTU up to about "
-                                                     "3400, no other XDP program), and has the pool 2048 buffers "
-                                                     "to spare? The profile af_packet works on every interface"
-                                                   : ""));
+            return error(
+                settings,
+                std::format("{} does not set up queue {}: {}{}", info.driver_name, queue, rte_strerror(-result),
+                            settings.profile == Profile::af_xdp
+                                ? "; do the interface and its peer let AF_XDP in (MTU up to about "
+                                  "3400, no other XDP program or user of the queue), and has the pool 2048 buffers "
+                                  "to spare? The profile af_packet works on every interface"
+                                : ""));
     }
     if (pci && !settings.mac.empty()) {
         rte_ether_addr address;
@@ -343,6 +350,7 @@ std::uint16_t Port::receive(std::uint16_t queue, std::span<rte_mbuf*> frames) no
 
 std::uint16_t Port::transmit(std::uint16_t queue, std::span<rte_mbuf*> frames) noexcept {
     auto count = static_cast<std::uint16_t>(frames.size());
+    if (count == 0) return 0;  // memif's driver reads the first frame before it looks at their number
     if (state_->whole_frames_only) {
         for (std::uint16_t i = 0; i < count; ++i) {
             if (frames[i]->nb_segs == 1 && RTE_MBUF_DIRECT(frames[i])) continue;
@@ -373,9 +381,12 @@ std::uint16_t Port::transmit(std::uint16_t queue, std::span<rte_mbuf*> frames) n
 }
 
 void Port::reclaim(std::uint16_t queue) noexcept {
-    if (rte_eth_tx_done_cleanup(state_->id, queue, 0) >= 0) return;
-    rte_mbuf* none = nullptr;  // drivers without that function collect whenever they are called
-    static_cast<void>(rte_eth_tx_burst(state_->id, queue, &none, 0));
+    if (state_->settings.profile == Profile::pci) {
+        static_cast<void>(rte_eth_tx_done_cleanup(state_->id, queue, 0));
+    } else if (state_->settings.profile == Profile::af_xdp) {
+        rte_mbuf* none = nullptr;  // collects whenever it is called
+        static_cast<void>(rte_eth_tx_burst(state_->id, queue, &none, 0));
+    }  // the others copy a frame and let go of it within transmit()
 }
 
 bool Port::link_changed(bool& up) noexcept {
