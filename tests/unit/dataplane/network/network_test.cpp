@@ -648,6 +648,9 @@ TEST_F(NetworkTest, SilentNeighbour_IsAskedThreeTimesThenPacketsDrop) {
         EXPECT_EQ(a.counted(DropReason::neighbour_unresolved), 8u);
         a.send(to, 1, at(start + 50s));  // the next packet asks again
         EXPECT_EQ(a.sent().size(), 1u);
+        for (int second = 51; second < 60; ++second) a.network.advance(at(start + 1s * second));
+        static_cast<void>(a.sent());
+        EXPECT_EQ(a.counted(DropReason::neighbour_unresolved), 1u);
         start += 100s;
     }
 }
