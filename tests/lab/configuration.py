@@ -131,13 +131,13 @@ def libconfig(c):
     return "\n".join(lines) + "\n"
 
 
-def nginx_stream(c, directory, *, workers_core=0, backend_reuse=True):
+def nginx_stream(c, directory, *, workers_core=0, backend_reuse=True, extra=""):
     """The same services by nginx's stream module: one worker, backend verified. It carries no ALPN to the backend."""
     text = [f"load_module /usr/lib/nginx/modules/ngx_stream_module.so; pid {directory}/nginx.pid; error_log {directory}/error.log warn;",
             "worker_processes 1; " + (f"worker_cpu_affinity {1 << workers_core:08b};" if workers_core is not None else ""),
             "events { worker_connections 16384; }",
             "stream { access_log off; ssl_session_cache off; ssl_session_tickets on; proxy_connect_timeout 3s; tcp_nodelay on;",
-            "  ssl_protocols TLSv1.2 TLSv1.3; ssl_prefer_server_ciphers on; proxy_half_close on;"]
+            "  ssl_protocols TLSv1.2 TLSv1.3; ssl_prefer_server_ciphers on; proxy_half_close on;", f"  {extra}"]
     for pool in c.pools:
         members = " ".join(f"server {m[0] if isinstance(m, tuple) else m};" for m in pool.members)
         text.append(f"  upstream {pool.name} {{ {members} }}")
