@@ -28,7 +28,7 @@ bool FlowEngine::take_messages(Time now) {
     bool any = false;
     for (std::size_t i = 0; i < lanes_->size(); ++i)
         for (std::size_t n = 0; n < kMessagesATurn && lanes_->at(i).from_control.read(*message_); ++n) {
-            on_message(*message_, now);
+            on_message(*message_, i, now);
             any = true;
         }
     return any;
@@ -36,10 +36,10 @@ bool FlowEngine::take_messages(Time now) {
 
 void FlowEngine::count_bad_message() { drops_.count(DropReason::channel_bad_message); }
 
-void FlowEngine::on_message(const channel::Message& message, Time now) {
+void FlowEngine::on_message(const channel::Message& message, std::size_t lane, Time now) {
     if (message.type() == MessageType::open_probe) {
         if (const auto* const request = message.fixed<channel::OpenProbe>())
-            on_open_probe(*request, message.flow(), now);
+            on_open_probe(*request, lane, now);
         else
             count_bad_message();
         return;
@@ -130,18 +130,23 @@ void FlowEngine::on_open_backend(Flow& flow, const channel::OpenBackend& request
     leg.phase = LegPhase::connecting;
 }
 
-void FlowEngine::on_open_probe(const channel::OpenProbe& request, channel::FlowId id, Time now) {
+channel::RingProducer& FlowEngine::lane_of(const Flow& flow) noexcept {
+    return flow.is_probe ? lanes_->at(flow.probe_lane).to_control : lanes_->of(flow.id).to_control;
+}
+
+void FlowEngine::on_open_probe(const channel::OpenProbe& request, std::size_t lane, Time now) {
     Flow* const flow = table_.allocate();
     if (flow == nullptr) {
         drops_.count(DropReason::no_flow);
-        if (lanes_ != nullptr)   // the same lane that asked; lost when it is full, then control's own time-out ends the check
-            (void)lanes_->of(id).to_control.write(MessageType::probe_opened, channel::FlowId{}, channel::ProbeOpened{request.probe});
+        // Lost when the lane is full: then control's own time-out ends the check.
+        (void)lanes_->at(lane).to_control.write(MessageType::probe_opened, channel::FlowId{}, channel::ProbeOpened{request.probe});
         return;
     }
     ++counters_.probes;
     flow->is_probe = true;
     flow->known_to_control = true;
     flow->probe = request.probe;
+    flow->probe_lane = lane;
     flow->created = flow->last_activity = now;
     owe(*flow, owed::kProbeOpened);
     on_open_backend(*flow, channel::OpenBackend{request.remote, 1, request.connect_timeout_ms, 0, 0}, now);
@@ -240,7 +245,7 @@ bool FlowEngine::tell_octets(Flow& flow, Side side) {
         std::array<std::byte, kForwardChunk> octets;
         if (copy_from(leg, static_cast<std::uint32_t>(leg.forwarded - leg.stream_offset), std::span(octets).first(length)) != length)
             return true;
-        if (!lanes_->of(flow.id).to_control.write(MessageType::stream_octets, flow.id,
+        if (!lane_of(flow).write(MessageType::stream_octets, flow.id,
                                                   channel::StreamOctets{side, leg.attempt, leg.forwarded},
                                                   std::span(octets).first(length)))
             return false;
@@ -252,7 +257,7 @@ bool FlowEngine::tell_octets(Flow& flow, Side side) {
 /// Writes the messages that are owed, in order, as far as the lane has room; the rest is tried again next turn.
 void FlowEngine::tell(Flow& flow) {
     if (lanes_ == nullptr) return;
-    channel::RingProducer& lane = lanes_->of(flow.id).to_control;
+    channel::RingProducer& lane = lane_of(flow);
     const Leg& client = flow.client_leg();
     const Leg& backend = flow.backend_leg();
     const auto write_one = [&](std::uint16_t what) -> bool {

@@ -91,6 +91,7 @@ struct Flow {
     std::uint32_t pool = 0;
     std::uint32_t member = 0;
     std::uint64_t probe = 0;
+    std::size_t probe_lane = 0;         ///< a health check's messages go back to the lane that asked for it
     Time created{};
     Time last_activity{};
     Time deadline{};

@@ -120,12 +120,13 @@ class FlowEngine {
 
     // control (control_messages.cpp)
     [[nodiscard]] bool take_messages(Time now);
-    void on_message(const channel::Message& message, Time now);
+    void on_message(const channel::Message& message, std::size_t lane, Time now);
     void on_send_octets(Flow& flow, const channel::Message& message, Time now);
     void on_open_backend(Flow& flow, const channel::OpenBackend& request, Time now);
     void on_handoff(Flow& flow, const channel::Message& message, Time now);
     void on_end_leg(Flow& flow, const channel::EndLeg& request, Time now);
-    void on_open_probe(const channel::OpenProbe& request, channel::FlowId id, Time now);
+    void on_open_probe(const channel::OpenProbe& request, std::size_t lane, Time now);
+    [[nodiscard]] channel::RingProducer& lane_of(const Flow& flow) noexcept;
     [[nodiscard]] bool consume_to(Leg& leg, std::uint64_t offset);
     void owe(Flow& flow, std::uint16_t what);
     void tell(Flow& flow);

@@ -286,7 +286,7 @@ void FlowEngine::on_handshake_record(Opening& opening, Time now) {
     if (message[0] == kNewSessionTicket && opening.side == Side::backend) {
         if (opening.ticket_length == 0 || lanes_ == nullptr || !leg.takes_tickets) return;   // not wanted: we resume without it
         const bool passed =
-            lanes_->of(flow.id).to_control.write(channel::MessageType::ticket_record, flow.id,
+            lane_of(flow).write(channel::MessageType::ticket_record, flow.id,
                                                  channel::StreamOctets{Side::backend, leg.attempt, leg.stream_offset},
                                                  std::span(opening.ticket).first(opening.ticket_length));
         if (passed) {

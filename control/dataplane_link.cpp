@@ -1,0 +1,145 @@
+#include "control/dataplane_link.h"
+
+#include <poll.h>
+#include <unistd.h>
+
+#include "control/daemon/logging.h"
+
+namespace sallyport {
+
+using nlohmann::json;
+
+void DataplaneLink::send(const json& message) {
+    if (!attachment_) return;
+    if (auto sent = attachment_->send(message.dump(-1, ' ', false, json::error_handler_t::replace)); !sent) lose(sent.error());
+}
+
+void DataplaneLink::lose(const std::string& why) {
+    daemon::log(daemon::Level::warning, "dataplane_lost", {{"why", why}});
+    attachment_.reset();
+    if (attached_)
+        for (auto& worker : workers_) worker->detach();
+    attached_ = greeted_ = false;
+    if (waiting_for_ != 0) {
+        waiting_for_ = 0;
+        answer_ = std::unexpected("the dataplane went away");
+    }
+}
+
+void DataplaneLink::turn() {
+    if (attached_)
+        for (auto& worker : workers_)
+            if (worker->broken()) {
+                lose("it wrote nonsense into the channel, or does not empty its rings");
+                break;
+            }
+    while (auto socket = channel::accept_from(listener_)) {
+        auto arrived = std::make_unique<channel::Attachment>(std::move(*socket));
+        const auto peer = arrived->peer();
+        if (peer.uid != 0 && peer.uid != geteuid()) {
+            (void)arrived->send(json{{"refused", "only root and the user of sallyport-control may attach"}}.dump());
+            continue;
+        }
+        if (attachment_) {
+            (void)arrived->send(json{{"refused", "another dataplane is attached (process " + std::to_string(pid_) + ")"}}.dump());
+            continue;
+        }
+        attachment_ = std::move(arrived);
+    }
+    if (!attachment_) return;
+    if (auto flushed = attachment_->flush(); !flushed) return lose(flushed.error());
+    while (attachment_) {
+        auto frame = attachment_->receive();
+        if (!frame) return lose(frame.error());
+        if (!*frame) return;
+        on_frame(std::move(**frame));
+    }
+}
+
+void DataplaneLink::on_frame(channel::Attachment::Frame frame) {
+    const json message = json::parse(frame.text, nullptr, false);
+    try {
+        if (message.contains("hello")) return on_hello(message["hello"]);
+        if (message.contains("configured") && greeted_) return on_configured(message["configured"], std::move(frame.descriptors));
+        if (message.contains("refused")) {
+            refusal_ = message["refused"].get<std::string>();
+            daemon::log(daemon::Level::error, "dataplane_refused", {{"why", refusal_}});
+            return;
+        }
+        if (message.contains("id") && waiting_for_ != 0 && message["id"].get<std::uint64_t>() == waiting_for_) {
+            waiting_for_ = 0;
+            if (message.contains("answer"))
+                answer_ = message["answer"];
+            else
+                answer_ = std::unexpected(message.value("error", std::string("the dataplane did not say why")));
+            return;
+        }
+        if (message.contains("id")) return;   // too late
+    } catch (const json::exception& error) {
+        return lose(std::string("it sent what the protocol does not have: ") + error.what());
+    }
+    lose("it sent what the protocol does not have");
+}
+
+void DataplaneLink::on_hello(const json& hello) {
+    const auto protocol = hello.at("protocol").get<std::uint32_t>();
+    if (protocol != channel::kProtocolVersion) {
+        send({{"refused", "channel protocol " + std::to_string(protocol) + " where we speak " + std::to_string(channel::kProtocolVersion) + ": install both programs from one release"}});
+        return lose("its channel protocol is " + std::to_string(protocol));
+    }
+    pid_ = hello.at("pid").get<std::int32_t>();
+    greeted_ = true;
+    refusal_.clear();
+    daemon::log(daemon::Level::info, "dataplane_greets", {{"pid", pid_}, {"version", hello.value("version", "")}, {"generation", hello.value("generation", 0u)}});
+    send({{"configure", json::parse(channel::to_json(runtime_->configuration.dataplane))}, {"user", runtime_->configuration.user}});
+}
+
+void DataplaneLink::on_configured(const json& configured, std::vector<channel::Descriptor> descriptors) {
+    refusal_.clear();
+    const auto lanes = configured.at("lanes").get<std::size_t>();
+    if (lanes == 0) return;   // a change of what is attached already
+    const std::size_t count = workers_.size();
+    const auto dataplane_workers = configured.at("workers").get<std::size_t>();
+    if (lanes != dataplane_workers * count || lanes > 1024 || descriptors.size() != 1 + count)
+        return lose("it passed " + std::to_string(descriptors.size()) + " descriptors and " + std::to_string(lanes) + " lanes");
+    auto memory = channel::SharedMemory::attach(std::move(descriptors[0]), static_cast<unsigned>(lanes));
+    if (!memory) return lose(memory.error());
+    const auto shared = std::make_shared<channel::SharedMemory>(std::move(*memory));
+    for (const json& entry : configured.value("members", json::array())) {
+        const auto pool = entry.at("pool").get<std::size_t>();
+        if (entry.at("generation").get<std::uint32_t>() == runtime_->configuration.dataplane.generation && pool < runtime_->pools.size())
+            runtime_->pools[pool]->adopt(entry.at("member").get<std::uint32_t>(), entry.at("flows").get<std::uint64_t>());
+    }
+    attached_ = true;
+    attached_at_ = std::chrono::system_clock::now();
+    for (std::size_t h = 0; h < count; ++h) {
+        std::vector<flows::Lane> own;
+        for (std::size_t w = 0; w < dataplane_workers; ++w) {
+            const auto lane = static_cast<unsigned>(w * count + h);
+            own.push_back({channel::RingConsumer(shared->ring_to_control(lane)), channel::RingProducer(shared->ring_to_dataplane(lane))});
+        }
+        workers_[h]->attach(shared, std::move(own), std::move(descriptors[1 + h]));
+    }
+    daemon::log(daemon::Level::info, "dataplane_attached", {{"pid", pid_}, {"workers", dataplane_workers}, {"lanes", lanes}});
+}
+
+std::expected<json, std::string> DataplaneLink::ask(const std::string& what, const json& arguments) {
+    if (!attached_) return std::unexpected("no dataplane is attached" + (refusal_.empty() ? std::string() : ": it refused: " + refusal_));
+    const std::uint64_t question = next_question_++;
+    waiting_for_ = question;
+    send({{"ask", what}, {"arguments", arguments}, {"id", question}});
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(2);
+    while (waiting_for_ == question) {
+        const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(until - std::chrono::steady_clock::now()).count();
+        if (left <= 0) {
+            waiting_for_ = 0;
+            return std::unexpected("the dataplane did not answer within 2 s");
+        }
+        pollfd fds{fd(), static_cast<short>(POLLIN | (wants_to_write() ? POLLOUT : 0)), 0};
+        (void)poll(&fds, 1, static_cast<int>(left));
+        turn();
+    }
+    return std::move(answer_);
+}
+
+}  // namespace sallyport

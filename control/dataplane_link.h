@@ -1,0 +1,61 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <expected>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "control/channel/attachment.h"
+#include "control/flows/handshake_worker.h"
+
+namespace sallyport {
+
+/// Control's end of the attachment: takes one dataplane at a time, configures it, gives its lanes to the handshake workers, asks it for
+/// reports. Main thread.
+class DataplaneLink {
+ public:
+    DataplaneLink(channel::Descriptor listener, std::shared_ptr<flows::Runtime> runtime,
+                  std::vector<std::unique_ptr<flows::HandshakeWorker>>& workers)
+        : listener_(std::move(listener)), runtime_(std::move(runtime)), workers_(workers) {}
+
+    /// One round; never blocks.
+    void turn();
+    [[nodiscard]] int listener_fd() const noexcept { return listener_.get(); }
+    [[nodiscard]] int fd() const noexcept { return attachment_ ? attachment_->fd() : -1; }
+    [[nodiscard]] bool wants_to_write() const noexcept { return attachment_ && attachment_->wants_to_write(); }
+
+    /// Asks for a report and waits for it, two seconds at most. The error is for a person.
+    [[nodiscard]] std::expected<nlohmann::json, std::string> ask(const std::string& what,
+                                                                 const nlohmann::json& arguments = nlohmann::json::object());
+
+    [[nodiscard]] bool attached() const noexcept { return attached_; }
+    [[nodiscard]] std::int32_t pid() const noexcept { return attached_ ? pid_ : 0; }
+    [[nodiscard]] std::chrono::system_clock::time_point attached_at() const noexcept { return attached_at_; }
+    /// What the dataplane said when it refused the configuration; empty when it did not.
+    [[nodiscard]] const std::string& refusal() const noexcept { return refusal_; }
+
+ private:
+    void lose(const std::string& why);
+    void on_frame(channel::Attachment::Frame frame);
+    void on_hello(const nlohmann::json& hello);
+    void on_configured(const nlohmann::json& configured, std::vector<channel::Descriptor> descriptors);
+    void send(const nlohmann::json& message);
+
+    channel::Descriptor listener_;
+    std::shared_ptr<flows::Runtime> runtime_;
+    std::vector<std::unique_ptr<flows::HandshakeWorker>>& workers_;
+    std::unique_ptr<channel::Attachment> attachment_;
+    bool greeted_ = false, attached_ = false;
+    std::int32_t pid_ = 0;
+    std::chrono::system_clock::time_point attached_at_{};
+    std::string refusal_;
+    std::uint64_t next_question_ = 1;
+    std::uint64_t waiting_for_ = 0;   ///< number of the question that ask() waits for; 0: none
+    std::expected<nlohmann::json, std::string> answer_;
+};
+
+}  // namespace sallyport

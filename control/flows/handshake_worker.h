@@ -1,0 +1,169 @@
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "control/channel/ring.h"
+#include "control/channel/shared_memory.h"
+#include "control/flows/runtime.h"
+
+namespace sallyport::flows {
+
+/// One end of a lane, as a handshake worker holds it.
+struct Lane {
+    channel::RingConsumer from_dataplane;
+    channel::RingProducer to_dataplane;
+};
+
+/// A thread that does the handshakes of the flows whose lanes it has, both legs of each; chooses pool members; runs health checks.
+/// Owns its sessions; other threads speak to it by post().
+class HandshakeWorker {
+ public:
+    HandshakeWorker(unsigned index, unsigned count);
+    ~HandshakeWorker();   ///< stops the thread
+    HandshakeWorker(const HandshakeWorker&) = delete;
+    HandshakeWorker& operator=(const HandshakeWorker&) = delete;
+
+    void start();
+    void stop();
+    /// New flows use this from now on; sessions that have begun keep theirs. Any thread; returns when done.
+    void use(std::shared_ptr<Runtime> runtime);
+    /// One lane for each worker of the dataplane, and the eventfd that the dataplane wakes us by. Any thread; returns when done.
+    void attach(std::shared_ptr<channel::SharedMemory> memory, std::vector<Lane> lanes, channel::Descriptor wake);
+    /// The dataplane is gone: forgets all its flows. Any thread; returns when done.
+    void detach();
+
+    /// What control knows of a flow beyond what the dataplane does.
+    struct FlowInfo {
+        std::string service, server_name, alpn, pool, member;
+        std::uint16_t version = 0;
+        bool resumed = false;
+        std::uint16_t backend_version = 0, backend_suite = 0;
+    };
+    [[nodiscard]] std::optional<FlowInfo> info(channel::FlowId flow);
+    /// Sessions now, and of them with a handshake that is not done.
+    struct Load {
+        std::size_t sessions = 0, handshakes = 0, backend_contexts = 0;
+    };
+    [[nodiscard]] Load load();
+    /// True when the dataplane has spoilt a lane: the main thread must drop the attachment.
+    [[nodiscard]] bool broken() const noexcept { return broken_.load(std::memory_order_relaxed); }
+
+ private:
+    using Clock = std::chrono::steady_clock;
+
+    /// One flow, from its first octet to its end.
+    struct Session {
+        channel::FlowId id;
+        std::size_t lane = 0;
+        std::shared_ptr<Runtime> runtime;
+        std::uint32_t service = 0;
+        SocketAddress client, local;
+        std::unique_ptr<handshake::ServerHandshake> server;   ///< until it is handed off
+        std::uint64_t client_next = 0;                        ///< stream offset of the octet that comes next
+        bool client_done = false, client_closed = false;
+        std::optional<handshake::Negotiated> negotiated;      ///< of the client's leg
+        // the backend's leg
+        std::uint8_t attempt = 0;
+        std::vector<std::uint32_t> tried;
+        std::optional<std::uint32_t> member;                  ///< counted on the pool
+        bool backend_wanted = false, backend_open = false, backend_done = false;
+        std::unique_ptr<handshake::ClientHandshake> backend;  ///< until the hand-off, or until no more tickets can come
+        std::uint64_t backend_next = 0;
+        std::optional<channel::Handoff> held_handoff;         ///< waits for the client's, for what the PROXY header says
+        std::uint16_t backend_version = 0, backend_suite = 0;
+        channel::EndReason backend_failure = channel::EndReason::none;
+        std::string backend_text;
+        Clock::time_point begun{};
+    };
+    struct Check {   ///< a health check that runs
+        std::uint32_t pool = 0, member = 0;
+        std::uint64_t probe = 0;
+        channel::FlowId flow{};
+        std::size_t lane = 0;
+        std::shared_ptr<Runtime> runtime;
+        std::unique_ptr<handshake::ClientHandshake> handshake;
+        std::uint64_t next = 0;
+        Clock::time_point deadline{};
+    };
+    struct Health {   ///< of a member that this worker checks
+        std::uint32_t pool = 0, member = 0;
+        std::uint32_t good = 0, bad = 0;
+        Clock::time_point next{};
+        bool running = false;
+    };
+
+    void run();
+    [[nodiscard]] bool take_messages();
+    void on_message(std::size_t lane, const channel::Message& message);
+    void on_flow_opened(std::size_t lane, channel::FlowId id, const channel::FlowOpened& opened);
+    void on_client_octets(Session& session, std::uint64_t offset, std::span<const std::byte> octets);
+    void on_backend_octets(Session& session, const channel::StreamOctets& where, std::span<const std::byte> octets);
+    void on_backend_opened(Session& session);
+    void on_backend_lost(Session& session, channel::EndReason reason, const std::string& text);
+    void on_flow_ended(channel::FlowId id, const channel::FlowEnded& ended);
+    void on_client_done(Session& session);
+    void begin_backend(Session& session);
+    void try_member(Session& session);
+    void give_up_backend(Session& session);
+    void finish_backend(Session& session);
+    void hand_off_backend(Session& session, channel::Handoff handoff);
+    void leave_member(Session& session);
+    void refuse_client(Session& session, const handshake::Failure& failure);
+
+    [[nodiscard]] bool send(std::size_t lane, channel::MessageType type, channel::FlowId flow, std::span<const std::byte> fixed,
+                            std::span<const std::byte> payload = {});
+    template <typename Fixed>
+    [[nodiscard]] bool send(std::size_t lane, channel::MessageType type, channel::FlowId flow, const Fixed& fixed,
+                            std::span<const std::byte> payload = {}) {
+        return send(lane, type, flow, std::as_bytes(std::span(&fixed, 1)), payload);
+    }
+    void send_octets(std::size_t lane, channel::FlowId flow, channel::Leg leg, std::uint8_t attempt, std::uint64_t consumed,
+                     std::span<const std::byte> octets);
+    void end_leg(std::size_t lane, channel::FlowId flow, channel::Leg leg, std::uint8_t attempt, channel::EndHow how,
+                 channel::EndReason reason);
+
+    void plan_health();
+    void run_health(Clock::time_point now);
+    void begin_check(Health& health, Clock::time_point now);
+    void on_check_message(Check& check, const channel::Message& message);
+    void end_check(std::uint64_t probe, const std::string& failure);
+    [[nodiscard]] Clock::time_point next_health() const;
+
+    void post(std::function<void()> task);
+    void wait(Clock::time_point until);
+
+    unsigned index_, count_;
+    std::thread thread_;
+    std::atomic<bool> stopping_{false};
+    std::atomic<bool> broken_{false};
+    channel::Descriptor wake_for_tasks_;
+    std::mutex tasks_mutex_;
+    std::vector<std::function<void()>> tasks_;
+
+    std::mutex sessions_mutex_;   ///< held while messages are worked on; info() and load() take it too
+    std::unordered_map<std::uint64_t, std::unique_ptr<Session>> sessions_;
+    std::unordered_map<std::uint64_t, std::unique_ptr<Check>> checks_;         ///< by probe number
+    std::unordered_map<std::uint64_t, std::uint64_t> check_of_flow_;
+    std::vector<Health> health_;
+    std::uint64_t next_probe_ = 1;
+
+    std::shared_ptr<Runtime> runtime_;
+    std::shared_ptr<channel::SharedMemory> memory_;
+    std::vector<Lane> lanes_;
+    channel::Descriptor wake_;
+    std::unique_ptr<channel::Message> message_;
+    std::vector<std::byte> output_;
+};
+
+}  // namespace sallyport::flows

@@ -1,0 +1,156 @@
+#include <algorithm>
+
+#include "control/daemon/logging.h"
+#include "control/flows/handshake_worker.h"
+
+/// Health checks: a connection to the member through the dataplane and, for a TLS pool, a handshake with the same verification that
+/// flows get. Each handshake worker checks its share of the members.
+namespace sallyport::flows {
+
+using channel::EndHow;
+using channel::EndReason;
+using channel::Leg;
+using channel::MessageType;
+using handshake::Step;
+
+void HandshakeWorker::plan_health() {
+    health_.clear();
+    checks_.clear();   // what runs answers to the old configuration
+    std::uint32_t number = 0;
+    for (std::uint32_t pool = 0; pool < runtime_->pools.size(); ++pool) {
+        if (!runtime_->pools[pool]->settings().health) continue;
+        for (std::uint32_t member = 0; member < runtime_->pools[pool]->size(); ++member)
+            if (number++ % count_ == index_) health_.push_back({pool, member, 0, 0, Clock::now(), false});
+    }
+}
+
+HandshakeWorker::Clock::time_point HandshakeWorker::next_health() const {
+    auto next = Clock::time_point::max();
+    if (lanes_.empty()) return next;
+    for (const Health& health : health_)
+        if (!health.running) next = std::min(next, health.next);
+    for (const auto& [probe, check] : checks_) next = std::min(next, check->deadline);
+    return next;
+}
+
+void HandshakeWorker::run_health(Clock::time_point now) {
+    const std::lock_guard lock(sessions_mutex_);
+    std::vector<std::uint64_t> late;
+    for (const auto& [probe, check] : checks_)
+        if (check->deadline <= now) late.push_back(probe);
+    for (const std::uint64_t probe : late) end_check(probe, "no answer in time");
+    for (Health& health : health_)
+        if (!health.running && health.next <= now) begin_check(health, now);
+}
+
+void HandshakeWorker::begin_check(Health& health, Clock::time_point now) {
+    Pool& pool = *runtime_->pools[health.pool];
+    const configuration::HealthCheck& settings = *pool.settings().health;
+    health.running = true;
+    health.next = now + std::chrono::milliseconds(settings.interval_ms);
+    auto check = std::make_unique<Check>();
+    check->pool = health.pool;
+    check->member = health.member;
+    check->probe = next_probe_++;
+    check->lane = check->probe % lanes_.size();
+    check->runtime = runtime_;
+    check->deadline = now + std::chrono::milliseconds(settings.timeout_ms);
+    channel::OpenProbe request{};
+    request.probe = check->probe;
+    request.remote = pool.settings().members[health.member].address;
+    request.connect_timeout_ms = settings.timeout_ms;
+    const std::uint64_t probe = check->probe;
+    const std::size_t lane = check->lane;
+    checks_[probe] = std::move(check);
+    (void)send(lane, MessageType::open_probe, channel::FlowId{}, request);
+}
+
+void HandshakeWorker::on_check_message(Check& check, const channel::Message& message) {
+    Pool& pool = *check.runtime->pools[check.pool];
+    switch (message.type()) {
+        case MessageType::backend_opened: {
+            if (!pool.context()) {
+                end_check(check.probe, "");
+                return;
+            }
+            check.handshake = std::make_unique<handshake::ClientHandshake>(
+                pool.context(), "", pool.settings().members[check.member].address.to_string());
+            output_.clear();
+            const Step step = check.handshake->start(output_);
+            send_octets(check.lane, check.flow, Leg::backend, 1, 0, output_);
+            if (step == Step::failed) end_check(check.probe, check.handshake->failure().text);
+            return;
+        }
+        case MessageType::stream_octets: {
+            const auto* const where = message.fixed<channel::StreamOctets>();
+            if (where == nullptr || !check.handshake || where->offset != check.next) return;
+            const auto octets = message.payload<channel::StreamOctets>();
+            check.next += octets.size();
+            output_.clear();
+            const Step step = check.handshake->feed(octets, output_);
+            send_octets(check.lane, check.flow, Leg::backend, 1, check.handshake->consumed(), output_);
+            if (step == Step::failed)
+                end_check(check.probe, check.handshake->failure().text);
+            else if (step == Step::done)
+                end_check(check.probe, "");
+            return;
+        }
+        case MessageType::backend_failed:
+        case MessageType::leg_closed: {
+            const auto* const event = message.fixed<channel::LegEvent>();
+            const auto reason = event != nullptr && event->reason < static_cast<std::uint8_t>(EndReason::count_)
+                                    ? static_cast<EndReason>(event->reason)
+                                    : EndReason::backend_lost;
+            end_check(check.probe, reason == EndReason::backend_refused ? "connection refused" : reason == EndReason::backend_unreachable ? "no answer" : "connection lost");
+            return;
+        }
+        case MessageType::flow_opened:
+        case MessageType::flow_ended:
+        case MessageType::ticket_record:
+        case MessageType::tickets_over:
+        case MessageType::probe_opened:
+        case MessageType::send_octets:
+        case MessageType::open_backend:
+        case MessageType::handoff:
+        case MessageType::end_leg:
+        case MessageType::open_probe:
+            return;
+    }
+}
+
+/// `failure`: empty when the member is well.
+void HandshakeWorker::end_check(std::uint64_t probe, const std::string& failure) {
+    const auto found = checks_.find(probe);
+    if (found == checks_.end()) return;
+    const std::unique_ptr<Check> check = std::move(found->second);
+    checks_.erase(found);
+    // Its check_of_flow_ entry goes with flow_ended.
+    if (check->flow.value != 0) end_leg(check->lane, check->flow, Leg::backend, 1, EndHow::close, EndReason::probe_done);
+    if (check->runtime != runtime_) return;
+    const auto health = std::ranges::find_if(health_, [&](const Health& each) { return each.pool == check->pool && each.member == check->member; });
+    if (health == health_.end()) return;
+    health->running = false;
+    Pool& pool = *runtime_->pools[check->pool];
+    MemberState& member = pool.member(check->member);
+    const configuration::HealthCheck& settings = *pool.settings().health;
+    member.last_check = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+    if (failure.empty()) {
+        health->bad = 0;
+        if (++health->good >= settings.rise && !member.up) {
+            member.up = true;
+            member.set_why("");
+            daemon::log(daemon::Level::info, "member_up", {{"pool", pool.settings().name}, {"member", pool.settings().members[check->member].name}});
+        }
+        if (member.up) member.set_why("");
+        return;
+    }
+    health->good = 0;
+    ++member.failures;
+    member.set_why(failure);
+    if (++health->bad < settings.fall || !member.up) return;
+    member.up = false;
+    daemon::log(daemon::Level::warning, "member_down",
+                {{"pool", pool.settings().name}, {"member", pool.settings().members[check->member].name}, {"why", failure}});
+}
+
+}  // namespace sallyport::flows

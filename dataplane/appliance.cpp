@@ -1,0 +1,253 @@
+#include "dataplane/appliance.h"
+
+#include <rte_launch.h>
+#include <rte_lcore.h>
+#include <rte_mempool.h>
+#include <sys/random.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "control/daemon/logging.h"
+#include "drivers/environment.h"
+
+namespace sallyport {
+
+namespace {
+
+std::expected<drivers::Profile, std::string> profile_of(const std::string& name) {
+    if (name == "pci") return drivers::Profile::pci;
+    if (name == "af_xdp") return drivers::Profile::af_xdp;
+    if (name == "af_packet") return drivers::Profile::af_packet;
+    if (name == "memif") return drivers::Profile::memif;
+    if (name == "tap") return drivers::Profile::tap;
+    return std::unexpected("unknown port profile '" + name + "'");
+}
+
+void eal_log(int level, const char* line) {
+    // DPDK's levels: 1 emergency to 8 debug (rte_log.h).
+    const auto ours = level <= 4 ? daemon::Level::error : level == 5 ? daemon::Level::warning : level <= 7 ? daemon::Level::info : daemon::Level::debug;
+    daemon::log(ours, "eal", {{"text", line}});
+}
+
+int run_worker(void* worker) {
+    static_cast<Worker*>(worker)->run();
+    return 0;
+}
+
+void fill_random(std::span<std::uint8_t> octets) {
+    SALLYPORT_CHECK(getrandom(octets.data(), octets.size(), 0) == static_cast<ssize_t>(octets.size()));
+}
+
+}  // namespace
+
+std::shared_ptr<const flow::ServiceTable> Appliance::service_table(const channel::DataplaneConfiguration& configuration) {
+    auto table = std::make_shared<flow::ServiceTable>();
+    table->generation = configuration.generation;
+    for (const auto& service : configuration.services)
+        table->services.push_back({service.name, std::chrono::seconds(service.idle_timeout_s),
+                                   std::chrono::milliseconds(service.handshake_timeout_ms)});
+    for (const auto& listen : configuration.listens)
+        if (listen.service < table->services.size()) table->listens.push_back({listen.address, listen.service});
+    return table;
+}
+
+std::expected<std::unique_ptr<Appliance>, std::string> Appliance::start(const channel::DataplaneConfiguration& configuration,
+                                                                        const std::string& file_prefix) {
+    std::unique_ptr<Appliance> appliance(new Appliance());
+    appliance->configuration_ = configuration;
+    drivers::EnvironmentSettings environment;
+    environment.cores.assign(configuration.cores.begin(), configuration.cores.end());
+    if (environment.cores.empty()) return std::unexpected("the configuration names no core for a worker");
+    environment.hugepages = configuration.hugepages;
+    environment.file_prefix = file_prefix;
+    environment.extra = configuration.eal_arguments;
+    for (const auto& port : configuration.ports) {
+        const auto profile = profile_of(port.profile);
+        if (!profile) return std::unexpected("port " + port.name + ": " + profile.error());
+        drivers::PortSettings settings;
+        settings.name = port.name;
+        settings.profile = *profile;
+        settings.device = port.device;
+        settings.mtu = port.mtu;
+        settings.vlan = port.vlan != 0;
+        settings.queues = port.queues;
+        settings.descriptors = port.descriptors;
+        settings.mac = port.mac;
+        settings.memif_server = port.memif_server;
+        environment.ports.push_back(settings);
+    }
+    if (auto started = drivers::start_environment(environment, &eal_log); !started) return std::unexpected(started.error());
+    const auto workers = static_cast<unsigned>(environment.cores.size());
+
+    std::uint16_t mtu = 1500;
+    std::uint32_t receive_descriptors = 0, transmit_descriptors = 0;
+    for (const auto& port : configuration.ports) {
+        mtu = std::max(mtu, port.mtu);
+        receive_descriptors += port.descriptors != 0 ? port.descriptors : 1024;
+        transmit_descriptors += port.descriptors != 0 ? port.descriptors : 1024;
+    }
+    const std::uint32_t flows = std::max(1u, configuration.max_flows / workers);
+    const std::uint32_t count = configuration.buffers != 0
+                                    ? configuration.buffers
+                                    : drivers::buffers_for_worker(receive_descriptors, transmit_descriptors, flows);
+    const auto data_room = static_cast<std::uint16_t>(std::max<unsigned>(2048, mtu + 64u));
+    for (unsigned w = 0; w < workers; ++w) {
+        const auto receive = drivers::make_buffer_pool("receive" + std::to_string(w), count, data_room, SOCKET_ID_ANY);
+        if (!receive) return std::unexpected(receive.error());
+        appliance->receive_pools_.push_back(*receive);
+        const auto transmit = drivers::make_buffer_pool("transmit" + std::to_string(w), count, data_room, SOCKET_ID_ANY);
+        if (!transmit) return std::unexpected(transmit.error());
+        appliance->transmit_pools_.push_back(*transmit);
+    }
+    for (const auto& settings : environment.ports) {
+        auto port = drivers::Port::open(settings, workers, appliance->receive_pools_);
+        if (!port) return std::unexpected(port.error());
+        appliance->ports_.push_back(std::move(*port));
+    }
+    appliance->start_workers(workers);
+    return appliance;
+}
+
+void Appliance::start_workers(unsigned workers) {
+    clock_ = std::make_unique<TscClock>();
+    crossbar_ = std::make_unique<steering::Crossbar>(workers);
+    services_ = service_table(configuration_);
+    samples_.resize(workers);
+    Worker::Settings settings;
+    settings.count = workers;
+    for (std::size_t i = 0; i < ports_.size(); ++i) {
+        const auto& configured = configuration_.ports[i];
+        settings.ports.push_back(ports_[i].get());
+        network::Interface interface;
+        interface.name = configured.name;
+        interface.mac = ports_[i]->mac();
+        interface.vlan = configured.vlan;
+        interface.mtu = configured.mtu;
+        interface.addresses = configured.addresses;
+        interface.checksum_offload = ports_[i]->transmit_checksum();
+        interface.receive_checksum_good = ports_[i]->receive_checksum();
+        settings.network.interfaces.push_back(std::move(interface));
+        for (const auto& route : configured.routes) settings.network.routes.push_back({route.to, route.via});
+    }
+    settings.tcp.max_connections = 2 * configuration_.max_flows / workers + 1024;
+    settings.tcp.receive_buffer = configuration_.receive_buffer;
+    settings.tcp.send_buffer = configuration_.send_buffer;
+    settings.tcp.max_half_open = std::clamp(configuration_.max_flows / workers / 8, 256u, 65536u);
+    fill_random(settings.tcp.secret);
+    settings.engine.max_flows = std::max(1u, configuration_.max_flows / workers);
+    settings.engine.receive_buffer = configuration_.receive_buffer;
+    settings.engine.control_away = std::chrono::milliseconds(configuration_.control_away_ms);
+    for (unsigned w = 0; w < workers; ++w) {
+        settings.index = w;
+        settings.engine.worker = static_cast<std::uint8_t>(w);
+        settings.network.answer_neighbours = w == 0;
+        fill_random({reinterpret_cast<std::uint8_t*>(&settings.network.random_seed), sizeof settings.network.random_seed});
+        settings.buffers = transmit_pools_[w];
+        workers_.push_back(std::make_unique<Worker>(settings, *clock_, *crossbar_));
+        workers_.back()->engine().serve(services_.get());
+    }
+    for (unsigned w = 0; w < workers; ++w)
+        SALLYPORT_CHECK(rte_eal_remote_launch(&run_worker, workers_[w].get(), drivers::worker_lcore(w)) == 0);
+}
+
+Appliance::~Appliance() {
+    for (auto& worker : workers_) worker->stop();
+    for (unsigned w = 0; w < workers_.size(); ++w) rte_eal_wait_lcore(drivers::worker_lcore(w));
+    workers_.clear();
+    crossbar_.reset();
+    ports_.clear();
+    for (rte_mempool* const pool : receive_pools_) drivers::free_buffer_pool(pool);
+    for (rte_mempool* const pool : transmit_pools_) drivers::free_buffer_pool(pool);
+}
+
+bool Appliance::on_every_worker(const std::function<void(Worker&, Time)>& task) {
+    for (auto& worker : workers_)
+        if (!worker->call(task)) {
+            hung_ = true;
+            return false;
+        }
+    return true;
+}
+
+std::expected<void, std::string> Appliance::apply(const channel::DataplaneConfiguration& configuration) {
+    const auto fixed_part = [](channel::DataplaneConfiguration copy) {
+        copy.generation = copy.handshake_workers = copy.control_away_ms = 0;
+        copy.services.clear();
+        copy.listens.clear();
+        return to_json(copy);
+    };
+    if (fixed_part(configuration) != fixed_part(configuration_))
+        return std::unexpected("ports, cores, memory or limits differ from those that run: restart sallyport-dataplane to change them");
+    // Immutable, swapped by every worker between two iterations; the old one goes when all have.
+    const auto next = service_table(configuration);
+    if (!on_every_worker([&](Worker& worker, Time) { worker.engine().serve(next.get()); }))
+        return std::unexpected("a worker hangs");
+    services_ = next;
+    configuration_ = configuration;
+    return {};
+}
+
+std::expected<nlohmann::json, std::string> Appliance::attach(channel::SharedMemory memory, std::vector<channel::Descriptor> wakes) {
+    const auto handshake_workers = static_cast<unsigned>(wakes.size());
+    nlohmann::json members = nlohmann::json::array();
+    const bool done = on_every_worker([&](Worker& worker, Time now) {
+        std::unique_ptr<flow::Lanes> lanes;
+        if (handshake_workers != 0) {
+            std::vector<flow::Lanes::Lane> each;
+            for (unsigned h = 0; h < handshake_workers; ++h) {
+                const unsigned lane = worker.settings().index * handshake_workers + h;
+                each.push_back({channel::RingProducer(memory.ring_to_control(lane)),
+                                channel::RingConsumer(memory.ring_to_dataplane(lane)), wakes[h].get()});
+            }
+            lanes = std::make_unique<flow::Lanes>(std::move(each));
+        }
+        worker.attach(std::move(lanes), now);
+        if (handshake_workers == 0) return;
+        for (const auto& entry : worker.engine().member_flows())
+            members.push_back({{"generation", entry.generation}, {"pool", entry.pool}, {"member", entry.member}, {"flows", entry.flows}});
+    });
+    if (!done) return std::unexpected("a worker hangs");
+    memory_ = std::move(memory);   // the old one is unmapped now that no worker uses it
+    wakes_ = std::move(wakes);
+    return members;
+}
+
+void Appliance::end_flows(std::chrono::milliseconds patience) {
+    const auto until = std::chrono::steady_clock::now() + patience;
+    if (!on_every_worker([](Worker& worker, Time now) {
+            worker.engine().serve(nullptr);
+            worker.engine().end_all(flow::EndReason::shutdown, now);
+        }))
+        return;
+    while (std::chrono::steady_clock::now() < until) {
+        std::uint64_t left = 0;
+        if (!on_every_worker([&](Worker& worker, Time) { left += worker.engine().flows(); }) || left == 0) return;
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+}
+
+void Appliance::tick() {
+    for (std::size_t i = 0; i < ports_.size(); ++i) {
+        bool up = false;
+        if (!ports_[i]->link_changed(up)) continue;
+        daemon::log(up ? daemon::Level::info : daemon::Level::warning, up ? "link_up" : "link_down",
+                    {{"port", configuration_.ports[i].name}});
+        if (up)
+            (void)on_every_worker([&](Worker& worker, Time now) { worker.network().link_up(static_cast<std::uint16_t>(i), now); });
+    }
+}
+
+bool Appliance::lanes_broken() const {
+    return std::ranges::any_of(workers_, [](const auto& worker) { return worker->lanes_broken(); });
+}
+
+bool Appliance::uses(const std::string& profile) const {
+    return std::ranges::any_of(configuration_.ports, [&](const auto& port) { return port.profile == profile; });
+}
+
+bool Appliance::alive() {
+    return !hung_ && on_every_worker([](Worker&, Time) {});
+}
+
+}  // namespace sallyport

@@ -1,0 +1,80 @@
+#pragma once
+
+#include <expected>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "control/channel/dataplane_configuration.h"
+#include "control/channel/shared_memory.h"
+#include "dataplane/worker.h"
+
+namespace sallyport {
+
+/// What the dataplane process runs: ports, buffer pools and workers, made from the first configuration that control sends; later ones
+/// may change services and timers, not ports, cores and memory. Main thread only.
+class Appliance {
+ public:
+    /// Starts the EAL, opens the ports, starts the workers. The error names what is wrong and what would be right.
+    [[nodiscard]] static std::expected<std::unique_ptr<Appliance>, std::string> start(
+        const channel::DataplaneConfiguration& configuration, const std::string& file_prefix);
+    ~Appliance();   ///< stops the workers, closes the ports
+
+    /// Swaps in what is served. The error tells what cannot change without a restart; then nothing has changed.
+    [[nodiscard]] std::expected<void, std::string> apply(const channel::DataplaneConfiguration& configuration);
+
+    /// Joins every worker to control over `memory`, whose lanes are workers() x handshake workers; returns the flows of each
+    /// pool member, for control to count. An empty `memory` detaches.
+    [[nodiscard]] std::expected<nlohmann::json, std::string> attach(channel::SharedMemory memory,
+                                                                    std::vector<channel::Descriptor> wakes);
+
+    /// Ends all flows in order and waits for them, at most `patience`.
+    void end_flows(std::chrono::milliseconds patience);
+
+    /// Looks at the links; call it some ten times a second.
+    void tick();
+    /// A worker has found its lanes spoilt by control.
+    [[nodiscard]] bool lanes_broken() const;
+
+    /// Answers for reports: "ports", "workers", "flows", "counters", "neighbours", "version". The error is for a person.
+    [[nodiscard]] std::expected<nlohmann::json, std::string> answer(const std::string& what, const nlohmann::json& arguments);
+
+    [[nodiscard]] const channel::DataplaneConfiguration& configuration() const noexcept { return configuration_; }
+    [[nodiscard]] unsigned workers() const noexcept { return static_cast<unsigned>(workers_.size()); }
+    [[nodiscard]] bool uses(const std::string& profile) const;
+    /// False when a worker hangs.
+    [[nodiscard]] bool alive();
+
+ private:
+    Appliance() = default;
+    void start_workers(unsigned workers);
+    [[nodiscard]] static std::shared_ptr<const flow::ServiceTable> service_table(const channel::DataplaneConfiguration& configuration);
+    [[nodiscard]] bool on_every_worker(const std::function<void(Worker&, Time)>& task);
+
+    nlohmann::json ports_report() const;
+    nlohmann::json workers_report();
+    nlohmann::json flows_report(std::size_t limit);
+    nlohmann::json counters_report();
+    nlohmann::json neighbours_report();
+
+    channel::DataplaneConfiguration configuration_;
+    std::shared_ptr<const flow::ServiceTable> services_;
+    std::vector<rte_mempool*> receive_pools_;    ///< one a worker
+    std::vector<rte_mempool*> transmit_pools_;
+    std::vector<std::unique_ptr<drivers::Port>> ports_;
+    std::unique_ptr<TscClock> clock_;
+    std::unique_ptr<steering::Crossbar> crossbar_;
+    std::vector<std::unique_ptr<Worker>> workers_;
+    channel::SharedMemory memory_;
+    std::vector<channel::Descriptor> wakes_;
+    struct Sample {
+        std::uint64_t total = 0, busy = 0;
+    };
+    std::vector<Sample> samples_;   ///< of the last workers report
+    bool hung_ = false;
+};
+
+}  // namespace sallyport

@@ -1,0 +1,218 @@
+#include "dataplane/worker.h"
+
+#include <rte_cycles.h>
+#include <rte_mbuf.h>
+#include <rte_prefetch.h>
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
+#include "dataplane/steering/steering.h"
+
+namespace sallyport {
+
+TscClock::TscClock() : start_(rte_rdtsc()), hz_(rte_get_tsc_hz()) {
+    scale_ = static_cast<std::uint64_t>((static_cast<Uint128>(1'000'000'000) << 32) / hz_);
+}
+
+Time TscClock::now() const noexcept { return at(rte_rdtsc()); }
+
+Worker::Worker(const Settings& settings, const TscClock& clock, steering::Crossbar& crossbar)
+    : settings_(settings), clock_(clock), crossbar_(crossbar), backlog_(settings.ports.size()) {
+    network_ = std::make_unique<network::Network>(settings_.network, settings_.buffers, drops_);
+    stack_ = std::make_unique<tcp::Stack>(settings_.tcp, settings_.buffers, *network_, drops_);
+    if (settings_.count > 1) stack_->set_port_filter(&Worker::port_reaches_us, this);
+    engine_ = std::make_unique<flow::FlowEngine>(settings_.engine, *stack_, batch_, drops_);
+    for (auto& frames : backlog_) frames.reserve(kBacklog);
+}
+
+Worker::~Worker() {
+    for (auto& frames : backlog_)
+        for (rte_mbuf* const frame : frames) rte_pktmbuf_free(frame);
+}
+
+bool Worker::port_reaches_us(void* context, const SocketAddress& local, const SocketAddress& remote) {
+    const auto* const self = static_cast<const Worker*>(context);
+    return steering::worker_of(local, remote, self->settings_.count) == self->settings_.index;
+}
+
+void Worker::run() {
+    std::uint64_t before = rte_rdtsc();
+    while (!stopping_.load(std::memory_order_relaxed)) {
+        const std::uint64_t begin = before;
+        const Time now = clock_.at(begin);
+        bool busy = receive(now);
+        if (const auto* const task = task_.load(std::memory_order_acquire)) {
+            (*task)(*this, now);
+            task_.store(nullptr, std::memory_order_release);
+            busy = true;
+        }
+        busy |= engine_->turn(now);
+        if (now >= stack_->next_timer()) stack_->advance(now);
+        if (now >= next_network_tick_) {
+            network_->advance(now);
+            next_network_tick_ = now + 50ms;
+            if (lanes_ != nullptr && lanes_->broken()) lanes_broken_.store(true, std::memory_order_relaxed);
+        }
+        stack_->output(now);
+        busy |= transmit();
+        ++counters_.iterations;
+        before = rte_rdtsc();
+        counters_.cycles_total += before - begin;
+        if (busy) {
+            ++counters_.busy_iterations;
+            counters_.cycles_busy += before - begin;
+        } else {
+            rte_pause();
+        }
+    }
+}
+
+bool Worker::receive(Time now) {
+    rte_mbuf* frames[kBurst];
+    bool any = false;
+    for (std::uint16_t interface = 0; interface < settings_.ports.size(); ++interface) {
+        drivers::Port& port = *settings_.ports[interface];
+        // A device with fewer queues than there are workers is polled by the first ones.
+        for (std::uint16_t queue = static_cast<std::uint16_t>(settings_.index); queue < port.receive_queues();
+             queue = static_cast<std::uint16_t>(queue + settings_.count)) {
+            const std::uint16_t count = port.receive(queue, frames);
+            if (count == 0) continue;
+            any = true;
+            counters_.packets_in += count;
+            for (std::uint16_t i = 0; i < count; ++i) rte_prefetch0(rte_pktmbuf_mtod(frames[i], void*));
+            if (settings_.count == 1)
+                for (std::uint16_t i = 0; i < count; ++i) take_frame(frames[i], interface, now);
+            else
+                for (std::uint16_t i = 0; i < count; ++i) steer(frames[i], interface, now);
+        }
+    }
+    if (settings_.count > 1) {
+        const unsigned count = crossbar_.take_received(settings_.index, frames);
+        counters_.steered_in += count;
+        any |= count > 0;
+        for (unsigned i = 0; i < count; ++i) take_frame(frames[i], frames[i]->port, now);
+    }
+    return any;
+}
+
+void Worker::take_frame(rte_mbuf* frame, std::uint16_t interface, Time now) {
+    const network::Received received = network_->receive(frame, interface, now);
+    switch (received.kind) {
+        case network::Received::Kind::tcp:
+            stack_->segment_arrives(received.segment, frame, now);
+            return;
+        case network::Received::Kind::icmp_error:
+            stack_->icmp_error(received.error, now);
+            return;
+        case network::Received::Kind::taken:
+            return;
+    }
+}
+
+/// Gives a frame to the worker that owns its connection. Where the device has done so already, the answer is this worker.
+void Worker::steer(rte_mbuf* frame, std::uint16_t interface, Time now) {
+    const unsigned owner = steering::worker_of_frame(frame, settings_.count);
+    if (owner == settings_.index) {
+        take_frame(frame, interface, now);
+        return;
+    }
+    frame->port = interface;
+    const auto pass = [&](unsigned to, rte_mbuf* passed) {
+        if (crossbar_.pass_received(settings_.index, to, passed)) {
+            ++counters_.steered_away;
+            return;
+        }
+        drops_.count(DropReason::steering_ring_full);
+        rte_pktmbuf_free(passed);
+    };
+    if (owner != steering::kEveryWorker) {
+        pass(owner, frame);
+        return;
+    }
+    for (unsigned to = 0; to < settings_.count; ++to) {
+        if (to == settings_.index) continue;
+        rte_mbuf* const copy = rte_pktmbuf_copy(frame, settings_.buffers, 0, UINT32_MAX);
+        if (copy == nullptr) {
+            drops_.count(DropReason::no_buffer);
+            continue;
+        }
+        copy->port = interface;
+        pass(to, copy);
+    }
+    take_frame(frame, interface, now);
+}
+
+bool Worker::transmit() {
+    bool any = false;
+    for (std::uint16_t interface = 0; interface < settings_.ports.size(); ++interface) {
+        const std::span<rte_mbuf*> frames = network_->to_transmit(interface);
+        if (frames.empty() && backlog_[interface].empty()) continue;
+        any |= !frames.empty();
+        const std::uint16_t queues = settings_.ports[interface]->transmit_queues();
+        if (settings_.index < queues) {
+            send_burst(interface, frames);
+        } else {
+            for (rte_mbuf* const frame : frames) {
+                frame->port = interface;
+                if (crossbar_.pass_transmit(settings_.index, settings_.index % queues, frame)) continue;
+                drops_.count(DropReason::transmit_ring_full);
+                rte_pktmbuf_free(frame);
+            }
+        }
+        network_->taken(interface);
+    }
+    if (settings_.count > 1) {
+        rte_mbuf* frames[kBurst];
+        const unsigned count = crossbar_.take_transmit(settings_.index, frames);
+        for (unsigned i = 0; i < count; ++i) send_burst(frames[i]->port, std::span(&frames[i], 1));
+        any |= count > 0;
+    }
+    return any;
+}
+
+/// Sends what waits and then `frames`; what the device does not take waits, up to a bound.
+void Worker::send_burst(std::uint16_t interface, std::span<rte_mbuf*> frames) {
+    drivers::Port& port = *settings_.ports[interface];
+    const auto queue = static_cast<std::uint16_t>(settings_.index);
+    std::vector<rte_mbuf*>& waiting = backlog_[interface];
+    if (!waiting.empty()) {
+        const std::uint16_t sent = port.transmit(queue, waiting);
+        counters_.packets_out += sent;
+        waiting.erase(waiting.begin(), waiting.begin() + sent);
+    }
+    std::size_t sent = 0;
+    while (waiting.empty() && sent < frames.size()) {
+        const std::uint16_t taken = port.transmit(queue, frames.subspan(sent));
+        counters_.packets_out += taken;
+        sent += taken;
+        if (taken == 0) break;
+    }
+    for (; sent < frames.size(); ++sent) {
+        if (waiting.size() < kBacklog) {
+            waiting.push_back(frames[sent]);
+        } else {
+            drops_.count(DropReason::transmit_ring_full);
+            rte_pktmbuf_free(frames[sent]);
+        }
+    }
+}
+
+void Worker::attach(std::unique_ptr<flow::Lanes> lanes, Time now) {
+    engine_->attach(lanes.get(), now);
+    lanes_ = std::move(lanes);
+    lanes_broken_.store(false, std::memory_order_relaxed);
+}
+
+bool Worker::call(const std::function<void(Worker&, Time)>& task) {
+    task_.store(&task, std::memory_order_release);
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+    while (task_.load(std::memory_order_acquire) != nullptr) {
+        if (std::chrono::steady_clock::now() > until) return false;
+        std::this_thread::sleep_for(std::chrono::microseconds(50));
+    }
+    return true;
+}
+
+}  // namespace sallyport
