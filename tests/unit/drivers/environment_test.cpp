@@ -91,6 +91,48 @@ TEST(EalArguments, ExtraOnes_ComeLast) {
     EXPECT_EQ(arguments.back(), "debug");
 }
 
+// The EAL starts once a process: each of these has one of its own.
+EnvironmentSettings small_environment() {
+    EnvironmentSettings settings;
+    settings.hugepages = false;
+    settings.file_prefix = "sallyport-unit-test";
+    settings.memory_mb = 128;
+    return settings;
+}
+[[noreturn]] void start_twice() {
+    static int lines = 0;
+    EnvironmentSettings settings = small_environment();
+    settings.cores = {0, 0};
+    settings.extra = {"--log-level", "lib.eal:debug"};
+    const auto first = start_environment(settings, [](int, const char*) { ++lines; });
+    const auto second = start_environment(settings, nullptr);
+    if (!first) std::cerr << first.error();
+    std::cerr << (second ? "it started again" : second.error()) << ", " << rte_lcore_count() << " lcores, main "
+              << rte_get_main_lcore() << (lines > 0 ? ", logged" : ", silent");
+    stop_environment();
+    std::exit(0);
+}
+[[noreturn]] void start_with_bad_argument() {
+    EnvironmentSettings settings = small_environment();
+    settings.cores = {0};
+    settings.extra = {"--vdev", "net_nosuch0"};
+    const auto started = start_environment(settings, nullptr);
+    std::cerr << (started ? "it started" : started.error());
+    std::exit(0);
+}
+
+TEST(StartEnvironmentDeathTest, TwoWorkersOnOneCore_StartsOnceAndLogsByCallback) {
+    GTEST_FLAG_SET(death_test_style, "threadsafe");
+    EXPECT_EXIT(start_twice(), testing::ExitedWithCode(0),
+                "^DPDK's environment was started before.*, 3 lcores, main 0, logged$");
+}
+
+TEST(StartEnvironmentDeathTest, BadArgument_IsNamed) {
+    GTEST_FLAG_SET(death_test_style, "threadsafe");
+    EXPECT_EXIT(start_with_bad_argument(), testing::ExitedWithCode(0),
+                "did not start.*net_nosuch.*its arguments: sallyport-dataplane --lcores");
+}
+
 TEST(BuffersForWorker, CoversRingsAndFlows) {
     EXPECT_GT(buffers_for_worker(1024, 1024, 0), 2048u + 4096u);
     EXPECT_EQ(buffers_for_worker(1024, 1024, 100000) - buffers_for_worker(0, 0, 100000), 2048u);
