@@ -118,10 +118,10 @@ std::string format_answer(const json& id, const Result& result) {
 
 std::expected<Answer, std::string> parse_answer(std::string_view line) {
     try {
-        json object = json::parse(line);
+        json object = parse(line);
         if (object.at("version") != kProtocolVersion)
             return std::unexpected(std::format("control speaks version {} of the protocol and this program version {}",
-                                               object.at("version").dump(), kProtocolVersion));
+                                               object.at("version").dump().substr(0, 16), kProtocolVersion));
         Answer answer{.id = object.at("id"), .result = {}};
         if (object.at("ok").get<bool>()) {
             answer.result = std::move(object.at("result"));
@@ -130,6 +130,8 @@ std::expected<Answer, std::string> parse_answer(std::string_view line) {
             answer.result = std::unexpected(Error{error.at("code").get<std::string>(), error.at("text").get<std::string>()});
         }
         return answer;
+    } catch (const TooDeep&) {
+        return std::unexpected(std::format("not an answer of the management protocol: nested more than {} deep", kMaxNesting));
     } catch (const json::exception& e) {
         return std::unexpected(std::format("not an answer of the management protocol: {}", e.what()));
     }

@@ -111,6 +111,7 @@ TEST(ParseAnswer, WhatIsNoAnswer_IsAnError) {
     EXPECT_FALSE(parse_answer("[]"));
     EXPECT_FALSE(parse_answer(R"({"version": 1, "id": 1})"));
     EXPECT_FALSE(parse_answer(R"({"version": 1, "id": 1, "ok": false, "error": "x"})"));
+    EXPECT_THAT(parse_answer(std::string(1'000'000, '[')).error(), HasSubstr("nested"));
     EXPECT_THAT(parse_answer(R"({"version": 2, "id": 1, "ok": true, "result": 1})").error(), HasSubstr("version 2"));
 }
 
