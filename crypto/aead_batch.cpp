@@ -47,6 +47,27 @@ class Cursor {
         advance(taken.size());
         return taken;
     }
+    /// Of a length known to the compiler, and as a rule not split: no call of memcpy.
+    template <std::size_t N>
+        requires(N != std::dynamic_extent)
+    void read(std::span<std::byte, N> to) noexcept {
+        if (const std::span<std::byte> from = contiguous(); from.size() >= N) [[likely]] {
+            std::memcpy(to.data(), from.data(), N);
+            advance(N);
+        } else {
+            read(std::span<std::byte>(to));
+        }
+    }
+    template <std::size_t N>
+        requires(N != std::dynamic_extent)
+    void write(std::span<const std::byte, N> from) noexcept {
+        if (const std::span<std::byte> to = contiguous(); to.size() >= N) [[likely]] {
+            std::memcpy(to.data(), from.data(), N);
+            advance(N);
+        } else {
+            write(std::span<const std::byte>(from));
+        }
+    }
     void read(std::span<std::byte> to) noexcept {
         while (!to.empty()) {
             const std::span<std::byte> from = take(to.size());
@@ -378,7 +399,8 @@ std::uint8_t AeadBatch::State::find_key(const RecordProtection& owner, Aead aead
         const auto index = static_cast<std::uint8_t>(key_table[slot] - 1);
         BatchKey& known = keys[index];
         // The same owner may have been given another key since (KeyUpdate).
-        if (known.owner == &owner && known.aead == aead && known.key == key) {
+        if (known.owner == &owner && known.aead == aead &&
+            std::memcmp(known.key.data(), key.data(), key.size()) == 0) {
             ++known.uses;
             return index;
         }
@@ -398,10 +420,10 @@ Job* AeadBatch::State::take_job(RecordProtection& protection, std::size_t piece_
 
     const std::uint64_t sequence = protection.sequence_;
     job.explicit_nonce = protection.version_ == Version::tls12 && protection.aead_ != Aead::chacha20_poly1305;
-    std::memcpy(job.nonce.data(), protection.iv_.data(), job.nonce.size());
+    std::memcpy(job.nonce.data(), protection.iv_.data(), kSaltLength);
     if (!job.explicit_nonce) {  // RFC 8446 5.3, RFC 7905 2: the padded sequence number xor the IV
         std::uint64_t low;
-        std::memcpy(&low, job.nonce.data() + kSaltLength, sizeof low);
+        std::memcpy(&low, protection.iv_.data() + kSaltLength, sizeof low);
         low ^= std::byteswap(sequence);
         std::memcpy(job.nonce.data() + kSaltLength, &low, sizeof low);
     }
