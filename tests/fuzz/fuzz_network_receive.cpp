@@ -76,7 +76,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             const std::uint8_t flags = data[0];
             const std::size_t length = std::min<std::size_t>(data[1] | (flags & 0x70u) << 4, size - 2);  // up to 2047
             std::vector<std::byte> frame(length);
-            std::memcpy(frame.data(), data + 2, length);
+            std::copy_n(reinterpret_cast<const std::byte*>(data + 2), length, frame.begin());
             data += 2 + length;
             size -= 2 + length;
             if ((flags & 1) != 0) mend_icmp(frame);
@@ -86,7 +86,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                 if (mbuf != nullptr && part.empty()) break;
                 rte_mbuf* next = rte_pktmbuf_alloc(buffers);
                 SALLYPORT_CHECK(next != nullptr);
-                std::memcpy(rte_pktmbuf_append(next, static_cast<std::uint16_t>(part.size())), part.data(), part.size());
+                std::ranges::copy(part, reinterpret_cast<std::byte*>(rte_pktmbuf_append(next, static_cast<std::uint16_t>(part.size()))));
                 if (mbuf == nullptr)
                     mbuf = next;
                 else
