@@ -1,0 +1,196 @@
+// The fifth step of SEGMENT ARRIVES (RFC 9293 3.10.7.4): what an acknowledgment means for what we have sent.
+
+#include <algorithm>
+
+#include "dataplane/tcp/core.h"
+
+namespace sallyport::tcp {
+
+Verdict Core::acknowledge(ControlBlock& cb, Arrival& arrival) {
+    const SeqNum ack = arrival.ack;
+    if (ack.after(cb.snd_nxt)) {  // "If the ACK acks something not yet sent, then send an ACK, drop the segment"
+        challenge(cb, arrival.now, DropReason::tcp_unacceptable_ack);
+        return Verdict::done;
+    }
+    if (ack.before(cb.snd_una) && cb.snd_una - ack > std::max(cb.max_snd_wnd, 65535u)) {
+        // RFC 5961 5.2: SND.UNA - MAX.SND.WND =< SEG.ACK, else it is an injection.
+        challenge(cb, arrival.now, DropReason::tcp_unacceptable_ack);
+        return Verdict::done;
+    }
+
+    // RFC 5681 2: what counts as a duplicate ACK.
+    const bool outstanding = cb.snd_nxt != cb.snd_una;
+    const std::uint32_t window = std::uint32_t{arrival.segment.tcp.window} << cb.snd_wnd_shift;
+    const bool duplicate_ack = outstanding && ack == cb.snd_una && arrival.segment.payload_length == 0 &&
+                               !arrival.has(wire::kFin) && window == cb.snd_wnd;
+
+    Delivery delivery;
+    const bool sacks = cb.sack_permitted && arrival.options.sack_count > 0;
+    if (sacks && outstanding) apply_sacks(cb, arrival, delivery);
+    if (ack.after(cb.snd_una)) drop_acknowledged(cb, ack, arrival, delivery);
+    if (ack.at_or_after(cb.snd_una)) update_send_window(cb, arrival);
+
+    if (outstanding) {
+        if (delivery.acked > 0) {
+            cb.backoff = 0;
+            cb.last_progress = arrival.now;
+            if (delivery.any_sent_once)
+                cb.rtt.sample(arrival.now - delivery.oldest_sent);
+            else if (cb.timestamps && arrival.options.timestamps->echo != 0)  // all were retransmitted: RFC 7323 4
+                cb.rtt.sample(Duration{1ms} * std::max<std::int32_t>(
+                    1, static_cast<std::int32_t>(ts_now(cb, arrival.now) - arrival.options.timestamps->echo)));
+        }
+        if (cb.tlp_outstanding) tail_loss_probe_acknowledged(cb, arrival, delivery);
+        recover(cb, arrival, delivery, duplicate_ack);
+        if (delivery.acked > 0) {
+            schedule_retransmit(cb, arrival.now, true);
+            raise(cb, event::kWritable);
+            if (arrival.now - cb.confirmed > 1s) {
+                cb.confirmed = arrival.now;
+                network_.confirm(cb.path.next_hop, arrival.now);
+            }
+        }
+        settle(cb);
+    }
+    if (!cb.send_buffer.empty()) mark_dirty(cb);
+    return Verdict::go_on;
+}
+
+void Core::update_send_window(ControlBlock& cb, const Arrival& arrival) noexcept {
+    // "If SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK), set SND.WND"
+    if (!cb.snd_wl1.before(arrival.seq) && !(cb.snd_wl1 == arrival.seq && cb.snd_wl2.at_or_before(arrival.ack))) return;
+    const std::uint32_t window = std::uint32_t{arrival.segment.tcp.window} << cb.snd_wnd_shift;
+    if (window > cb.snd_wnd && cb.retransmit_timer == RetransmitTimer::persist) {
+        cb.retransmit_timer = RetransmitTimer::none;
+        disarm(cb, Timer::retransmit);
+        cb.backoff = 0;
+    }
+    cb.snd_wnd = window;
+    cb.max_snd_wnd = std::max(cb.max_snd_wnd, window);
+    cb.snd_wl1 = arrival.seq;
+    cb.snd_wl2 = arrival.ack;
+}
+
+void Core::note_delivered(ControlBlock& cb, SendSegment& segment, const Arrival& arrival, Delivery& delivery) {
+    delivery.delivered += segment.sequence_length();
+    if (segment.transmissions == 1) {
+        delivery.any_sent_once = true;
+        delivery.oldest_sent = std::min(delivery.oldest_sent, segment.sent_at);
+        delivery.newest_sent = std::max(delivery.newest_sent, segment.sent_at);
+    }
+    if (cb.sack_permitted) rack_update(cb, segment, arrival);
+}
+
+void Core::drop_acknowledged(ControlBlock& cb, SeqNum ack, const Arrival& arrival, Delivery& delivery) {
+    delivery.acked = ack - cb.snd_una;
+    while (rte_mbuf* buffer = cb.send_buffer.front()) {
+        if (buffer == cb.send_buffer.unsent()) break;
+        SendSegment& segment = send_segment(buffer);
+        if (segment.end().after(ack)) {
+            if (ack.after(segment.seq)) {
+                const std::uint32_t part = ack - segment.seq;
+                if (!segment.sacked) delivery.delivered += part;
+                cb.send_buffer.trim_front(static_cast<std::uint16_t>(part));
+            }
+            break;
+        }
+        if (!segment.sacked) note_delivered(cb, segment, arrival, delivery);
+        cb.send_buffer.pop_front();
+    }
+    cb.snd_una = ack;
+}
+
+bool Core::undo_spurious(ControlBlock& cb, const Arrival& arrival) {
+    // Eifel (RFC 3522 3.2, step 4): the ACK echoes a timestamp older than the first retransmission, so the original had arrived.
+    if (!cb.undo_possible || !cb.timestamps) return false;
+    if (static_cast<std::int32_t>(arrival.options.timestamps->echo - cb.undo_timestamp) >= 0) return false;
+    for (rte_mbuf* at = cb.send_buffer.front(); at != cb.send_buffer.unsent(); at = send_segment(at).next)
+        cb.send_buffer.unmark_lost(send_segment(at));
+    cb.cubic.restore();
+    cb.recovery = Recovery::open;
+    cb.undo_possible = false;
+    cb.reno_sacked = 0;
+    cb.duplicate_acks = 0;
+    return true;
+}
+
+void Core::enter_recovery(ControlBlock& cb) {
+    cb.recovery = Recovery::fast;
+    cb.recovery_point = cb.snd_nxt;
+    cb.cubic.save();
+    cb.cubic.on_congestion(cb.snd_mss);
+    cb.undo_possible = false;  // set by the first retransmission
+    cb.prr_delivered = cb.prr_out = 0;
+    cb.recover_flight = std::max(cb.flight(), 1u);
+    ++counters.fast_retransmits;
+}
+
+void Core::recover(ControlBlock& cb, const Arrival& arrival, const Delivery& delivery, bool duplicate_ack) {
+    SendBuffer& buffer = cb.send_buffer;
+    if (cb.recovery != Recovery::open && delivery.acked > 0 && undo_spurious(cb, arrival)) return;
+
+    // Leaving: all that was outstanding when recovery began is acknowledged.
+    if (cb.recovery != Recovery::open && cb.snd_una.at_or_after(cb.recovery_point)) {
+        if (cb.recovery == Recovery::fast) cb.cubic.set_cwnd(std::max(cb.cubic.ssthresh(), cb.snd_mss + 0u));
+        cb.recovery = Recovery::open;
+        cb.undo_possible = false;
+        cb.reno_sacked = 0;
+        cb.duplicate_acks = 0;
+    }
+
+    // What is lost?
+    std::uint32_t delivered = delivery.delivered;
+    if (cb.sack_permitted) {
+        if (buffer.sacked_octets > 0 || buffer.lost_octets > 0 || cb.recovery != Recovery::open)
+            rack_detect_loss(cb, arrival.now);
+    } else if (cb.recovery != Recovery::loss) {  // RFC 6582
+        rte_mbuf* first = buffer.front();
+        const bool in_flight = first != nullptr && first != buffer.unsent();
+        if (delivery.acked > 0) {
+            cb.reno_sacked = 0;
+            cb.duplicate_acks = 0;
+            if (cb.recovery == Recovery::fast && in_flight) buffer.mark_lost(send_segment(first));  // 3.2, step 3, partial
+        } else if (duplicate_ack) {
+            if (cb.duplicate_acks < 255) ++cb.duplicate_acks;
+            const std::uint32_t rest = cb.flight() - std::min(cb.flight(), buffer.lost_octets + cb.reno_sacked);
+            const std::uint32_t segment = std::min<std::uint32_t>(cb.snd_mss, rest);
+            cb.reno_sacked += segment;  // each stands for a segment that has left the network
+            delivered += segment;
+            if (cb.recovery == Recovery::open && cb.duplicate_acks == 3 && in_flight) buffer.mark_lost(send_segment(first));
+        }
+    }
+
+    if (cb.recovery == Recovery::open && buffer.lost_octets > 0) enter_recovery(cb);
+
+    switch (cb.recovery) {
+        case Recovery::open:
+        case Recovery::loss:
+            if (delivery.acked == 0) break;
+            if (cb.cwnd_limited || cb.recovery == Recovery::loss)
+                cb.cubic.on_ack(delivery.acked, cb.snd_mss, cb.rtt.srtt(), arrival.now);
+            else
+                cb.cubic.on_application_limited(arrival.now);
+            break;
+        case Recovery::fast: {
+            // Proportional rate reduction with the slow-start bound (RFC 6937 3).
+            cb.prr_delivered += delivered;
+            const std::uint32_t pipe = cb.in_flight();
+            const std::uint32_t ssthresh = cb.cubic.ssthresh();
+            std::int64_t room;
+            if (pipe > ssthresh) {
+                const std::uint64_t share = (std::uint64_t{cb.prr_delivered} * ssthresh + cb.recover_flight - 1) / cb.recover_flight;
+                room = static_cast<std::int64_t>(share) - cb.prr_out;
+            } else {
+                const std::int64_t bound =
+                    std::max<std::int64_t>(std::int64_t{cb.prr_delivered} - cb.prr_out, delivered) + cb.snd_mss;
+                room = std::min<std::int64_t>(std::int64_t{ssthresh} - pipe, bound);
+            }
+            // The first retransmission is sent at once, whatever the pipe holds (RFC 6675 5, step 4.3).
+            room = std::max<std::int64_t>(room, cb.prr_out == 0 ? cb.snd_mss : 0);
+            cb.cubic.set_cwnd(pipe + static_cast<std::uint32_t>(room));
+            break;
+        }
+    }
+}
+
+}  // namespace sallyport::tcp

@@ -1,0 +1,191 @@
+// What a user may do with a connection: RFC 9293 3.10.2 to 3.10.5, and the accessors of stack.h.
+
+#include <algorithm>
+#include <cstring>
+
+#include "dataplane/tcp/core.h"
+
+namespace sallyport::tcp {
+
+namespace {
+ControlBlock& block(Connection& connection) noexcept { return static_cast<ControlBlock&>(connection); }
+const ControlBlock& block(const Connection& connection) noexcept { return static_cast<const ControlBlock&>(connection); }
+}  // namespace
+
+const SocketAddress& Connection::local() const noexcept { return block(*this).tuple.local; }
+const SocketAddress& Connection::remote() const noexcept { return block(*this).tuple.remote; }
+State Connection::state() const noexcept { return block(*this).current; }
+End Connection::end() const noexcept { return block(*this).ended; }
+
+std::uint32_t Connection::readable() const noexcept { return block(*this).receive_queue.octets(); }
+std::size_t Connection::peek(std::uint32_t offset, std::uint32_t length, std::span<WritePiece> pieces) noexcept {
+    return block(*this).receive_queue.peek(offset, length, pieces);
+}
+void Connection::consume(std::uint32_t length) noexcept { block(*this).core->consume(block(*this), length); }
+void Connection::set_receive_limit(std::uint32_t octets) noexcept { block(*this).core->set_receive_limit(block(*this), octets); }
+bool Connection::peer_finished() const noexcept {
+    return block(*this).peer_fin_taken && block(*this).receive_queue.octets() == 0;
+}
+
+std::uint32_t Connection::send_space() const noexcept { return block(*this).core->send_space(block(*this)); }
+std::uint32_t Connection::outstanding() const noexcept { return block(*this).send_buffer.octets(); }
+std::size_t Connection::reserve(std::uint32_t length, std::span<WritePiece> pieces) noexcept {
+    ControlBlock& cb = block(*this);
+    if (length > send_space()) return 0;
+    return cb.send_buffer.reserve(length, cb.snd_mss, cb.core->pool(), pieces);
+}
+void Connection::append() noexcept { block(*this).core->append(block(*this)); }
+void Connection::give_back() noexcept { block(*this).send_buffer.give_back(); }
+bool Connection::send(std::span<const std::byte> octets) noexcept {
+    if (octets.empty()) return true;
+    // In steps of what 64 pieces surely hold; all or nothing is kept by looking at the buffers' number first.
+    ControlBlock& cb = block(*this);
+    if (octets.size() > send_space()) return false;
+    const std::size_t buffers = octets.size() / cb.snd_mss + 1;
+    if (rte_mempool_avail_count(cb.core->pool()) < buffers) return false;
+    std::array<WritePiece, 64> pieces;
+    const std::size_t step = std::size_t{cb.snd_mss} * (pieces.size() - 2);
+    while (!octets.empty()) {
+        const auto now = octets.first(std::min(octets.size(), step));
+        const std::size_t count = reserve(static_cast<std::uint32_t>(now.size()), pieces);
+        if (count == 0) return false;
+        const std::byte* from = now.data();
+        for (const WritePiece& piece : std::span(pieces).first(count)) {
+            std::memcpy(piece.data, from, piece.length);
+            from += piece.length;
+        }
+        append();
+        octets = octets.subspan(now.size());
+    }
+    return true;
+}
+void Connection::close() noexcept { block(*this).core->close(block(*this)); }
+void Connection::abort() noexcept { block(*this).core->abort(block(*this)); }
+void Connection::release() noexcept { block(*this).core->release(block(*this)); }
+std::uint16_t Connection::mss() const noexcept { return block(*this).snd_mss; }
+
+Connection::Status Connection::status() const noexcept {
+    const ControlBlock& cb = block(*this);
+    return {.state = cb.current,
+            .srtt = cb.rtt.srtt(),
+            .rttvar = cb.rtt.rttvar(),
+            .rto = cb.rtt.rto(cb.backoff),
+            .cwnd = cb.cubic.cwnd(),
+            .ssthresh = cb.cubic.ssthresh(),
+            .snd_wnd = cb.snd_wnd,
+            .rcv_wnd = cb.rcv_wnd(),
+            .in_flight = cb.in_flight(),
+            .octets_sent = cb.octets_sent,
+            .octets_received = cb.octets_received,
+            .segments_retransmitted = cb.retransmissions,
+            .timeouts = cb.timeouts,
+            .mss = cb.snd_mss,
+            .sack = cb.sack_permitted,
+            .timestamps = cb.timestamps,
+            .window_scaling = cb.window_scaling};
+}
+
+// ---- Core's side ----
+
+std::uint32_t Core::send_space(const ControlBlock& cb) const noexcept {
+    if (cb.closing || cb.released || cb.current == State::closed || cb.current == State::time_wait) return 0;
+    // Tiny segments hold a whole buffer each, so their number is bounded too.
+    if (cb.send_buffer.segments() >= kMaxSendSegments) return 0;
+    const std::uint32_t held = cb.send_buffer.octets();
+    return settings_.send_buffer > held ? settings_.send_buffer - held : 0;
+}
+
+void Core::append(ControlBlock& cb) noexcept {
+    if (cb.current == State::closed) {  // ended between reserve() and append()
+        cb.send_buffer.give_back();
+        return;
+    }
+    if (cb.send_buffer.empty()) cb.last_progress = now_;
+    cb.send_buffer.append(cb.stream_end());
+    settle(cb);
+    mark_dirty(cb);
+}
+
+void Core::consume(ControlBlock& cb, std::uint32_t length) noexcept {
+    cb.receive_queue.consume(length);
+    settle(cb);
+    if (!cb.synchronized() || cb.peer_fin_taken) return;
+    // Tell the peer when the window has grown enough to matter (RFC 9293 3.8.6.2.2; RFC 1122 4.2.3.3).
+    const SeqNum edge = window_edge(cb);
+    if (edge.after(cb.rcv_adv) && edge - cb.rcv_adv >= std::min(cb.receive_limit / 2, 2u * cb.our_mss)) {
+        cb.ack_now = true;
+        mark_dirty(cb);
+    }
+}
+
+void Core::set_receive_limit(ControlBlock& cb, std::uint32_t octets) noexcept {
+    cb.receive_limit = std::min(octets, settings_.receive_buffer);
+    consume(cb, 0);
+}
+
+void Core::close(ControlBlock& cb) noexcept {  // RFC 9293 3.10.4
+    if (cb.closing) return;
+    switch (cb.current) {
+        case State::closed:
+        case State::listen:
+        case State::fin_wait_1:
+        case State::fin_wait_2:
+        case State::closing:
+        case State::last_ack:
+        case State::time_wait:
+            return;
+        case State::syn_sent:
+            if (cb.send_buffer.empty()) {
+                end(cb, End::aborted);
+                return;
+            }
+            cb.closing = true;  // what was appended before is still delivered
+            return;
+        case State::syn_received:
+            cb.closing = true;  // "queue this until all preceding SENDs have been segmentized": establish() goes on with it
+            return;
+        case State::established:
+            cb.closing = true;
+            set_state(cb, State::fin_wait_1);
+            break;
+        case State::close_wait:
+            cb.closing = true;
+            set_state(cb, State::last_ack);
+            break;
+    }
+    if (cb.send_buffer.empty()) cb.last_progress = now_;
+    mark_dirty(cb);
+}
+
+void Core::abort(ControlBlock& cb) noexcept {  // RFC 9293 3.10.5
+    if (cb.current == State::closed) return;
+    if (cb.synchronized() && cb.current != State::time_wait) send_reset(cb);
+    if (cb.current == State::syn_received) send_reset(cb);
+    cb.receive_queue.clear();
+    detach(cb);
+    ended_.push_back(cb);
+    if (cb.ended == End::none) cb.ended = End::aborted;
+}
+
+void Core::release(ControlBlock& cb) noexcept {
+    cb.released = true;
+    ready_.remove(cb);
+    cb.events = 0;
+    cb.receive_queue.clear();
+    cb.reassembly.clear();
+    settle(cb);
+    if (cb.current == State::closed) {
+        destroy(cb);
+        return;
+    }
+    if (cb.current == State::time_wait) return;
+    if (cb.current == State::syn_sent && !cb.closing) {
+        destroy(cb);
+        return;
+    }
+    close(cb);
+    // Nobody waits for it any more, so it may not stay for ever: see linger_fired().
+    arm(cb, Timer::linger, now_ + (cb.current == State::fin_wait_2 ? 2 * settings_.msl : settings_.user_timeout));
+}
+
+}  // namespace sallyport::tcp

@@ -1,0 +1,163 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "dataplane/tcp/cubic.h"
+#include "dataplane/tcp/intrusive_list.h"
+#include "dataplane/tcp/reassembly_queue.h"
+#include "dataplane/tcp/receive_queue.h"
+#include "dataplane/tcp/rtt_estimator.h"
+#include "dataplane/tcp/send_buffer.h"
+#include "dataplane/tcp/seq_num.h"
+#include "dataplane/tcp/stack.h"
+#include "dataplane/tcp/timer_wheel.h"
+
+namespace sallyport::tcp {
+
+class Core;
+
+/// What a connection waits for; each has a deadline of its own, and the wheel holds the connection at the earliest of them.
+enum class Timer : std::uint8_t {
+    retransmit,   ///< as ControlBlock::retransmit_timer says
+    delayed_ack,
+    keepalive,
+    linger,       ///< TIME-WAIT, FIN-WAIT-2 without a user, limits of the handshake, release()d connections
+};
+constexpr std::size_t kTimers = 4;
+
+/// What the retransmission timer does when it fires.
+enum class RetransmitTimer : std::uint8_t {
+    none,
+    timeout,           ///< RFC 6298
+    tail_loss_probe,   ///< RFC 8985 7
+    reordering,        ///< RFC 8985 6.2, step 5: a segment is deemed lost when the reordering window has passed
+    persist,           ///< zero-window probe (RFC 9293 3.8.6.1)
+};
+
+/// Loss recovery: open; fast recovery (RFC 6675, RFC 6582); after a timeout.
+enum class Recovery : std::uint8_t { open, fast, loss };
+
+/// The two ends of a connection, ours first.
+struct Tuple {
+    SocketAddress local;
+    SocketAddress remote;
+    bool operator==(const Tuple&) const = default;
+};
+
+/// Transmission Control Block (RFC 9293 3.3.1). Plain state: Core changes it. The members that an ordinary segment touches come first.
+struct ControlBlock final : Connection, TimerEntry {
+    explicit ControlBlock(Core& owner) noexcept : core(&owner) {}
+
+    Core* core;
+    State current = State::closed;
+    Recovery recovery = Recovery::open;
+    RetransmitTimer retransmit_timer = RetransmitTimer::none;
+    std::uint8_t events = 0;             ///< not fetched by next_ready() yet
+    std::uint8_t snd_wnd_shift = 0;      ///< Snd.Wind.Shift
+    std::uint8_t rcv_wnd_shift = 0;      ///< Rcv.Wind.Shift
+    bool timestamps : 1 = false;         ///< Snd.TS.OK
+    bool sack_permitted : 1 = false;
+    bool window_scaling : 1 = false;
+    bool ack_now : 1 = false;            ///< an ACK leaves with the next output()
+    bool syn_due : 1 = false;            ///< a SYN or SYN,ACK leaves with the next output()
+    bool passive : 1 = false;
+    bool user_knows : 1 = false;         ///< connect()ed, or kEstablished was raised
+    bool released : 1 = false;
+    bool closing : 1 = false;            ///< close(): a FIN follows what is in the send buffer
+    bool fin_appended : 1 = false;       ///< it is in the send buffer, or was
+    bool peer_fin_known : 1 = false;     ///< peer_fin_seq is set
+    bool peer_fin_taken : 1 = false;     ///< RCV.NXT has passed it
+    bool cwnd_limited : 1 = false;       ///< the last output() stopped at cwnd
+    bool reordering_seen : 1 = false;    ///< RACK.reordering_seen
+    bool tlp_retransmission : 1 = false; ///< TLP.is_retrans
+    bool tlp_outstanding : 1 = false;    ///< TLP.end_seq is set
+    bool undo_possible : 1 = false;
+    bool listed : 1 = false;             ///< in the connection table
+
+    // Receive sequence variables
+    SeqNum rcv_nxt, rcv_adv;             ///< rcv_adv: right edge that the peer has been promised; RCV.WND = rcv_adv - rcv_nxt
+    SeqNum last_ack_sent;                ///< Last.ACK.sent (RFC 7323 4.3)
+    std::uint32_t ts_recent = 0;
+    std::uint32_t receive_limit = 0;
+    std::uint32_t unacknowledged = 0;    ///< octets received since the last ACK
+    std::uint16_t rcv_mss = 536;         ///< largest segment seen from the peer: what "full-sized" means for delayed ACKs
+    std::uint16_t duplicate_acks_due = 0;///< without SACK each segment out of order wants one of its own (RFC 5681 4.2)
+    ReceiveQueue receive_queue;
+
+    // Send sequence variables
+    SeqNum snd_una, snd_nxt, snd_wl1, snd_wl2;
+    std::uint32_t snd_wnd = 0;
+    std::uint32_t max_snd_wnd = 0;
+    std::uint16_t snd_mss = 536;         ///< payload of a segment with our usual options: what mss() tells
+    std::uint16_t peer_mss = 536;        ///< MSS option of the peer
+    std::uint16_t our_mss = 536;         ///< MSS option that we sent
+    std::uint8_t backoff = 0;            ///< timeouts in a row
+    std::uint8_t probes = 0;             ///< keepalive probes without an answer
+    SendBuffer send_buffer;
+    Cubic cubic;
+    RttEstimator rtt;
+
+    std::array<Time, kTimers> deadlines{Time::max(), Time::max(), Time::max(), Time::max()};
+    std::uint32_t ts_offset = 0;         ///< of our timestamp clock for this connection
+    std::uint32_t held = 0;              ///< buffers, as last told to Core
+    Time last_received{};
+    Time last_progress{};                ///< SND.UNA moved, or the send buffer stopped being empty
+    Time last_sent{};
+    Time confirmed{};                    ///< reachability of the next hop
+
+    // Loss detection and recovery
+    SeqNum recovery_point;               ///< RFC 6675
+    SeqNum rack_end, rack_fack;          ///< RACK.end_seq, RACK.fack
+    Time rack_sent_at{};                 ///< RACK.xmit_ts
+    Duration rack_rtt{};
+    SeqNum tlp_end;
+    SeqNum reo_wnd_end;                  ///< a duplicate is counted once a round trip (RFC 8985 6.2, step 4)
+    std::uint8_t reo_wnd_multiplier = 1;
+    std::uint8_t reo_wnd_persist = 0;
+    std::uint8_t duplicate_acks = 0;     ///< without SACK
+    std::uint8_t syn_transmissions = 0;
+    std::uint32_t reno_sacked = 0;       ///< octets that duplicate ACKs stand for, without SACK
+    std::uint32_t prr_delivered = 0, prr_out = 0, recover_flight = 0;  ///< RFC 6937
+    std::uint32_t undo_timestamp = 0;    ///< our timestamp clock at the first retransmission of this recovery
+
+    SeqNum iss, irs, peer_fin_seq;
+    ReassemblyQueue reassembly;
+    std::uint8_t challenges = 0;         ///< sent in the current period
+    End ended = End::none;
+    Time challenge_period{};
+    Tuple tuple;
+    std::uint64_t hash = 0;
+    ControlBlock* hash_next = nullptr;
+    Link<ControlBlock> ready, dirty, waiting;
+    network::Path path;
+    std::uint64_t octets_sent = 0, octets_received = 0, retransmissions = 0, timeouts = 0;
+
+    // ---- derived ----
+    [[nodiscard]] std::uint32_t rcv_wnd() const noexcept { return rcv_adv.after(rcv_nxt) ? rcv_adv - rcv_nxt : 0; }
+    /// FlightSize (RFC 5681 2) in sequence space.
+    [[nodiscard]] std::uint32_t flight() const noexcept { return snd_nxt - snd_una; }
+    /// What is believed to be in the network: RFC 6675's pipe.
+    [[nodiscard]] std::uint32_t in_flight() const noexcept {
+        const std::uint32_t gone = send_buffer.sacked_octets + send_buffer.lost_octets + reno_sacked;
+        const std::uint32_t there = flight() + send_buffer.retransmitted_octets;
+        return there > gone ? there - gone : 0;
+    }
+    /// Where the octet after everything in the send buffer goes, a FIN included.
+    [[nodiscard]] SeqNum stream_end() const noexcept {
+        const SeqNum start = current == State::syn_sent || current == State::syn_received ? iss + 1 : snd_una;
+        return start + send_buffer.octets() + (fin_appended && !fin_acknowledged() ? 1 : 0);
+    }
+    [[nodiscard]] bool fin_acknowledged() const noexcept { return fin_appended && send_buffer.empty(); }
+    /// Data and FIN may be sent.
+    [[nodiscard]] bool can_send() const noexcept {
+        return current == State::established || current == State::close_wait || current == State::fin_wait_1 ||
+               current == State::closing || current == State::last_ack;
+    }
+    [[nodiscard]] bool synchronized() const noexcept {
+        return current != State::closed && current != State::listen && current != State::syn_sent &&
+               current != State::syn_received;
+    }
+};
+
+}  // namespace sallyport::tcp

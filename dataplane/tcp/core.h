@@ -1,0 +1,247 @@
+#pragma once
+
+#include <rte_config.h>
+#include <rte_mbuf.h>
+
+#include <expected>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "dataplane/tcp/connection_table.h"
+#include "dataplane/tcp/control_block.h"
+#include "dataplane/tcp/keyed_hash.h"
+#include "dataplane/tcp/port_allocator.h"
+#include "dataplane/tcp/stack.h"
+#include "dataplane/tcp/syn_cookie.h"
+#include "dataplane/tcp/timer_wheel.h"
+#include "dataplane/wire/tcp_header.h"
+#include "dataplane/wire/tcp_options.h"
+
+namespace sallyport::tcp {
+
+struct BufferDeleter {
+    void operator()(rte_mbuf* buffer) const noexcept { rte_pktmbuf_free(buffer); }
+};
+using BufferPtr = std::unique_ptr<rte_mbuf, BufferDeleter>;
+
+constexpr Duration kDelayedAck = 40ms;             ///< RFC 9293 3.8.6.3 allows 500 ms
+constexpr Duration kPersistMaximum = 60s;
+constexpr Duration kPawsIdle = std::chrono::days{24};  ///< RFC 7323 5.5
+constexpr std::uint32_t kMinimumMtu4 = 552;        ///< we do not cut below it whatever ICMP says (RFC 5927 7.2 allows 68)
+constexpr std::uint32_t kMinimumMtu6 = 1280;       ///< RFC 8200 5
+constexpr std::uint32_t kMaxSendSegments = 1024;   ///< buffers that one send buffer may hold, however small the segments are
+
+/// One segment on its way through SEGMENT ARRIVES. Owns the payload.
+struct Arrival {
+    const wire::Segment& segment;
+    BufferPtr payload;
+    Time now;
+    wire::TcpOptions options{};
+    SeqNum seq, ack;
+    std::uint32_t length = 0;   ///< octets of payload, as far as it is still wanted
+    std::uint8_t flags = 0;
+
+    Arrival(const wire::Segment& from, rte_mbuf* buffer, Time at) noexcept
+        : segment(from), payload(buffer), now(at), seq(from.tcp.seq), ack(from.tcp.ack), length(from.payload_length),
+          flags(from.tcp.flags) {}
+    [[nodiscard]] bool has(std::uint8_t flag) const noexcept { return (flags & flag) != 0; }
+    /// SEG.LEN
+    [[nodiscard]] std::uint32_t sequence_length() const noexcept {
+        return length + (has(wire::kSyn) ? 1u : 0u) + (has(wire::kFin) ? 1u : 0u);
+    }
+    [[nodiscard]] Tuple tuple() const noexcept {
+        return {{segment.ip.destination, segment.tcp.destination_port}, {segment.ip.source, segment.tcp.source_port}};
+    }
+    /// Drops octets at the front or back of the payload.
+    void trim_front(std::uint32_t octets) noexcept;
+    void trim_back(std::uint32_t octets) noexcept;
+};
+
+/// What is left to do with a segment.
+enum class Verdict : std::uint8_t {
+    go_on,   ///< the next check
+    done,    ///< dropped, answered, or the connection is gone (and may not be touched any more)
+};
+
+/// What one acknowledgment newly told us.
+struct Delivery {
+    std::uint32_t acked = 0;        ///< octets by which SND.UNA moved
+    std::uint32_t delivered = 0;    ///< octets newly acknowledged, selectively or not
+    Time oldest_sent = Time::max(); ///< of newly acknowledged segments that were sent once
+    Time newest_sent{};
+    bool any_sent_once = false;
+    bool duplicate_report = false;  ///< a DSACK (RFC 2883)
+    bool new_sack = false;
+};
+
+/// The TCP of one worker; Stack is its face. The functions are spread over files by what they do: segment_arrives.cpp,
+/// fast_path.cpp, acknowledge.cpp, sack_scoreboard.cpp, rack.cpp, transmit.cpp, timers.cpp, open.cpp, icmp_error.cpp,
+/// connection.cpp.
+class Core {
+ public:
+    Core(const Settings& settings, rte_mempool* transmit_buffers, network::Network& network, DropCounters& drops);
+    ~Core();
+    Core(const Core&) = delete;
+    Core& operator=(const Core&) = delete;
+
+    // ---- as Stack ----
+    void listen(const SocketAddress& local);
+    void unlisten(const SocketAddress& local);
+    void segment_arrives(const wire::Segment& segment, rte_mbuf* payload, Time now);
+    void icmp_error(const network::Received::IcmpError& error, Time now);
+    [[nodiscard]] std::expected<Connection*, Stack::ConnectError> connect(const SocketAddress& remote, std::uint64_t user,
+                                                                          Duration timeout, Time now);
+    [[nodiscard]] Stack::Ready next_ready() noexcept;
+    void output(Time now);
+    void advance(Time now);
+    [[nodiscard]] Time next_timer() const noexcept;
+    [[nodiscard]] std::uint32_t connections() const noexcept { return table_.size(); }
+
+    // ---- as Connection ----
+    [[nodiscard]] std::uint32_t send_space(const ControlBlock& cb) const noexcept;
+    void append(ControlBlock& cb) noexcept;
+    void consume(ControlBlock& cb, std::uint32_t length) noexcept;
+    void set_receive_limit(ControlBlock& cb, std::uint32_t octets) noexcept;
+    void close(ControlBlock& cb) noexcept;
+    void abort(ControlBlock& cb) noexcept;
+    void release(ControlBlock& cb) noexcept;
+    [[nodiscard]] rte_mempool* pool() const noexcept { return pool_; }
+
+    Stack::Counters counters;
+    std::uint32_t half_open = 0;
+    std::uint64_t buffers_held = 0;
+    Stack::PortFilter port_filter = nullptr;
+    void* port_filter_context = nullptr;
+    bool fast_path_enabled = true;   ///< off only in the test that compares it with the slow path
+
+ private:
+    friend struct CoreTestAccess;
+
+    // ---- segment_arrives.cpp: RFC 9293 3.10.7 ----
+    void arrives_closed(const Arrival& arrival);                        // 3.10.7.1
+    void arrives_listen(Arrival& arrival);                              // 3.10.7.2
+    void arrives_syn_sent(ControlBlock& cb, Arrival& arrival);          // 3.10.7.3
+    void arrives_otherwise(ControlBlock& cb, Arrival& arrival);         // 3.10.7.4, in eight steps:
+    [[nodiscard]] Verdict check_sequence(ControlBlock& cb, Arrival& arrival);
+    [[nodiscard]] Verdict check_reset(ControlBlock& cb, Arrival& arrival);
+    [[nodiscard]] Verdict check_security(ControlBlock& cb, Arrival& arrival);
+    [[nodiscard]] Verdict check_syn(ControlBlock& cb, Arrival& arrival);
+    [[nodiscard]] Verdict check_ack(ControlBlock& cb, Arrival& arrival);
+    [[nodiscard]] Verdict check_urgent(ControlBlock& cb, Arrival& arrival);
+    [[nodiscard]] Verdict take_text(ControlBlock& cb, Arrival& arrival);
+    void take_fin(ControlBlock& cb, Arrival& arrival);
+
+    [[nodiscard]] bool acceptable_in_time_wait(const ControlBlock& cb, const Arrival& arrival) const noexcept;  // RFC 6191
+    void take_in_order(ControlBlock& cb, BufferPtr payload, Time now);
+    void take_out_of_order(ControlBlock& cb, BufferPtr payload, SeqNum seq);
+    void challenge(ControlBlock& cb, Time now, DropReason reason) noexcept;
+    void update_ts_recent(ControlBlock& cb, const Arrival& arrival) noexcept;
+
+    // ---- fast_path.cpp ----
+    /// In-order segments of an ESTABLISHED connection; false: not mine, nothing has changed.
+    [[nodiscard]] bool fast_path(ControlBlock& cb, Arrival& arrival);
+
+    // ---- open.cpp ----
+    void open_passive(Arrival& arrival);
+    void send_cookie(const Arrival& arrival, const network::Path& path);
+    /// Nothing: the segment completes no cookie. Null: it does, but there is no memory.
+    [[nodiscard]] std::optional<ControlBlock*> accept_cookie(const Arrival& arrival);
+    [[nodiscard]] ControlBlock* make_connection(const Tuple& tuple, const network::Path& path, Time now);
+    void take_syn_options(ControlBlock& cb, const wire::TcpOptions& options);
+    void establish(ControlBlock& cb, const Arrival& arrival);
+    [[nodiscard]] bool listening(const SocketAddress& local) const noexcept;
+    [[nodiscard]] SeqNum initial_sequence_number(const Tuple& tuple, Time now) const noexcept;
+    [[nodiscard]] std::uint32_t timestamp_offset(const Tuple& tuple) const noexcept;
+    [[nodiscard]] std::uint16_t mss_for(const network::Path& path, const IpAddress& remote) const noexcept;
+    void update_mss(ControlBlock& cb) noexcept;
+
+    // ---- acknowledge.cpp, sack_scoreboard.cpp, rack.cpp ----
+    [[nodiscard]] Verdict acknowledge(ControlBlock& cb, Arrival& arrival);
+    void drop_acknowledged(ControlBlock& cb, SeqNum ack, const Arrival& arrival, Delivery& delivery);
+    void apply_sacks(ControlBlock& cb, const Arrival& arrival, Delivery& delivery);
+    void note_delivered(ControlBlock& cb, SendSegment& segment, const Arrival& arrival, Delivery& delivery);
+    void rack_update(ControlBlock& cb, const SendSegment& segment, const Arrival& arrival);
+    void rack_detect_loss(ControlBlock& cb, Time now);
+    [[nodiscard]] Duration reordering_window(const ControlBlock& cb) const noexcept;
+    void tail_loss_probe_acknowledged(ControlBlock& cb, const Arrival& arrival, const Delivery& delivery);
+    void recover(ControlBlock& cb, const Arrival& arrival, const Delivery& delivery, bool duplicate_ack);
+    void enter_recovery(ControlBlock& cb);
+    [[nodiscard]] bool undo_spurious(ControlBlock& cb, const Arrival& arrival);
+    void update_send_window(ControlBlock& cb, const Arrival& arrival) noexcept;
+
+    // ---- transmit.cpp ----
+    void flush(ControlBlock& cb, Time now);
+    void send_lost(ControlBlock& cb, Time now);
+    /// `force`: also less than silly-window avoidance would send.
+    void send_new(ControlBlock& cb, Time now, bool force);
+    [[nodiscard]] bool transmit(ControlBlock& cb, rte_mbuf* buffer, Time now);
+    void send_syn(ControlBlock& cb, Time now);
+    /// A segment without payload.
+    void send_control(ControlBlock& cb, SeqNum seq, std::uint8_t flags, Time now);
+    void send_reset(ControlBlock& cb) noexcept;
+    /// <SEQ=seq><ACK=ack><CTL=flags> in answer to a segment of no connection.
+    void answer(const Arrival& arrival, const network::Path& path, SeqNum seq, SeqNum ack, std::uint8_t flags,
+                std::uint16_t window, const wire::TcpOptions& options);
+    void answer_reset(const Arrival& arrival);
+    [[nodiscard]] wire::TcpOptions options_for(ControlBlock& cb, Time now) noexcept;
+    [[nodiscard]] std::uint16_t advertise(ControlBlock& cb) noexcept;
+    /// The right edge that the receive limit asks for.
+    [[nodiscard]] SeqNum window_edge(const ControlBlock& cb) const noexcept;
+    void ack_sent(ControlBlock& cb) noexcept;
+    [[nodiscard]] bool cwnd_allows(const ControlBlock& cb, std::uint32_t length) const noexcept;
+
+    // ---- timers.cpp ----
+    void arm(ControlBlock& cb, Timer timer, Time at) noexcept;
+    void disarm(ControlBlock& cb, Timer timer) noexcept;
+    [[nodiscard]] bool armed(const ControlBlock& cb, Timer timer) const noexcept;
+    void fired(ControlBlock& cb);
+    [[nodiscard]] Verdict retransmit_fired(ControlBlock& cb);
+    [[nodiscard]] Verdict retransmission_timeout(ControlBlock& cb);
+    [[nodiscard]] Verdict syn_timeout(ControlBlock& cb);
+    [[nodiscard]] Verdict persist_fired(ControlBlock& cb);
+    void tail_loss_probe(ControlBlock& cb);
+    [[nodiscard]] Verdict keepalive_fired(ControlBlock& cb);
+    [[nodiscard]] Verdict linger_fired(ControlBlock& cb);
+    /// Sets the retransmission timer for what is outstanding now; `restart` when an ACK moved SND.UNA (RFC 6298 5.3).
+    void schedule_retransmit(ControlBlock& cb, Time now, bool restart) noexcept;
+    [[nodiscard]] bool given_up(const ControlBlock& cb) const noexcept;
+
+    // ---- stack.cpp ----
+    void set_state(ControlBlock& cb, State state) noexcept;
+    void raise(ControlBlock& cb, std::uint8_t events) noexcept;
+    void mark_dirty(ControlBlock& cb) noexcept { dirty_.push_back(cb); }
+    /// The connection is over. Destroys it when no user knows it; else it stays, out of the table, until release().
+    void end(ControlBlock& cb, End reason) noexcept;
+    void detach(ControlBlock& cb) noexcept;
+    void destroy(ControlBlock& cb) noexcept;
+    void enter_time_wait(ControlBlock& cb, Time now) noexcept;
+    void settle(ControlBlock& cb) noexcept;   ///< brings buffers_held up to date
+    void count(DropReason reason) noexcept { drops_.count(reason); }
+    [[nodiscard]] std::uint32_t ts_now(const ControlBlock& cb, Time now) const noexcept {
+        return static_cast<std::uint32_t>(now.time_since_epoch() / Duration{1ms}) + cb.ts_offset;
+    }
+
+    Settings settings_;
+    rte_mempool* pool_;
+    network::Network& network_;
+    DropCounters& drops_;
+    KeyedHash hash_, table_hash_;
+    ConnectionTable table_;
+    ControlBlockPool blocks_;
+    PortAllocator ports_;
+    SynCookie cookie_;
+    TimerWheel wheel_;
+    IntrusiveList<ControlBlock, &ControlBlock::ready> ready_;
+    IntrusiveList<ControlBlock, &ControlBlock::dirty> dirty_;
+    IntrusiveList<ControlBlock, &ControlBlock::waiting> time_wait_;  ///< oldest first, for reuse when memory is short
+    IntrusiveList<ControlBlock, &ControlBlock::waiting> ended_;      ///< over, and not release()d by the user yet
+    std::vector<SocketAddress> listeners_;
+    Time now_{};
+    Time last_cookie_ = Time::min();
+    std::uint32_t max_payload_;      ///< of one buffer of the pool
+    std::uint8_t rcv_wnd_shift_;     ///< for Settings::receive_buffer
+};
+
+}  // namespace sallyport::tcp

@@ -1,0 +1,103 @@
+#include "dataplane/tcp/cubic.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace sallyport::tcp {
+
+namespace {
+constexpr float kC = 0.4f;       // segments per second cubed (RFC 9438 5.1)
+constexpr float kBeta = 0.7f;    // RFC 9438 4.6
+constexpr float kAlpha = 3 * (1 - kBeta) / (1 + kBeta);  // RFC 9438 4.3
+constexpr std::uint32_t kLargest = 1u << 30;  // the largest window that RFC 7323 can express
+
+float seconds(Duration duration) noexcept { return std::chrono::duration<float>(duration).count(); }
+}  // namespace
+
+std::uint32_t Cubic::initial_window(std::uint32_t mss) noexcept {
+    return std::min(10 * mss, std::max(2 * mss, 14600u));
+}
+
+void Cubic::start(std::uint32_t mss) noexcept {
+    *this = Cubic{};
+    cwnd_ = initial_window(mss);
+}
+
+void Cubic::on_ack(std::uint32_t acked, std::uint32_t mss, Duration srtt, Time now) noexcept {
+    last_ack_ = now;
+    if (slow_start()) {
+        const std::uint32_t growth = std::min(acked, ssthresh_ - cwnd_);
+        cwnd_ = std::min(cwnd_ + growth, kLargest);
+        acked -= growth;
+        if (acked == 0) return;
+    }
+    const auto cwnd = static_cast<float>(cwnd_);
+    const auto segment = static_cast<float>(mss);
+    if (!epoch_) {
+        epoch_ = true;
+        epoch_start_ = now;
+        w_est_ = cwnd;
+        if (cwnd_prior_ == 0) cwnd_prior_ = cwnd;
+        if (w_max_ < cwnd) w_max_ = cwnd;  // RFC 9438 4.8 and 4.10: no reduction before, K = 0
+        k_ = std::cbrt((w_max_ - cwnd) / segment / kC);  // equation 2
+    }
+    // 4.3: what a Reno sender would have; alpha becomes 1 where it has caught up with the window before the reduction.
+    w_est_ += (w_est_ >= cwnd_prior_ ? 1.0f : kAlpha) * segment * static_cast<float>(acked) / cwnd;
+    const auto w_cubic = [&](float t) {  // equation 1
+        const float x = t - k_;
+        return kC * x * x * x * segment + w_max_;
+    };
+    const float t = seconds(now - epoch_start_);
+    if (w_cubic(t) < w_est_) {
+        cwnd_ = std::clamp(static_cast<std::uint32_t>(w_est_), cwnd_, kLargest);
+        return;
+    }
+    const float target = std::clamp(w_cubic(t + seconds(srtt)), cwnd, 1.5f * cwnd);  // 4.2
+    fraction_ += (target - cwnd) * static_cast<float>(acked) / cwnd;  // 4.4, 4.5
+    const float whole = std::floor(fraction_);
+    fraction_ -= whole;
+    cwnd_ = std::min(cwnd_ + static_cast<std::uint32_t>(whole), kLargest);
+}
+
+void Cubic::on_application_limited(Time now) noexcept {
+    if (epoch_ && now > last_ack_ && last_ack_ != Time{}) epoch_start_ += now - last_ack_;
+    last_ack_ = now;
+}
+
+void Cubic::on_congestion(std::uint32_t mss) noexcept {
+    const auto cwnd = static_cast<float>(cwnd_);
+    cwnd_prior_ = cwnd;
+    w_max_ = cwnd < w_max_ ? cwnd * (1 + kBeta) / 2 : cwnd;  // 4.7, fast convergence
+    ssthresh_ = std::max(static_cast<std::uint32_t>(cwnd * kBeta), 2 * mss);
+    epoch_ = false;
+    fraction_ = 0;
+}
+
+void Cubic::on_timeout(std::uint32_t mss, bool first) noexcept {
+    if (first) on_congestion(mss);
+    epoch_ = false;
+    cwnd_ = mss;
+}
+
+void Cubic::on_idle(std::uint32_t mss) noexcept {
+    if (cwnd_ <= initial_window(mss)) return;
+    // What was learnt about the path is kept in ssthresh (RFC 7661 has the same idea).
+    ssthresh_ = std::max(ssthresh_, static_cast<std::uint32_t>(static_cast<float>(cwnd_) * 0.75f));
+    cwnd_ = initial_window(mss);
+    epoch_ = false;
+}
+
+void Cubic::save() noexcept {
+    saved_cwnd_ = cwnd_;
+    saved_ssthresh_ = ssthresh_;
+    saved_w_max_ = w_max_;
+}
+
+void Cubic::restore() noexcept {
+    cwnd_ = std::max(cwnd_, saved_cwnd_);
+    ssthresh_ = std::max(ssthresh_, saved_ssthresh_);
+    w_max_ = saved_w_max_;
+    epoch_ = false;
+}
+
+}  // namespace sallyport::tcp

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstdint>
+
+#include "dataplane/time.h"
+
+namespace sallyport::tcp {
+
+/// CUBIC (RFC 9438) with the slow start of RFC 5681 3.1 and the initial window of RFC 6928. Knows nothing of recovery: the caller says
+/// when the window is to grow and when there was congestion. Octets.
+class Cubic {
+ public:
+    /// Initial window: min(10 * MSS, max(2 * MSS, 14600)) (RFC 6928 2).
+    void start(std::uint32_t mss) noexcept;
+
+    [[nodiscard]] std::uint32_t cwnd() const noexcept { return cwnd_; }
+    [[nodiscard]] std::uint32_t ssthresh() const noexcept { return ssthresh_; }
+    [[nodiscard]] bool slow_start() const noexcept { return cwnd_ < ssthresh_; }
+
+    /// `acked` octets were acknowledged outside of fast recovery while the window was in full use.
+    void on_ack(std::uint32_t acked, std::uint32_t mss, Duration srtt, Time now) noexcept;
+    /// The sender had less to send than the window allowed: the curve does not run meanwhile (RFC 9438 5.8).
+    void on_application_limited(Time now) noexcept;
+    /// Loss was detected by acknowledgments: new ssthresh (RFC 9438 4.6, 4.7). The window itself is set by the recovery algorithm.
+    void on_congestion(std::uint32_t mss) noexcept;
+    /// The retransmission timer expired: additionally a window of one segment (RFC 9438 4.8, RFC 5681 3.1). `first` is false when it
+    /// expired for the same data before: then ssthresh stays (RFC 5681 equation 4, last paragraph).
+    void on_timeout(std::uint32_t mss, bool first) noexcept;
+    /// Nothing was sent for longer than an RTO: back to the initial window (RFC 5681 4.1).
+    void on_idle(std::uint32_t mss) noexcept;
+    void set_cwnd(std::uint32_t octets) noexcept { cwnd_ = octets; }
+
+    /// For the undoing of a reduction that proved spurious (RFC 4015 3.2, RFC 9438 4.9.2).
+    void save() noexcept;
+    void restore() noexcept;
+
+    static std::uint32_t initial_window(std::uint32_t mss) noexcept;
+
+ private:
+    std::uint32_t cwnd_ = 0;
+    std::uint32_t ssthresh_ = UINT32_MAX;
+    std::uint32_t saved_cwnd_ = 0;
+    std::uint32_t saved_ssthresh_ = 0;
+    float w_max_ = 0;       ///< octets, as all of these
+    float saved_w_max_ = 0;
+    float cwnd_prior_ = 0;
+    float w_est_ = 0;
+    float k_ = 0;           ///< seconds
+    float fraction_ = 0;    ///< growth that has not made an octet yet
+    bool epoch_ = false;    ///< a congestion avoidance stage has begun
+    Time epoch_start_{};
+    Time last_ack_{};
+};
+
+}  // namespace sallyport::tcp

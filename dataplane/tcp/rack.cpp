@@ -1,0 +1,103 @@
+// Loss detection by time and tail loss probes: RFC 8985. Names are the RFC's.
+
+#include <algorithm>
+
+#include "dataplane/tcp/core.h"
+
+namespace sallyport::tcp {
+
+namespace {
+
+/// RACK_sent_after (6.1)
+bool sent_after(Time a, SeqNum a_end, Time b, SeqNum b_end) noexcept { return a > b || (a == b && a_end.after(b_end)); }
+
+}  // namespace
+
+void Core::rack_update(ControlBlock& cb, const SendSegment& segment, const Arrival& arrival) {
+    const Duration rtt = arrival.now - segment.sent_at;
+    if (segment.transmissions > 1) {
+        // 6.2, step 1: an ACK that came too soon, or echoes an earlier time, is of an earlier transmission.
+        if (cb.timestamps && arrival.options.timestamps &&
+            static_cast<std::int32_t>(arrival.options.timestamps->echo - ts_now(cb, segment.sent_at)) < 0)
+            return;
+        if (rtt < cb.rtt.minimum()) return;
+    }
+    // Step 3: reordering is when something sent before arrives after.
+    if (segment.end().before(cb.rack_fack)) {
+        if (segment.transmissions == 1) cb.reordering_seen = true;
+    } else {
+        cb.rack_fack = segment.end();
+    }
+    // Step 2
+    cb.rack_rtt = rtt;
+    if (sent_after(segment.sent_at, segment.end(), cb.rack_sent_at, cb.rack_end)) {
+        cb.rack_sent_at = segment.sent_at;
+        cb.rack_end = segment.end();
+    }
+}
+
+Duration Core::reordering_window(const ControlBlock& cb) const noexcept {  // 6.2, step 4
+    if (!cb.reordering_seen && (cb.recovery != Recovery::open || cb.send_buffer.sacked_segments >= 3)) return Duration{};
+    return std::min(cb.rtt.minimum() * cb.reo_wnd_multiplier / 4, cb.rtt.srtt());
+}
+
+void Core::rack_detect_loss(ControlBlock& cb, Time now) {  // 6.2, step 5
+    if (cb.rack_sent_at == Time{}) return;
+    const Duration window = reordering_window(cb);
+    Duration timeout{};
+    for (rte_mbuf* at = cb.send_buffer.front(); at != cb.send_buffer.unsent(); at = send_segment(at).next) {
+        SendSegment& segment = send_segment(at);
+        if (!sent_after(cb.rack_sent_at, cb.rack_end, segment.sent_at, segment.end())) {
+            // Octets are first sent in order: behind a segment sent once there is none that was sent earlier.
+            if (segment.transmissions <= 1) break;
+            continue;
+        }
+        if (segment.sacked || (segment.lost && !segment.retransmitted)) continue;
+        const Duration remaining = segment.sent_at + cb.rack_rtt + window - now;
+        if (remaining <= Duration{})
+            cb.send_buffer.mark_lost(segment);
+        else
+            timeout = std::max(timeout, remaining);
+    }
+    if (timeout > Duration{} && cb.send_buffer.lost_octets == cb.send_buffer.retransmitted_octets) {
+        cb.retransmit_timer = RetransmitTimer::reordering;
+        arm(cb, Timer::retransmit, now + timeout);
+    }
+}
+
+void Core::tail_loss_probe(ControlBlock& cb) {  // 7.3
+    if (cb.flight() == 0) return;
+    const SendBuffer& buffer = cb.send_buffer;
+    bool sent_new = false;
+    if (rte_mbuf* next = buffer.unsent()) {
+        const SendSegment& segment = send_segment(next);
+        const std::uint32_t used = segment.seq - cb.snd_una;
+        if (segment.length <= cb.snd_mss && used + segment.sequence_length() <= cb.snd_wnd) {
+            sent_new = transmit(cb, next, now_);
+        }
+    }
+    if (!sent_new) {
+        rte_mbuf* last = buffer.unsent() != nullptr ? send_segment(buffer.unsent()).previous : buffer.back();
+        if (last == nullptr || !transmit(cb, last, now_)) return;
+    }
+    cb.tlp_retransmission = !sent_new;
+    cb.tlp_end = cb.snd_nxt;
+    cb.tlp_outstanding = true;
+}
+
+void Core::tail_loss_probe_acknowledged(ControlBlock& cb, const Arrival& arrival, const Delivery& delivery) {  // 7.4.2
+    if (arrival.ack.before(cb.tlp_end)) return;
+    if (!cb.tlp_retransmission || delivery.duplicate_report) {
+        cb.tlp_outstanding = false;
+    } else if (arrival.ack.after(cb.tlp_end)) {
+        // The probe repaired a loss: react to that, without retransmitting anything.
+        cb.tlp_outstanding = false;
+        if (cb.recovery != Recovery::open) return;
+        cb.cubic.on_congestion(cb.snd_mss);
+        cb.cubic.set_cwnd(cb.cubic.ssthresh());
+    } else if (delivery.acked == 0 && !delivery.new_sack) {
+        cb.tlp_outstanding = false;
+    }
+}
+
+}  // namespace sallyport::tcp

@@ -1,0 +1,239 @@
+#include "dataplane/tcp/send_buffer.h"
+
+#include <rte_config.h>
+#include <rte_mbuf.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "crypto/check.h"
+#include "drivers/environment.h"
+
+namespace sallyport::tcp {
+
+static_assert(sizeof(SendSegment) <= drivers::kBufferPrivateSize);
+
+SendSegment& send_segment(rte_mbuf* buffer) noexcept { return *static_cast<SendSegment*>(rte_mbuf_to_priv(buffer)); }
+
+namespace {
+
+std::byte* payload_of(rte_mbuf* buffer) noexcept {
+    return static_cast<std::byte*>(buffer->buf_addr) + send_segment(buffer).offset;
+}
+
+rte_mbuf* make_segment(rte_mempool* pool) noexcept {
+    rte_mbuf* buffer = rte_pktmbuf_alloc(pool);
+    if (buffer != nullptr) {
+        send_segment(buffer) = SendSegment{};
+        send_segment(buffer).offset = RTE_PKTMBUF_HEADROOM;
+    }
+    return buffer;
+}
+
+}  // namespace
+
+std::size_t SendBuffer::reserve(std::uint32_t length, std::uint16_t mss, rte_mempool* pool,
+                                std::span<WritePiece> pieces) noexcept {
+    SALLYPORT_CHECK(reserved_ == 0);
+    if (length == 0) return 0;
+    std::uint32_t left = length;
+    std::size_t count = 0;
+    if (unsent_ != nullptr && !send_segment(tail_).fin && send_segment(tail_).length < mss) {
+        const SendSegment& last = send_segment(tail_);
+        const std::uint32_t buffer_room = std::uint32_t{tail_->buf_len} - last.offset - last.length;
+        const std::uint32_t room = std::min({std::uint32_t{mss} - last.length, buffer_room, left});
+        if (room > 0) {
+            if (pieces.empty()) return 0;
+            pieces[count++] = {payload_of(tail_) + last.length, room};
+            reserved_in_tail_ = static_cast<std::uint16_t>(room);
+            left -= room;
+        }
+    }
+    const std::size_t buffers = (left + mss - 1) / mss;
+    if (count + buffers > pieces.size()) {
+        reserved_in_tail_ = 0;
+        return 0;
+    }
+    rte_mbuf** link = &reserved_head_;
+    for (std::size_t i = 0; i < buffers; ++i) {
+        rte_mbuf* buffer = make_segment(pool);
+        if (buffer == nullptr) {
+            reserved_ = length;
+            give_back();
+            return 0;
+        }
+        SendSegment& segment = send_segment(buffer);
+        segment.length = static_cast<std::uint16_t>(std::min<std::uint32_t>(left, mss));
+        left -= segment.length;
+        pieces[count++] = {payload_of(buffer), segment.length};
+        *link = buffer;
+        link = &segment.next;
+    }
+    reserved_ = length;
+    return count;
+}
+
+void SendBuffer::append(SeqNum seq) noexcept {
+    if (reserved_ == 0) return;
+    if (reserved_in_tail_ > 0) {
+        send_segment(tail_).length = static_cast<std::uint16_t>(send_segment(tail_).length + reserved_in_tail_);
+        seq += reserved_in_tail_;
+    }
+    for (rte_mbuf* buffer = reserved_head_; buffer != nullptr;) {
+        SendSegment& segment = send_segment(buffer);
+        rte_mbuf* next = segment.next;
+        segment.seq = seq;
+        seq += segment.length;
+        link_after(buffer, tail_);
+        if (unsent_ == nullptr) unsent_ = buffer;
+        buffer = next;
+    }
+    octets_ += reserved_;
+    reserved_ = 0;
+    reserved_in_tail_ = 0;
+    reserved_head_ = nullptr;
+}
+
+void SendBuffer::give_back() noexcept {
+    for (rte_mbuf* buffer = reserved_head_; buffer != nullptr;) {
+        rte_mbuf* next = send_segment(buffer).next;
+        rte_pktmbuf_free_seg(buffer);
+        buffer = next;
+    }
+    reserved_head_ = nullptr;
+    reserved_ = 0;
+    reserved_in_tail_ = 0;
+}
+
+bool SendBuffer::append_fin(SeqNum seq, rte_mempool* pool) noexcept {
+    if (unsent_ == nullptr) {
+        rte_mbuf* buffer = make_segment(pool);
+        if (buffer == nullptr) return false;
+        send_segment(buffer).seq = seq;
+        link_after(buffer, tail_);
+        unsent_ = buffer;
+    }
+    send_segment(tail_).fin = true;
+    return true;
+}
+
+void SendBuffer::link_after(rte_mbuf* buffer, rte_mbuf* where) noexcept {
+    SendSegment& segment = send_segment(buffer);
+    segment.previous = where;
+    segment.next = where != nullptr ? send_segment(where).next : head_;
+    (where != nullptr ? send_segment(where).next : head_) = buffer;
+    (segment.next != nullptr ? send_segment(segment.next).previous : tail_) = buffer;
+    ++segments_;
+}
+
+void SendBuffer::sent() noexcept { unsent_ = send_segment(unsent_).next; }
+
+bool SendBuffer::split(rte_mbuf* buffer, std::uint16_t length, rte_mempool* pool) noexcept {
+    rte_mbuf* rest = make_segment(pool);
+    if (rest == nullptr) return false;
+    SendSegment& first = send_segment(buffer);
+    SendSegment& second = send_segment(rest);
+    second = first;
+    second.offset = RTE_PKTMBUF_HEADROOM;
+    second.seq = first.seq + length;
+    second.length = static_cast<std::uint16_t>(first.length - length);
+    std::memcpy(payload_of(rest), payload_of(buffer) + length, second.length);
+    first.length = length;
+    first.fin = false;
+    link_after(rest, buffer);
+    if (first.sacked) ++sacked_segments;
+    return true;
+}
+
+rte_mbuf* SendBuffer::replace(rte_mbuf* buffer, rte_mempool* pool) noexcept {
+    rte_mbuf* copy = make_segment(pool);
+    if (copy == nullptr) return nullptr;
+    SendSegment& segment = send_segment(copy);
+    segment = send_segment(buffer);
+    segment.offset = RTE_PKTMBUF_HEADROOM;
+    std::memcpy(payload_of(copy), payload_of(buffer), segment.length);
+    (segment.previous != nullptr ? send_segment(segment.previous).next : head_) = copy;
+    (segment.next != nullptr ? send_segment(segment.next).previous : tail_) = copy;
+    if (unsent_ == buffer) unsent_ = copy;
+    rte_pktmbuf_free_seg(buffer);
+    return copy;
+}
+
+void SendBuffer::forget_marks(const SendSegment& segment, std::uint32_t octets) noexcept {
+    if (segment.sacked) sacked_octets -= octets;
+    if (segment.lost) lost_octets -= octets;
+    if (segment.retransmitted) retransmitted_octets -= octets;
+}
+
+void SendBuffer::pop_front() noexcept {
+    rte_mbuf* buffer = head_;
+    SendSegment& segment = send_segment(buffer);
+    forget_marks(segment, segment.sequence_length());
+    if (segment.sacked) --sacked_segments;
+    octets_ -= segment.length;
+    --segments_;
+    head_ = segment.next;
+    (head_ != nullptr ? send_segment(head_).previous : tail_) = nullptr;
+    if (unsent_ == buffer) unsent_ = head_;
+    rte_pktmbuf_free_seg(buffer);
+}
+
+void SendBuffer::trim_front(std::uint16_t length) noexcept {
+    SendSegment& segment = send_segment(head_);
+    forget_marks(segment, length);
+    segment.seq += length;
+    segment.offset = static_cast<std::uint16_t>(segment.offset + length);
+    segment.length = static_cast<std::uint16_t>(segment.length - length);
+    octets_ -= length;
+}
+
+void SendBuffer::mark_sacked(SendSegment& segment) noexcept {
+    if (segment.sacked) return;
+    unmark_lost(segment);
+    segment.sacked = true;
+    sacked_octets += segment.sequence_length();
+    ++sacked_segments;
+}
+
+void SendBuffer::unmark_sacked(SendSegment& segment) noexcept {
+    if (!segment.sacked) return;
+    segment.sacked = false;
+    sacked_octets -= segment.sequence_length();
+    --sacked_segments;
+}
+
+void SendBuffer::mark_lost(SendSegment& segment) noexcept {
+    if (segment.sacked) return;
+    if (segment.retransmitted) {
+        segment.retransmitted = false;
+        retransmitted_octets -= segment.sequence_length();
+    }
+    if (segment.lost) return;
+    segment.lost = true;
+    lost_octets += segment.sequence_length();
+}
+
+void SendBuffer::mark_retransmitted(SendSegment& segment) noexcept {
+    if (!segment.lost || segment.retransmitted) return;
+    segment.retransmitted = true;
+    retransmitted_octets += segment.sequence_length();
+}
+
+void SendBuffer::unmark_lost(SendSegment& segment) noexcept {
+    forget_marks(segment, segment.sacked ? 0 : segment.sequence_length());
+    segment.lost = segment.retransmitted = false;
+}
+
+void SendBuffer::clear() noexcept {
+    give_back();
+    for (rte_mbuf* buffer = head_; buffer != nullptr;) {
+        rte_mbuf* next = send_segment(buffer).next;
+        rte_pktmbuf_free_seg(buffer);
+        buffer = next;
+    }
+    head_ = tail_ = unsent_ = nullptr;
+    octets_ = segments_ = 0;
+    sacked_octets = lost_octets = retransmitted_octets = sacked_segments = 0;
+}
+
+}  // namespace sallyport::tcp

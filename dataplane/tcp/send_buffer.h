@@ -1,0 +1,102 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "crypto/record_protection.h"
+#include "dataplane/tcp/seq_num.h"
+#include "dataplane/time.h"
+
+struct rte_mbuf;
+struct rte_mempool;
+
+namespace sallyport::tcp {
+
+using crypto::WritePiece;
+
+/// State of one segment that we send, in the private area of the packet buffer that holds its payload.
+struct SendSegment {
+    rte_mbuf* next;
+    rte_mbuf* previous;
+    Time sent_at;                ///< of the latest transmission
+    SeqNum seq;
+    std::uint16_t offset;        ///< of the payload in the buffer: lower layers move the buffer's own offset
+    std::uint16_t length;        ///< octets of payload
+    std::uint8_t transmissions;  ///< 0: never sent; saturates
+    bool fin : 1;                ///< FIN follows the payload
+    bool sacked : 1;             ///< selectively acknowledged (RFC 6675)
+    bool lost : 1;               ///< deemed lost, to be sent again
+    bool retransmitted : 1;      ///< lost, and the retransmission is in flight
+
+    /// SEG.LEN: what it occupies in sequence space.
+    [[nodiscard]] std::uint32_t sequence_length() const noexcept { return std::uint32_t{length} + (fin ? 1 : 0); }
+    [[nodiscard]] SeqNum end() const noexcept { return seq + sequence_length(); }
+};
+[[nodiscard]] SendSegment& send_segment(rte_mbuf* buffer) noexcept;
+
+/// The retransmission queue (RFC 9293 3.3.1): octets from SND.UNA on, cut into segments, one packet buffer each; first those in flight,
+/// then those not sent yet. Owns a reference to each buffer. The FIN is a segment's flag, of an empty one if need be.
+class SendBuffer {
+ public:
+    SendBuffer() noexcept = default;
+    SendBuffer(const SendBuffer&) = delete;
+    SendBuffer& operator=(const SendBuffer&) = delete;
+
+    [[nodiscard]] rte_mbuf* front() const noexcept { return head_; }
+    [[nodiscard]] rte_mbuf* back() const noexcept { return tail_; }
+    [[nodiscard]] rte_mbuf* unsent() const noexcept { return unsent_; }  ///< the first one never sent
+    [[nodiscard]] bool empty() const noexcept { return head_ == nullptr; }
+    [[nodiscard]] std::uint32_t octets() const noexcept { return octets_; }  ///< payload, sent or not
+    [[nodiscard]] std::uint32_t segments() const noexcept { return segments_; }
+
+    /// Of what is in flight, in sequence space (RFC 6675's and Linux's accounting).
+    std::uint32_t sacked_octets = 0, lost_octets = 0, retransmitted_octets = 0;
+    std::uint32_t sacked_segments = 0;
+
+    // ---- writing ----
+    /// Sets pieces for `length` octets: room of the last segment if it was never sent, then new buffers of at most `mss` octets.
+    /// Returns their number; 0 (and no change) when `pool` is empty or `pieces` too short.
+    [[nodiscard]] std::size_t reserve(std::uint32_t length, std::uint16_t mss, rte_mempool* pool,
+                                      std::span<WritePiece> pieces) noexcept;
+    void append(SeqNum seq) noexcept;  ///< `seq`: of the first octet after all that was appended before
+    void give_back() noexcept;
+    [[nodiscard]] bool reserved() const noexcept { return reserved_ > 0; }
+    /// Marks the end of the stream at `seq`. False when a buffer was needed and none is free.
+    [[nodiscard]] bool append_fin(SeqNum seq, rte_mempool* pool) noexcept;
+
+    // ---- sending ----
+    /// The first unsent segment has been sent.
+    void sent() noexcept;
+    /// Cuts a segment in two: `length` octets stay in it, the rest is copied into a new one behind it. False: no buffer.
+    [[nodiscard]] bool split(rte_mbuf* buffer, std::uint16_t length, rte_mempool* pool) noexcept;
+    /// Puts a copy in the place of a buffer that the device still holds. Null: no buffer free.
+    [[nodiscard]] rte_mbuf* replace(rte_mbuf* buffer, rte_mempool* pool) noexcept;
+
+    // ---- acknowledging ----
+    /// Drops the first segment.
+    void pop_front() noexcept;
+    /// Drops the first `length` octets of the first segment, fewer than it has.
+    void trim_front(std::uint16_t length) noexcept;
+    void mark_sacked(SendSegment& segment) noexcept;
+    void mark_lost(SendSegment& segment) noexcept;
+    void mark_retransmitted(SendSegment& segment) noexcept;
+    void unmark_lost(SendSegment& segment) noexcept;
+    void unmark_sacked(SendSegment& segment) noexcept;
+
+    void clear() noexcept;
+
+ private:
+    void link_after(rte_mbuf* buffer, rte_mbuf* where) noexcept;
+    void forget_marks(const SendSegment& segment, std::uint32_t octets) noexcept;
+
+    rte_mbuf* head_ = nullptr;
+    rte_mbuf* tail_ = nullptr;
+    rte_mbuf* unsent_ = nullptr;
+    rte_mbuf* reserved_head_ = nullptr;   ///< new buffers of a reservation, linked by `next`
+    std::uint32_t reserved_ = 0;          ///< octets
+    std::uint16_t reserved_in_tail_ = 0;  ///< of them in the last segment
+    std::uint32_t octets_ = 0;
+    std::uint32_t segments_ = 0;
+};
+
+}  // namespace sallyport::tcp

@@ -1,0 +1,183 @@
+#include "dataplane/tcp/stack.h"
+
+#include <algorithm>
+
+#include "crypto/check.h"
+#include "dataplane/tcp/core.h"
+
+namespace sallyport::tcp {
+
+const char* name(State state) noexcept {
+    switch (state) {
+        case State::closed: return "CLOSED";
+        case State::listen: return "LISTEN";
+        case State::syn_sent: return "SYN-SENT";
+        case State::syn_received: return "SYN-RECEIVED";
+        case State::established: return "ESTABLISHED";
+        case State::fin_wait_1: return "FIN-WAIT-1";
+        case State::fin_wait_2: return "FIN-WAIT-2";
+        case State::close_wait: return "CLOSE-WAIT";
+        case State::closing: return "CLOSING";
+        case State::last_ack: return "LAST-ACK";
+        case State::time_wait: return "TIME-WAIT";
+    }
+    return "unknown";
+}
+
+namespace {
+
+KeyedHash hash_with(const Settings& settings, std::size_t which) noexcept {
+    return KeyedHash(std::span<const std::uint8_t, 16>(settings.secret.data() + 16 * which, 16));
+}
+
+/// The least shift that lets the window field tell all of the buffer (RFC 7323 2.3).
+std::uint8_t shift_for(std::uint32_t receive_buffer) noexcept {
+    std::uint8_t shift = 0;
+    while (shift < wire::kWindowScaleMax && receive_buffer >> shift > 0xffff) ++shift;
+    return shift;
+}
+
+}  // namespace
+
+Core::Core(const Settings& settings, rte_mempool* transmit_buffers, network::Network& network, DropCounters& drops)
+    : settings_(settings), pool_(transmit_buffers), network_(network), drops_(drops), hash_(hash_with(settings, 0)),
+      table_hash_(hash_with(settings, 1)), table_(settings.max_connections, table_hash_), blocks_(settings.max_connections),
+      ports_(settings.port_low, settings.port_high, hash_), cookie_(hash_),
+      max_payload_(std::uint32_t{rte_pktmbuf_data_room_size(transmit_buffers)} - RTE_PKTMBUF_HEADROOM),
+      rcv_wnd_shift_(shift_for(settings.receive_buffer)) {
+    SALLYPORT_CHECK(settings.port_low > 0 && settings.port_low <= settings.port_high);
+}
+
+Core::~Core() {
+    // What connections hold goes back to the pools, also of those that nobody released.
+    table_.for_each([&](ControlBlock& cb) { destroy(cb); });
+    while (ControlBlock* cb = ended_.front()) destroy(*cb);
+}
+
+void Core::listen(const SocketAddress& local) {
+    if (std::find(listeners_.begin(), listeners_.end(), local) == listeners_.end()) listeners_.push_back(local);
+}
+
+void Core::unlisten(const SocketAddress& local) {
+    std::erase(listeners_, local);
+    table_.for_each([&](ControlBlock& cb) {
+        if (cb.current == State::syn_received && cb.passive && !listening(cb.tuple.local)) end(cb, End::aborted);
+    });
+}
+
+bool Core::listening(const SocketAddress& local) const noexcept {
+    for (const SocketAddress& listener : listeners_)
+        if (listener.port == local.port && (listener.address == local.address || listener.address.is_unspecified())) return true;
+    return false;
+}
+
+Stack::Ready Core::next_ready() noexcept {
+    ControlBlock* cb = ready_.pop_front();
+    if (cb == nullptr) return {};
+    const std::uint8_t events = cb->events;
+    cb->events = 0;
+    return {cb, events};
+}
+
+Time Core::next_timer() const noexcept { return wheel_.next(); }
+
+void Core::set_state(ControlBlock& cb, State state) noexcept {
+    if (cb.current == State::syn_received) --half_open;
+    if (cb.current == State::time_wait) time_wait_.remove(cb);
+    cb.current = state;
+    if (state == State::syn_received) ++half_open;
+    if (state == State::time_wait) time_wait_.push_back(cb);
+}
+
+void Core::raise(ControlBlock& cb, std::uint8_t events) noexcept {
+    if (!cb.user_knows || cb.released) return;
+    cb.events |= events;
+    ready_.push_back(cb);
+}
+
+void Core::settle(ControlBlock& cb) noexcept {
+    const std::uint32_t held = cb.send_buffer.segments() + cb.receive_queue.buffers() + cb.reassembly.buffers();
+    buffers_held += held;
+    buffers_held -= cb.held;
+    cb.held = held;
+}
+
+void Core::detach(ControlBlock& cb) noexcept {
+    set_state(cb, State::closed);
+    table_.remove(cb);
+    wheel_.clear(cb);
+    cb.deadlines.fill(Time::max());
+    cb.retransmit_timer = RetransmitTimer::none;
+    dirty_.remove(cb);
+    cb.send_buffer.clear();
+    cb.reassembly.clear();
+    settle(cb);
+}
+
+void Core::destroy(ControlBlock& cb) noexcept {
+    if (cb.current == State::closed) ended_.remove(cb);
+    detach(cb);
+    ready_.remove(cb);
+    cb.receive_queue.clear();
+    settle(cb);
+    blocks_.destroy(&cb);
+}
+
+void Core::end(ControlBlock& cb, End reason) noexcept {
+    if (cb.released || !cb.user_knows) {
+        destroy(cb);
+        return;
+    }
+    const bool told = cb.ended != End::none;  // TIME-WAIT has told it already
+    detach(cb);
+    ended_.push_back(cb);
+    if (told) return;
+    cb.ended = reason;
+    if (reason != End::aborted) raise(cb, event::kEnded);
+}
+
+void Core::enter_time_wait(ControlBlock& cb, Time now) noexcept {
+    set_state(cb, State::time_wait);
+    cb.send_buffer.clear();
+    disarm(cb, Timer::retransmit);
+    disarm(cb, Timer::keepalive);
+    cb.retransmit_timer = RetransmitTimer::none;
+    arm(cb, Timer::linger, now + 2 * settings_.msl);
+    cb.ended = End::finished;
+    raise(cb, event::kEnded);
+}
+
+// ---- the face ----
+
+struct Stack::Impl : Core {
+    using Core::Core;
+};
+
+Stack::Stack(const Settings& settings, rte_mempool* transmit_buffers, network::Network& network, DropCounters& drops)
+    : impl_(std::make_unique<Impl>(settings, transmit_buffers, network, drops)) {}
+Stack::~Stack() = default;
+
+void Stack::listen(const SocketAddress& local) { impl_->listen(local); }
+void Stack::unlisten(const SocketAddress& local) { impl_->unlisten(local); }
+void Stack::segment_arrives(const wire::Segment& segment, rte_mbuf* payload, Time now) {
+    impl_->segment_arrives(segment, payload, now);
+}
+void Stack::icmp_error(const network::Received::IcmpError& error, Time now) { impl_->icmp_error(error, now); }
+void Stack::set_port_filter(PortFilter filter, void* context) noexcept {
+    impl_->port_filter = filter;
+    impl_->port_filter_context = context;
+}
+std::expected<Connection*, Stack::ConnectError> Stack::connect(const SocketAddress& remote, std::uint64_t user, Duration timeout,
+                                                               Time now) {
+    return impl_->connect(remote, user, timeout, now);
+}
+Stack::Ready Stack::next_ready() noexcept { return impl_->next_ready(); }
+void Stack::output(Time now) { impl_->output(now); }
+void Stack::advance(Time now) { impl_->advance(now); }
+Time Stack::next_timer() const noexcept { return impl_->next_timer(); }
+const Stack::Counters& Stack::counters() const noexcept { return impl_->counters; }
+std::uint32_t Stack::connections() const noexcept { return impl_->connections(); }
+std::uint32_t Stack::half_open() const noexcept { return impl_->half_open; }
+std::uint64_t Stack::buffers_held() const noexcept { return impl_->buffers_held; }
+
+}  // namespace sallyport::tcp

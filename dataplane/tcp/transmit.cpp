@@ -1,0 +1,288 @@
+// What leaves: new segments, retransmissions, acknowledgments, resets. output() does it for all connections that changed in a burst.
+
+#include <algorithm>
+#include <cstring>
+
+#include "dataplane/tcp/core.h"
+
+namespace sallyport::tcp {
+
+using wire::kAck;
+using wire::kFin;
+using wire::kPsh;
+using wire::kRst;
+using wire::kSyn;
+
+namespace {
+
+/// Writes a TCP header with options so that it ends where the buffer's data begins, and makes it part of the data.
+void prepend_header(rte_mbuf* buffer, const Tuple& tuple, SeqNum seq, SeqNum ack, std::uint8_t flags, std::uint16_t window,
+                    const wire::TcpOptions& options) noexcept {
+    std::array<std::byte, wire::kTcpOptionsLengthMax> option_octets;
+    const std::size_t option_length = wire::write_tcp_options(options, option_octets);
+    const auto length = static_cast<std::uint16_t>(wire::kTcpHeaderLength + option_length);
+    auto* at = reinterpret_cast<std::byte*>(rte_pktmbuf_prepend(buffer, length));
+    wire::write_tcp_header({.source_port = tuple.local.port,
+                            .destination_port = tuple.remote.port,
+                            .seq = seq.value(),
+                            .ack = ack.value(),
+                            .window = window,
+                            .urgent = 0,
+                            .flags = flags,
+                            .length = static_cast<std::uint8_t>(length)},
+                           {at, length});
+    std::memcpy(at + wire::kTcpHeaderLength, option_octets.data(), option_length);
+}
+
+}  // namespace
+
+void Core::output(Time now) {
+    now_ = now;
+    while (ControlBlock* cb = dirty_.pop_front()) flush(*cb, now);
+}
+
+void Core::flush(ControlBlock& cb, Time now) {
+    if (cb.syn_due) {
+        send_syn(cb, now);
+        return;
+    }
+    if (!cb.synchronized()) return;
+    if (cb.can_send()) {
+        if (cb.closing && !cb.fin_appended) cb.fin_appended = cb.send_buffer.append_fin(cb.stream_end(), pool_);
+        send_lost(cb, now);
+        send_new(cb, now, false);
+        schedule_retransmit(cb, now, false);
+        if (cb.closing && !cb.fin_appended) arm(cb, Timer::delayed_ack, now + kDelayedAck);  // no buffer: soon again
+    }
+    // ACKs of a burst are one, but a peer without SACK counts duplicates.
+    for (unsigned left = std::max<unsigned>(cb.duplicate_acks_due, 1); cb.ack_now && left > 0; --left) {
+        const bool more = left > 1;
+        send_control(cb, cb.snd_nxt, kAck, now);
+        if (more) cb.ack_now = true;
+    }
+    cb.duplicate_acks_due = 0;
+    settle(cb);
+}
+
+bool Core::cwnd_allows(const ControlBlock& cb, std::uint32_t length) const noexcept {
+    const std::uint32_t pipe = cb.in_flight();
+    return pipe == 0 || pipe + length <= cb.cubic.cwnd();
+}
+
+void Core::send_lost(ControlBlock& cb, Time now) {
+    SendBuffer& buffer = cb.send_buffer;
+    if (buffer.lost_octets == buffer.retransmitted_octets) return;
+    for (rte_mbuf* at = buffer.front(); at != buffer.unsent();) {
+        SendSegment& segment = send_segment(at);
+        if (!segment.lost || segment.retransmitted) {
+            at = segment.next;
+            continue;
+        }
+        if (segment.length > cb.snd_mss && !buffer.split(at, cb.snd_mss, pool_)) return;  // the path MTU has become smaller
+        if (!cwnd_allows(cb, segment.sequence_length())) return;
+        rte_mbuf* next = segment.next;
+        if (!transmit(cb, at, now)) return;
+        if (buffer.lost_octets == buffer.retransmitted_octets) return;
+        at = next;
+    }
+}
+
+void Core::send_new(ControlBlock& cb, Time now, bool force) {
+    SendBuffer& buffer = cb.send_buffer;
+    // RFC 5681 4.1: after an idle time the window no longer tells of the path.
+    if (buffer.unsent() != nullptr && cb.flight() == 0 && now - cb.last_sent > cb.rtt.rto()) cb.cubic.on_idle(cb.snd_mss);
+    bool limited = false;
+    while (rte_mbuf* at = buffer.unsent()) {
+        SendSegment& segment = send_segment(at);
+        if (segment.length > cb.snd_mss && !buffer.split(at, cb.snd_mss, pool_)) break;
+        if (!cwnd_allows(cb, segment.sequence_length())) {
+            limited = true;
+            break;
+        }
+        const std::uint32_t used = segment.seq - cb.snd_una;
+        const std::uint32_t room = cb.snd_wnd > used ? cb.snd_wnd - used : 0;
+        if (segment.sequence_length() > room) {
+            // Silly window avoidance (RFC 9293 3.8.6.2.1): less than a segment goes only when it is half of the largest window seen,
+            // or when the persist timer says so.
+            const bool worth_it = room >= cb.max_snd_wnd / 2 || (force && cb.flight() == 0);
+            if (room == 0 || !worth_it || !buffer.split(at, static_cast<std::uint16_t>(room), pool_)) break;
+        }
+        if (!transmit(cb, at, now)) break;
+    }
+    // RFC 9438 5.8 and RFC 7661: the window may grow only while it is what limits.
+    cb.cwnd_limited = limited || (cb.cubic.slow_start() && cb.in_flight() * 2 > cb.cubic.cwnd());
+}
+
+bool Core::transmit(ControlBlock& cb, rte_mbuf* buffer, Time now) {
+    const bool again = buffer != cb.send_buffer.unsent();
+    // The device has not let go of the earlier transmission, or will only when it sends something else: its headers may not be
+    // overwritten. A copy takes the segment's place, so that a retransmission never has to wait for the device.
+    if (rte_mbuf_refcnt_read(buffer) != 1) {
+        buffer = cb.send_buffer.replace(buffer, pool_);
+        if (buffer == nullptr) {
+            count(DropReason::no_buffer);
+            return false;
+        }
+    }
+    SendSegment& segment = send_segment(buffer);
+    // Lower layers have put their headers before ours and their wishes into the buffer: back to the bare payload.
+    buffer->data_off = segment.offset;
+    buffer->data_len = segment.length;
+    buffer->pkt_len = segment.length;
+    buffer->ol_flags = 0;
+    buffer->tx_offload = 0;
+    buffer->nb_segs = 1;
+    buffer->next = nullptr;
+
+    std::uint8_t flags = kAck;
+    if (segment.fin) flags |= kFin;
+    if (segment.next == nullptr) flags |= kPsh;  // nothing behind it (RFC 9293 3.9.1.2)
+    wire::TcpOptions options;
+    if (cb.timestamps) options.timestamps = {ts_now(cb, now), cb.ts_recent};
+    prepend_header(buffer, cb.tuple, segment.seq, cb.rcv_nxt, flags, advertise(cb), options);
+
+    segment.sent_at = now;
+    if (segment.transmissions < 255) ++segment.transmissions;
+    if (again) {
+        if (!cb.undo_possible && cb.recovery != Recovery::open) {
+            cb.undo_possible = true;
+            cb.undo_timestamp = ts_now(cb, now);
+        }
+        cb.send_buffer.mark_retransmitted(segment);
+        ++cb.retransmissions;
+        ++counters.retransmitted;
+    } else {
+        cb.send_buffer.sent();
+        cb.snd_nxt = segment.end();
+    }
+    if (cb.recovery == Recovery::fast) cb.prr_out += segment.sequence_length();
+    cb.last_sent = now;
+    cb.octets_sent += segment.length;
+    counters.octets_out += segment.length;
+    ++counters.segments_out;
+    // SACK blocks do not fit beside a full segment's payload: where there are any, an ACK of their own follows.
+    const bool ack_follows = cb.ack_now && cb.reassembly.anything_to_tell();
+    ack_sent(cb);
+    cb.ack_now = ack_follows;
+
+    rte_mbuf_refcnt_update(buffer, 1);
+    network_.send_tcp(buffer, cb.tuple.local.address, cb.tuple.remote.address, cb.path, 0, now);
+    return true;
+}
+
+void Core::send_syn(ControlBlock& cb, Time now) {
+    const bool answering = cb.current == State::syn_received;
+    wire::TcpOptions options;
+    options.mss = cb.our_mss;
+    if (!answering || cb.window_scaling) options.window_scale = rcv_wnd_shift_;
+    options.sack_permitted = !answering || cb.sack_permitted;
+    if (!answering || cb.timestamps) options.timestamps = {ts_now(cb, now), answering ? cb.ts_recent : 0};
+    // The window of a SYN is never scaled (RFC 7323 2.2).
+    const auto window = static_cast<std::uint16_t>(std::min(cb.receive_limit, 65535u));
+    rte_mbuf* buffer = rte_pktmbuf_alloc(pool_);
+    if (buffer != nullptr) {
+        prepend_header(buffer, cb.tuple, cb.iss, answering ? cb.rcv_nxt : SeqNum{},
+                       answering ? static_cast<std::uint8_t>(kSyn | kAck) : kSyn, window, options);
+        if (answering) cb.rcv_adv = later_of(cb.rcv_adv, cb.rcv_nxt + window);
+        network_.send_tcp(buffer, cb.tuple.local.address, cb.tuple.remote.address, cb.path, 0, now);
+        ++counters.segments_out;
+        if (cb.syn_transmissions < 255) ++cb.syn_transmissions;
+        if (cb.syn_transmissions > 1) ++counters.retransmitted;
+    } else {
+        count(DropReason::no_buffer);
+    }
+    cb.syn_due = false;
+    cb.ack_now = false;
+    cb.last_sent = now;
+    cb.retransmit_timer = RetransmitTimer::timeout;
+    arm(cb, Timer::retransmit, now + cb.rtt.rto(cb.backoff));
+}
+
+wire::TcpOptions Core::options_for(ControlBlock& cb, Time now) noexcept {
+    wire::TcpOptions options;
+    if (cb.timestamps) options.timestamps = {ts_now(cb, now), cb.ts_recent};
+    if (cb.sack_permitted && cb.reassembly.anything_to_tell())
+        options.sack_count = static_cast<std::uint8_t>(cb.reassembly.sack_blocks(cb.rcv_nxt, options.sack_blocks));
+    return options;
+}
+
+void Core::send_control(ControlBlock& cb, SeqNum seq, std::uint8_t flags, Time now) {
+    rte_mbuf* buffer = rte_pktmbuf_alloc(pool_);
+    if (buffer == nullptr) {
+        count(DropReason::no_buffer);
+        cb.ack_now = false;
+        if ((flags & kRst) == 0) arm(cb, Timer::delayed_ack, now + kDelayedAck);
+        return;
+    }
+    const wire::TcpOptions options = options_for(cb, now);
+    prepend_header(buffer, cb.tuple, seq, cb.rcv_nxt, flags, advertise(cb), options);
+    ack_sent(cb);
+    cb.reassembly.reported();
+    ++counters.segments_out;
+    network_.send_tcp(buffer, cb.tuple.local.address, cb.tuple.remote.address, cb.path, 0, now);
+}
+
+void Core::send_reset(ControlBlock& cb) noexcept {
+    ++counters.resets_out;
+    send_control(cb, cb.snd_nxt, kRst | kAck, now_);
+}
+
+void Core::answer(const Arrival& arrival, const network::Path& path, SeqNum seq, SeqNum ack, std::uint8_t flags,
+                  std::uint16_t window, const wire::TcpOptions& options) {
+    rte_mbuf* buffer = rte_pktmbuf_alloc(pool_);
+    if (buffer == nullptr) {
+        count(DropReason::no_buffer);
+        return;
+    }
+    const Tuple tuple = arrival.tuple();
+    prepend_header(buffer, tuple, seq, ack, flags, window, options);
+    ++counters.segments_out;
+    network_.send_tcp(buffer, tuple.local.address, tuple.remote.address, path, 0, arrival.now);
+}
+
+void Core::answer_reset(const Arrival& arrival) {
+    const auto path = network_.route(arrival.segment.ip.source, arrival.now);
+    if (!path) return;
+    ++counters.resets_out;
+    // RFC 9293 3.5.2, group 1: the reset takes its sequence number from the ACK field, or acknowledges the segment.
+    if (arrival.has(kAck)) {
+        answer(arrival, *path, SeqNum(arrival.segment.tcp.ack), SeqNum{}, kRst, 0, {});
+        return;
+    }
+    const std::uint32_t length =
+        arrival.segment.payload_length + (arrival.has(kSyn) ? 1u : 0u) + (arrival.has(kFin) ? 1u : 0u);
+    answer(arrival, *path, SeqNum{}, SeqNum(arrival.segment.tcp.seq) + length, kRst | kAck, 0, {});
+}
+
+SeqNum Core::window_edge(const ControlBlock& cb) const noexcept {
+    const std::uint32_t queued = cb.receive_queue.octets();
+    const std::uint32_t room = cb.receive_limit > queued ? cb.receive_limit - queued : 0;
+    return cb.rcv_nxt + std::min(room, 0xffffu << cb.rcv_wnd_shift);
+}
+
+std::uint16_t Core::advertise(ControlBlock& cb) noexcept {
+    const SeqNum wanted = window_edge(cb);
+    SeqNum edge = later_of(cb.rcv_adv, cb.rcv_nxt);
+    // Silly window avoidance of the receiver (RFC 9293 3.8.6.2.2): the edge moves by a segment or half of the buffer, or not at all.
+    if (wanted.after(edge) && wanted - edge >= std::min(cb.receive_limit / 2, std::uint32_t{cb.our_mss})) edge = wanted;
+    const std::uint32_t unit = 1u << cb.rcv_wnd_shift;
+    std::uint32_t field = (edge - cb.rcv_nxt) >> cb.rcv_wnd_shift;
+    if ((cb.rcv_nxt + (field << cb.rcv_wnd_shift)).before(cb.rcv_adv)) {
+        // The field's granularity would take back a few octets that were promised. Promise a few more instead; but not for ever, or a
+        // peer that sends single octets would move the edge along with each (then RFC 7323 2.4 allows the small retreat).
+        const SeqNum above = cb.rcv_nxt + ((field + 1) << cb.rcv_wnd_shift);
+        if (!above.after(wanted) || above - wanted <= cb.receive_limit / 8 + unit) ++field;
+    }
+    field = std::min(field, 0xffffu);
+    cb.rcv_adv = later_of(cb.rcv_adv, cb.rcv_nxt + (field << cb.rcv_wnd_shift));
+    return static_cast<std::uint16_t>(field);
+}
+
+void Core::ack_sent(ControlBlock& cb) noexcept {
+    cb.last_ack_sent = cb.rcv_nxt;
+    cb.ack_now = false;
+    cb.unacknowledged = 0;
+    disarm(cb, Timer::delayed_ack);
+}
+
+}  // namespace sallyport::tcp
