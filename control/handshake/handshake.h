@@ -19,12 +19,12 @@ namespace sallyport::handshake {
 struct Negotiated {
     std::uint16_t version = 0;         ///< 0x0303, 0x0304
     std::uint16_t suite = 0;           ///< wire id
-    std::uint16_t group = 0;           ///< wire id, RFC 8446 4.2.7
+    std::uint16_t group = 0;           ///< wire id, RFC 8446 4.2.7; 0 on a resumed TLS 1.2 session, which exchanges no keys
     std::string signature_scheme;      ///< of the peer that signed, such as ecdsa_secp256r1_sha256; empty when resumed
     std::string server_name;           ///< SNI
     std::string alpn;                  ///< protocol chosen; empty: none
     bool resumed = false;
-    bool extended_master_secret = false;
+    bool extended_master_secret = false;   ///< RFC 7627; TLS 1.3 has its effect by construction: true
     std::string peer_subject;          ///< client: of the backend's verified certificate; server: empty without client certificate
 };
 
@@ -61,7 +61,8 @@ class ServerHandshake {
     /// Takes the next octets of the client's stream (any length, any split) and goes on as far as they reach.
     /// `output` is appended to. After done or failed it must not be called again.
     [[nodiscard]] Step feed(std::span<const std::byte> octets, std::vector<std::byte>& output);
-    /// Stream offset up to which octets have been consumed.
+    /// Stream offset up to which octets have been consumed: while more comes, all that was fed (the beginning of a record is
+    /// kept here); when done, the end of the record with the peer's Finished.
     [[nodiscard]] std::uint64_t consumed() const;
     /// Known as soon as the ClientHello has been processed and accepted: ALPN and server name; then the backend's leg may begin.
     [[nodiscard]] bool hello_accepted() const;

@@ -84,8 +84,9 @@ void apply_catalogue(SSL_CTX* context, bool tls12, bool tls13, bool server) {
     if (server) SSL_CTX_set_options(context, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
     SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN | SSL_MODE_AUTO_RETRY);
     SSL_CTX_set_read_ahead(context, 0);
+    // Early data is never accepted. What a client sends all the same, for a ticket that another server gave it, is skipped
+    // (RFC 8446 4.2.10), up to libssl's own bound.
     SSL_CTX_set_max_early_data(context, 0);
-    SSL_CTX_set_recv_max_early_data(context, 0);
     Connection::install(context);
 }
 

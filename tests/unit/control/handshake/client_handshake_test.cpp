@@ -318,6 +318,33 @@ TEST(ClientHandshake, NoExtendedMasterSecret_AlertBeforeFinished) {
     EXPECT_EQ(server.alert_received(), SSL_AD_HANDSHAKE_FAILURE);
 }
 
+TEST(ClientHandshake, LibraryLessStrictThanTheCatalogue_ReadBackRefuses) {
+    struct Row {
+        const char* what;
+        PeerOptions options;
+        std::function<void(SSL_CTX*)> loosen;
+    };
+    const std::vector<Row> rows{
+        {"suite", {.version = TLS1_2_VERSION, .suites12 = "ECDHE-RSA-AES128-SHA"}, [](SSL_CTX* c) { SSL_CTX_set_cipher_list(c, "ALL"); }},
+        {"suite", {.version = TLS1_3_VERSION, .suites13 = "TLS_AES_128_CCM_SHA256"}, [](SSL_CTX* c) { SSL_CTX_set_ciphersuites(c, "TLS_AES_128_CCM_SHA256"); }},
+        {"group", {.version = TLS1_3_VERSION, .groups = "P-521"}, [](SSL_CTX* c) { SSL_CTX_set1_groups_list(c, "P-521"); }},
+        {"signature scheme", {.version = TLS1_2_VERSION, .schemes = "rsa_pkcs1_sha256"}, [](SSL_CTX* c) { SSL_CTX_set1_sigalgs_list(c, "rsa_pkcs1_sha256"); }},
+        {"certificate", {}, [](SSL_CTX* c) { SSL_CTX_set_cert_verify_callback(c, [](X509_STORE_CTX* s, void*) { X509_STORE_CTX_set_error(s, X509_V_ERR_CERT_REVOKED); return 1; }, nullptr); }},
+    };
+    for (const Row& row : rows) {
+        SCOPED_TRACE(row.what);
+        const auto context = context_of();
+        row.loosen(context->get());
+        const auto peer = server_context(row.options, anchors().rsa);
+        Peer server(peer.get(), true);
+        const Result result = shake(context, server);
+        EXPECT_EQ(result.step, Step::failed);
+        EXPECT_THAT(result.failure.text, HasSubstr(row.what));
+        EXPECT_EQ(result.failure.reason, row.what == std::string_view("certificate") ? EndReason::backend_unverified : EndReason::backend_handshake_failed);
+        EXPECT_FALSE(server.done());
+    }
+}
+
 TEST(ClientHandshake, NotTls_FailsAtOnce) {
     const auto context = context_of();
     for (const std::string_view text : {std::string_view("220 smtp.example ESMTP\r\n"), std::string_view("HTTP/1.1 400 Bad Request\r\n"), std::string_view("\x16\x02\x00\x00\x10", 5),

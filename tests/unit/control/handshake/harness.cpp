@@ -49,6 +49,12 @@ Octets Peer::write(std::string_view text) {
     return output();
 }
 
+Octets Peer::write_early(std::string_view text) {
+    std::size_t written = 0;
+    SALLYPORT_CHECK(SSL_write_early_data(ssl_.get(), text.data(), text.size(), &written) == 1 && written == text.size());
+    return output();
+}
+
 std::optional<std::string> Peer::read(std::span<const std::byte> octets) {
     ERR_clear_error();
     if (!octets.empty()) BIO_write(in_, octets.data(), static_cast<int>(octets.size()));

@@ -41,6 +41,8 @@ class Peer {
     [[nodiscard]] int alert_received() const { return alert_received_; }
     /// Seals application data; returns the records.
     Octets write(std::string_view text);
+    /// A client's ClientHello and early data (RFC 8446 4.2.10).
+    Octets write_early(std::string_view text);
     /// Gives it octets and returns the application data that it opens; nullopt when it objects.
     std::optional<std::string> read(std::span<const std::byte> octets);
 

@@ -432,6 +432,73 @@ TEST(ServerHandshake, OutsideTheCatalogue_Refused) {
     }
 }
 
+TEST(ServerHandshake, LibraryLessStrictThanTheCatalogue_ReadBackRefusesBeforeTheFlight) {
+    struct Row {
+        const char* what;
+        PeerOptions options;
+        std::function<void(SSL_CTX*)> loosen;
+    };
+    const std::vector<Row> rows{
+        {"suite", {.version = TLS1_2_VERSION, .suites12 = "ECDHE-ECDSA-AES128-SHA256"}, [](SSL_CTX* c) { SSL_CTX_set_cipher_list(c, "ALL"); }},
+        {"suite", {.version = TLS1_3_VERSION, .suites13 = "TLS_AES_128_CCM_SHA256"}, [](SSL_CTX* c) { SSL_CTX_set_ciphersuites(c, "TLS_AES_128_CCM_SHA256"); }},
+        {"group", {.version = TLS1_3_VERSION, .groups = "P-521"}, [](SSL_CTX* c) { SSL_CTX_set1_groups_list(c, "P-521"); }},
+        {"group", {.version = TLS1_2_VERSION, .groups = "P-521:P-256"}, [](SSL_CTX* c) { SSL_CTX_set1_groups_list(c, "P-521:P-256"); }},
+        {"signature scheme", {.version = TLS1_2_VERSION, .suites12 = "ECDHE-RSA-AES128-GCM-SHA256", .schemes = "rsa_pkcs1_sha256"},
+         [](SSL_CTX* c) { SSL_CTX_set1_sigalgs_list(c, "rsa_pkcs1_sha256"); }},
+        {"version", {.version = TLS1_1_VERSION, .suites12 = "ALL:@SECLEVEL=0"},
+         [](SSL_CTX* c) {
+             SSL_CTX_set_security_level(c, 0);
+             SSL_CTX_set_min_proto_version(c, TLS1_VERSION);
+             SSL_CTX_set_cipher_list(c, "ALL:@SECLEVEL=0");
+             SSL_CTX_set1_sigalgs_list(c, "RSA+SHA1:ECDSA+SHA1");
+         }},
+        {"extended_master_secret", {.version = TLS1_2_VERSION}, [](SSL_CTX* c) { SSL_CTX_set_options(c, SSL_OP_NO_EXTENDED_MASTER_SECRET); }},
+    };
+    for (const Row& row : rows) {
+        SCOPED_TRACE(row.what);
+        const auto context = context_of(basic_service());
+        row.loosen(context->first());
+        const auto peer = peer_context(row.options);
+        Peer client = make_client(peer.get());
+        const Result result = shake(context, client);
+        EXPECT_EQ(result.step, Step::failed);
+        EXPECT_EQ(result.failure.reason, EndReason::client_handshake_refused);
+        EXPECT_THAT(result.failure.text, HasSubstr(row.what));
+        EXPECT_THAT(result.failure.text, HasSubstr("12.1."));
+        EXPECT_EQ(result.all_output.size(), 7U);  // the alert in place of the flight
+        EXPECT_EQ(client.alert_received(), result.failure.alert);
+    }
+}
+
+TEST(ServerHandshake, EarlyData_IsSkippedAndNotAccepted) {
+    // A ticket of another server that allows early data.
+    const Identity leaf = make_leaf({"a.example"}, files().ca);
+    const auto elsewhere = peer_context({.server = true, .version = TLS1_3_VERSION, .identity = &leaf});
+    SSL_CTX_set_max_early_data(elsewhere.get(), 16384);
+    const auto peer = peer_context({.version = TLS1_3_VERSION});
+    openssl::Session session;
+    {
+        Peer server(elsewhere.get(), true);
+        Peer client = make_client(peer.get());
+        const Octets tickets = server.feed(client.feed(server.feed(client.feed({}))));
+        ASSERT_TRUE(client.read(tickets));
+        session = session_of(client);
+    }
+    ASSERT_GT(SSL_SESSION_get_max_early_data(session.get()), 0U);
+    Peer client = make_client(peer.get(), "a.example", session.get());
+    const Octets early = client.write_early("early data, to be skipped");
+    ServerHandshake server(context_of(basic_service()));
+    Octets output;
+    ASSERT_EQ(server.feed(early, output), Step::more) << server.failure().text;
+    Octets finished = client.feed(output);
+    output.clear();
+    ASSERT_EQ(server.feed(finished, output), Step::done) << server.failure().text;
+    EXPECT_FALSE(server.negotiated().resumed);
+    EXPECT_EQ(SSL_get_early_data_status(client.ssl()), SSL_EARLY_DATA_REJECTED);
+    RecordLayer records(server.take_handed().handoff);
+    EXPECT_EQ(records.open(client.write("data")), std::optional<std::string>("data"));
+}
+
 TEST(ServerHandshake, VersionThatTheServiceDoesNotSpeak_ProtocolVersion) {
     auto service = basic_service();
     for (const bool only13 : {true, false}) {
