@@ -10,6 +10,26 @@
 /// as JSON over the channel's UNIX socket when the two attach (see attachment.h), and again when it changes.
 namespace sallyport::channel {
 
+/// What the numbers below may be. The configuration's schema and the reader of the JSON keep to the same ranges.
+struct Range {
+    std::int64_t least, most;
+};
+namespace limits {
+constexpr Range kCore{0, 1023};                        // of glibc's cpu_set_t
+constexpr Range kWorkers{1, 128};
+constexpr Range kHandshakeWorkers{1, 64};
+constexpr Range kMaxFlows{1, 16 << 20};
+constexpr Range kBuffers{0, 8 << 20};
+constexpr Range kBufferOctets{32768, 64 << 20};        // a record of 2^14 + 256 octets fits twice, nearly; far below a window of 2^30
+constexpr Range kControlAwayMs{0, 600000};
+constexpr Range kMtu{576, 9600};                       // RFC 791: what every host must take, to jumbo frames
+constexpr Range kVlan{0, 4094};                        // IEEE 802.1Q: 4095 is reserved
+constexpr Range kQueues{0, 256};
+constexpr Range kDescriptors{0, 32768};
+constexpr Range kIdleTimeoutS{1, 604800};
+constexpr Range kHandshakeTimeoutMs{100, 600000};
+}  // namespace limits
+
 struct RouteConfiguration {
     IpPrefix to;         ///< 0.0.0.0/0 or ::/0 for the default route
     IpAddress via;
@@ -57,7 +77,8 @@ struct DataplaneConfiguration {
 };
 
 [[nodiscard]] std::string to_json(const DataplaneConfiguration& configuration);
-/// Throws std::runtime_error naming the member that is missing or out of range.
+/// Throws std::runtime_error naming the member that is missing, unknown, of the wrong type or out of range, such as
+/// "ports[0].mtu is 100, not from 576 to 9600".
 [[nodiscard]] DataplaneConfiguration dataplane_configuration_from_json(const std::string& text);
 
 }  // namespace sallyport::channel
