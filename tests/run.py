@@ -7,6 +7,7 @@ program that ended without leaving its file counts as one failed test.
 import argparse
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -83,12 +84,18 @@ class Tests:
         self.results = Results()
         self.reports = CHECKOUT / "build/reports"
 
+    def configure(self, preset):
+        if (CHECKOUT / "build" / preset / "build.ninja").exists():
+            return True
+        if run_quietly(f"{preset}: configure", ["cmake", "--preset", preset], self.reports / f"{preset}-configure.log") == 0:
+            return True
+        self.results.count(preset, "configure", "failed")
+        return False
+
     def build(self, preset, *targets):
         directory = CHECKOUT / "build" / preset
-        if not (directory / "build.ninja").exists():
-            if run_quietly(f"{preset}: configure", ["cmake", "--preset", preset], self.reports / f"{preset}-configure.log") != 0:
-                self.results.count(preset, "configure", "failed")
-                return False
+        if not self.configure(preset):
+            return False
         command = ["cmake", "--build", directory] + (["--target", *targets] if targets else [])
         if run_quietly(f"{preset}: build", command, self.reports / f"{preset}-build.log") != 0:
             self.results.count(preset, "build", "failed", "it does not build")
@@ -153,12 +160,15 @@ class Tests:
 
     def fuzz(self):
         """Each fuzzer over its corpus, and a fixed number of inputs of its own making."""
-        if not self.build("fuzz"):
+        directory = CHECKOUT / "build/fuzz"
+        if not self.configure("fuzz"):
             return
-        fuzzers = sorted(path for path in (CHECKOUT / "build/fuzz/tests/fuzz").glob("*") if path.is_file() and os.access(path, os.X_OK))
-        for fuzzer in fuzzers:
-            if self.keyword and self.keyword not in fuzzer.name:
-                continue
+        known = subprocess.run(["ninja", "-C", directory, "-t", "targets", "all"], capture_output=True, text=True).stdout
+        names = sorted(match.group(1) for match in re.finditer(r"^tests/fuzz/(\w+): CXX_EXECUTABLE_LINKER", known, re.MULTILINE)
+                       if not match.group(1).endswith("_corpus") and (not self.keyword or self.keyword in match.group(1)))
+        if not names or not self.build("fuzz", *names):
+            return
+        for fuzzer in (directory / "tests/fuzz" / name for name in names):
             corpus = CHECKOUT / "tests/fuzz/corpus" / fuzzer.name
             scratch = self.reports / "fuzz" / fuzzer.name
             shutil.rmtree(scratch, ignore_errors=True)

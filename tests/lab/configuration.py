@@ -62,16 +62,20 @@ def value(of):
 def libconfig(c):
     lines = []
     add = lines.append
+    add("# Level of OWASP's chapter V9 'Secure Communication' that is enforced: 1, 2 or 3.")
     add(f"policy = {{ level = {c.policy_level}; }};")
     add("")
+    add("# The process that touches packets: one worker on each of these cores.")
     add("dataplane = {")
-    add(f"    cores = {value(list(c.cores))};              # one worker each")
+    add(f"    cores = {value(list(c.cores))};")
     for name, setting in c.dataplane.items():
         add(f"    {name} = {value(setting)};")
     add("};")
-    add(f"control = {{ handshake_workers = {c.handshake_workers}; user = \"sallyport\"; "
-        f"management_socket = {value(c.management)}; channel_socket = {value(c.channel)}; }};")
-    add(f"logging = {{ level = {value(c.log_level)}; }};")
+    add("")
+    add("# The process that does handshakes: how many threads, the user that both processes become, and its sockets.")
+    add(f"control = {{ handshake_workers = {c.handshake_workers}; user = \"sallyport\"; channel_socket = {value(c.channel)}; }};")
+    add(f"management = {{ socket = {value(c.management)}; }};")
+    add(f"log = {{ level = {value(c.log_level)}; }};")
     add("")
     add("# A port is a network device and our addresses on it.")
     add("ports = (")
