@@ -146,7 +146,7 @@ class Core {
     // ---- open.cpp ----
     void open_passive(Arrival& arrival);
     void send_cookie(const Arrival& arrival, const network::Path& path);
-    /// Nothing: the segment completes no cookie. Null: it does, but there is no memory.
+    /// Nothing: the segment cannot complete a cookie. Null: it was dropped and counted.
     [[nodiscard]] std::optional<ControlBlock*> accept_cookie(const Arrival& arrival);
     [[nodiscard]] ControlBlock* make_connection(const Tuple& tuple, const network::Path& path, Time now);
     void take_syn_options(ControlBlock& cb, const wire::TcpOptions& options);

@@ -129,12 +129,17 @@ std::optional<ControlBlock*> Core::accept_cookie(const Arrival& arrival) {
     const SeqNum irs = arrival.seq - 1, iss = arrival.ack - 1;
     const auto mss = cookie_.check(tuple, irs, iss, arrival.now);
     if (!mss) {
+        // No reset: this may be the second segment of a peer whose first one, with the ACK that completes the cookie, was lost. It
+        // will come again.
         count(DropReason::tcp_bad_cookie);
-        return std::nullopt;
+        return nullptr;
     }
     const auto path = network_.route(tuple.remote.address, arrival.now);
     ControlBlock* cb = path ? make_connection(tuple, *path, arrival.now) : nullptr;
-    if (cb == nullptr) return nullptr;
+    if (cb == nullptr) {
+        count(DropReason::tcp_connection_limit);  // the peer's retransmissions try again
+        return nullptr;
+    }
     ++counters.cookies_accepted;
     wire::TcpOptions syn;
     syn.mss = *mss;

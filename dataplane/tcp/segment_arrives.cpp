@@ -77,9 +77,7 @@ void Core::arrives_listen(Arrival& arrival) {
         if (!cb) {
             count(DropReason::tcp_no_connection);
             answer_reset(arrival);
-        } else if (*cb == nullptr) {
-            count(DropReason::tcp_connection_limit);  // the peer's retransmissions try again
-        } else {
+        } else if (*cb != nullptr) {
             arrives_otherwise(**cb, arrival);
         }
         return;
