@@ -226,7 +226,11 @@ TEST(ClientHandshake, UnverifiableBackend_IsRefusedWithTheReason) {
     expect_unverified(make_identity({.common_name = "client", .names = {kName}, .extended_key_usage = "clientAuth"}, &a.ca), "purpose");
     expect_unverified(make_identity({.common_name = kName, .names = {"x.example"}}, &a.ca), "hostname mismatch");   // the subject is no name
     expect_unverified(make_identity({.key = Key::rsa1024, .common_name = "weak", .names = {kName}}, &a.ca), "key too weak");
+    expect_unverified(make_identity({.common_name = kName, .names = {}}, &a.ca), "hostname mismatch");
     auto pool = basic_pool();
+    pool.tls->server_name = "backend.example.org";
+    expect_unverified(make_leaf({"b*.example.org"}, a.ca), "hostname mismatch", pool);   // RFC 9525 6.3: the whole label or nothing
+    expect_unverified(make_leaf({"*.org"}, a.ca), "hostname mismatch", pool);
     pool.tls->server_name = "192.0.2.7";
     expect_unverified(make_leaf({"192.0.2.8"}, a.ca), "IP address mismatch", pool);
 }
