@@ -275,6 +275,28 @@ TEST_P(EveryProtection, EverySplitInTwo_OpensAndSeals) {
     }
 }
 
+TEST_P(EveryProtection, PiecesOfNoOctets_AreSkipped) {
+    RecordProtection opener = key_.protection(), sealer = key_.protection();
+    const Octets content = counting(30);
+    const Octets expected = reference_seal(key_, ContentType::application_data, content);
+    Octets record(expected.size());
+    const std::array<ReadPiece, 4> from{{{nullptr, 0}, {content.data(), 10}, {nullptr, 0}, {content.data() + 10, 20}}};
+    const std::array<WritePiece, 4> to{{{nullptr, 0},
+                                        {record.data(), 20},
+                                        {record.data() + 20, static_cast<std::uint32_t>(record.size() - 20)},
+                                        {nullptr, 0}}};
+    ASSERT_TRUE(batch_.seal(sealer, ContentType::application_data, from, to));
+    batch_.flush();
+    EXPECT_EQ(record, expected);
+    OpenResult result;
+    std::byte* fragment = record.data() + kRecordHeaderLength;
+    const auto length = static_cast<std::uint32_t>(record.size() - kRecordHeaderLength);
+    const std::array<WritePiece, 4> pieces{{{nullptr, 0}, {fragment, 12}, {nullptr, 0}, {fragment + 12, length - 12}}};
+    ASSERT_TRUE(batch_.open(opener, header_of(record, opener), pieces, &result));
+    batch_.flush();
+    EXPECT_EQ(result.status, Status::ok);
+}
+
 TEST_P(EveryProtection, PiecesOfOneOctet_FitAnEmptyBatch) {
     RecordProtection opener = key_.protection(), sealer = key_.protection();
     const Octets content = random_octets(random_, kMaxPlaintextLength);
@@ -327,6 +349,13 @@ TEST_P(EveryProtection, KeyMaterial_IsWipedAfterFlush) {
     ASSERT_TRUE(batch_.seal(protection, ContentType::application_data, {&from, 1}, {&to, 1}));
     batch_.flush();
     EXPECT_FALSE(holds(key_.key));
+    // Scattered records leave their state between calls in the batch.
+    Octets longer = random_octets(random_, 3001);
+    Scattered scattered(longer, {777}), sealed(Octets(protection.sealed_length(longer.size())), {999});
+    ASSERT_TRUE(batch_.seal(protection, ContentType::application_data, scattered.read_pieces(), sealed.write_pieces()));
+    batch_.flush();
+    EXPECT_FALSE(holds(key_.key));
+    EXPECT_FALSE(holds(Octets(key_.iv.begin(), key_.iv.begin() + 4)));
     // An expanded key begins with the key itself and has much beside it: nothing but counters may be left. So look for
     // any long run of octets that are not zero; pointers, lengths and additional data are short of it.
     std::size_t run = 0, longest = 0;
