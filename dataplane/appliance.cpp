@@ -80,18 +80,16 @@ std::expected<std::unique_ptr<Appliance>, std::string> Appliance::start(const ch
     if (auto started = drivers::start_environment(environment, &eal_log); !started) return std::unexpected(started.error());
     const auto workers = static_cast<unsigned>(environment.cores.size());
 
-    std::uint16_t mtu = 1500;
-    std::uint32_t receive_descriptors = 0, transmit_descriptors = 0;
-    for (const auto& port : configuration.ports) {
-        mtu = std::max(mtu, port.mtu);
-        receive_descriptors += port.descriptors != 0 ? port.descriptors : 1024;
-        transmit_descriptors += port.descriptors != 0 ? port.descriptors : 1024;
+    std::uint16_t data_room = 0;
+    std::uint32_t descriptors = 0;
+    for (const auto& port : environment.ports) {
+        data_room = std::max(data_room, drivers::data_room_for(port));
+        descriptors += drivers::ring_buffers(port);
     }
     const std::uint32_t flows = std::max(1u, configuration.max_flows / workers);
     const std::uint32_t count = configuration.buffers != 0
                                     ? configuration.buffers
-                                    : drivers::buffers_for_worker(receive_descriptors, transmit_descriptors, flows);
-    const auto data_room = static_cast<std::uint16_t>(std::max<unsigned>(2048, mtu + 64u));
+                                    : drivers::buffers_for_worker(descriptors, descriptors, flows);
     for (unsigned w = 0; w < workers; ++w) {
         const auto receive = drivers::make_buffer_pool("receive" + std::to_string(w), count, data_room, SOCKET_ID_ANY);
         if (!receive) return std::unexpected(receive.error());
