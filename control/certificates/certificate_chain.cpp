@@ -233,7 +233,6 @@ std::expected<std::vector<openssl::Certificate>, std::vector<Problem>> load_trus
     auto certificates = read_certificates(file);
     if (!certificates) {
         report.add(certificates.error());
-        report.problems().back().requirement = requirement;
         return std::unexpected(std::move(report.problems()));
     }
     for (std::size_t i = 0; i < certificates->size(); ++i) {

@@ -25,6 +25,10 @@ using Parsed = libconfig::Setting;
 /// 100,000 members take some 10 MB.
 constexpr std::size_t kMaxFile = 64u << 20;
 
+std::int64_t integer_of(const Parsed& parsed) {
+    return parsed.getType() == Parsed::TypeInt ? static_cast<int>(parsed) : static_cast<long long>(parsed);
+}
+
 const char* type_name(const Parsed& parsed) {
     switch (parsed.getType()) {
         case Parsed::TypeNone: return "nothing";
@@ -44,13 +48,14 @@ std::string written(const Parsed& parsed) {
     switch (parsed.getType()) {
         case Parsed::TypeInt:
         case Parsed::TypeInt64:
-            return std::to_string(static_cast<long long>(parsed));
+            if (parsed.getFormat() == Parsed::FormatHex) return "0x...";
+            return std::to_string(integer_of(parsed));
         case Parsed::TypeFloat: {
             std::array<char, 64> text{};
             std::snprintf(text.data(), text.size(), "%g", static_cast<double>(parsed));
             return text.data();
         }
-        case Parsed::TypeString: return quoted(parsed.c_str());
+        case Parsed::TypeString: return in_quotes(parsed.c_str());
         case Parsed::TypeBoolean: return static_cast<bool>(parsed) ? "true" : "false";
         case Parsed::TypeGroup: return parsed.getLength() == 0 ? "{ }" : "{ ... }";
         case Parsed::TypeArray: return parsed.getLength() == 0 ? "[ ]" : "[ ... ]";
@@ -145,7 +150,7 @@ class Reader {
             problems_.add(value, "is a hexadecimal number", "a decimal number");
             return value;
         }
-        value.integer = static_cast<long long>(parsed);
+        value.integer = integer_of(parsed);
         if (value.integer < setting.least || value.integer > setting.most)
             problems_.add(value, value.integer < setting.least ? "is too small" : "is too large",
                           std::to_string(setting.least) + " to " + std::to_string(setting.most));
@@ -163,9 +168,9 @@ class Reader {
             const std::vector<std::string_view> choices(setting.choices.begin(), setting.choices.end());
             const std::string_view near = nearest(value.text, choices);
             problems_.add(value, near.empty() ? "is not known" : "is not known (is \"" + std::string(near) + "\" meant?)",
-                          "one of " + enumeration(choices, " or "), setting.requirement);
+                          one_of(choices), setting.requirement);
         } else if (value.text.size() < (item ? 1 : setting.least_items)) {
-            problems_.add(value, "is empty", setting.documentation, setting.requirement);
+            problems_.add(value, "is empty", item ? "no empty strings" : setting.documentation, setting.requirement);
         } else if (value.text.size() > (item ? 4095 : setting.most_items)) {
             problems_.add(value, "is longer than " + std::to_string(item ? 4095 : setting.most_items) + " octets", setting.documentation);
         } else if (std::ranges::any_of(value.text, [](unsigned char c) { return c < 0x20 || c == 0x7f; })) {
@@ -232,7 +237,7 @@ class Reader {
         if (std::ranges::contains(names, name)) return;
         const std::string_view near = nearest(name, names);
         problems_.add({place_of(parsed), path.empty() ? name : path + "." + name, written(parsed), "there is no such setting",
-                       near.empty() ? "one of " + enumeration(names, " or ") : "probably " + std::string(near), ""});
+                       near.empty() ? one_of(names) : "probably " + std::string(near), ""});
     }
 
     std::string file_;
@@ -344,8 +349,8 @@ std::optional<Value> read(const std::filesystem::path& file, Problems& problems)
 
 std::string_view nearest(std::string_view name, const std::vector<std::string_view>& names) {
     std::string_view best;
-    std::size_t least = 1 + std::max<std::size_t>(1, name.size() / 3);   // a mistake in every third letter is still a slip
-    if (name.size() > 64) return best;
+    std::size_t least = 1 + (name.size() + 1) / 3;   // a slip in about every third letter, two letters swapped counting as two
+    if (name.size() < 4 || name.size() > 64) return best;   // among very short names every other one is near
     for (const std::string_view candidate : names) {
         // Levenshtein's distance, one row of the table at a time.
         std::vector<std::size_t> row(candidate.size() + 1);
@@ -367,16 +372,16 @@ std::string_view nearest(std::string_view name, const std::vector<std::string_vi
     return best;
 }
 
-std::string enumeration(const std::vector<std::string_view>& names, std::string_view last) {
-    std::string text;
+std::string one_of(const std::vector<std::string_view>& names) {
+    std::string text = names.size() > 1 ? "one of " : "";
     for (std::size_t i = 0; i < names.size(); ++i) {
-        if (i > 0) text += i + 1 == names.size() ? last : ", ";
+        if (i > 0) text += i + 1 == names.size() ? " or " : ", ";
         text += names[i];
     }
     return text;
 }
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
     constexpr std::size_t kMost = 200;
     std::string result = "\"";
     for (const char c : text.substr(0, kMost)) {

@@ -55,10 +55,10 @@ class Problems {
 /// The one of `names` that `name` was probably meant to be; empty when none is near.
 [[nodiscard]] std::string_view nearest(std::string_view name, const std::vector<std::string_view>& names);
 
-/// "a, b and c".
-[[nodiscard]] std::string enumeration(const std::vector<std::string_view>& names, std::string_view last = " and ");
+/// "one of a, b or c".
+[[nodiscard]] std::string one_of(const std::vector<std::string_view>& names);
 
 /// In quotes, with control characters escaped, cut when very long: fit for a message.
-[[nodiscard]] std::string quoted(std::string_view text);
+[[nodiscard]] std::string in_quotes(std::string_view text);
 
 }  // namespace sallyport::configuration
