@@ -109,6 +109,12 @@ struct Job {
     std::array<std::uint8_t, kMaxAdditionalDataLength> additional_data;
 };
 
+/// IPsec-MB stores to it with aligned instructions; its own header asks for that only where LINUX is defined, which no
+/// compiler does.
+struct alignas(64) ExpandedKey {
+    gcm_key_data data;
+};
+
 /// A key that records of the present batch use.
 struct BatchKey {
     const RecordProtection* owner;  ///< for finding it again; never followed
@@ -331,14 +337,14 @@ struct alignas(64) AeadBatch::State {
     bool single_used = false;
     std::size_t bounce_used = 0;
 
-    gcm_context_data gcm_context;
-    chacha20_poly1305_context_data chacha_context;
+    alignas(64) gcm_context_data gcm_context;
+    alignas(64) chacha20_poly1305_context_data chacha_context;
     std::array<std::uint8_t, kKeyTableSize> key_table;  ///< open addressing by owner: index into `keys` + 1, or 0
     std::array<BatchKey, kMaxRecords> keys;
     std::array<Job, kMaxRecords> jobs;
     alignas(64) std::array<std::byte, ChaCha::kGather + kBlockLength> bounce;
-    gcm_key_data single_key;
-    std::array<gcm_key_data, kSharedKeys> shared_keys;
+    ExpandedKey single_key;
+    std::array<ExpandedKey, kSharedKeys> shared_keys;
     std::array<Piece, kMaxPieces> pieces;
 };
 
@@ -469,7 +475,7 @@ void AeadBatch::State::prefetch(const Job& job) const noexcept {
 
 const gcm_key_data& AeadBatch::State::expand(BatchKey& key, const GcmFunctions& functions) noexcept {
     if (key.expanded != nullptr) return *key.expanded;
-    gcm_key_data& to = key.uses == 1 ? single_key : shared_keys[shared_used++];
+    gcm_key_data& to = (key.uses == 1 ? single_key : shared_keys[shared_used++]).data;
     if (key.uses == 1) single_used = true;
     functions.expand(key.key.data(), &to);
     key.expanded = &to;
