@@ -2,6 +2,8 @@
 // SALLYPORT_SIMULATION_COUNT=N as many as wanted.
 
 #include <cmath>
+#include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <map>
 
@@ -227,6 +229,13 @@ class Execution {
             if (host == 1 && (ready.events & tcp::event::kEstablished) != 0) {
                 const auto found = by_port_.find(ready.connection->remote().port);
                 ASSERT_NE(found, by_port_.end());
+                if (case_.sides[found->second][1].established) {
+                    // A retransmission completed the cookie again after the server had given up the connection.
+                    ASSERT_TRUE(case_.rough);
+                    ready.connection->abort();
+                    ready.connection->release();
+                    continue;
+                }
                 ready.connection->user = found->second;
                 case_.sides[found->second][1].connection = ready.connection;
             }
@@ -234,6 +243,7 @@ class Execution {
             if ((ready.events & tcp::event::kEstablished) != 0) side.established = true;
             if ((ready.events & tcp::event::kPeerClosed) != 0) side.peer_closed = true;
             read(side);
+            if (side.connection == nullptr) continue;
             if ((ready.events & tcp::event::kEnded) != 0) {
                 drain(side);
                 side.end = side.connection->end();
@@ -246,7 +256,7 @@ class Execution {
             Side& side = sides[host];
             if (side.connection == nullptr || !side.established) continue;
             read(side);
-            if (side.connection != nullptr) write(side);
+            if (side.connection != nullptr) write(side, (host == 0 ? case_.world.client : case_.world.server).send_buffer);
         }
     }
 
@@ -287,11 +297,11 @@ class Execution {
 
     void drain(Side& side) { take(side, side.connection->readable()); }
 
-    void write(Side& side) {
+    void write(Side& side, std::uint32_t buffer) {
         std::vector<std::byte> octets;
         while (side.sent < side.to_send) {
             const auto length = static_cast<std::size_t>(std::min<std::uint64_t>(side.write_size, side.to_send - side.sent));
-            if (side.connection->send_space() < std::min<std::size_t>(length, case_.world.client.send_buffer / 4)) break;
+            if (side.connection->send_space() < std::min<std::size_t>(length, buffer / 4)) break;
             const std::size_t now = std::min<std::size_t>(length, side.connection->send_space());
             octets.resize(now);
             side.out.fill(side.sent, octets.data(), now);
@@ -315,13 +325,23 @@ std::uint64_t variable(const char* name, std::uint64_t otherwise) {
     return value != nullptr ? std::strtoull(value, nullptr, 10) : otherwise;
 }
 
+/// Names the seed also when the run crashes.
+volatile std::uint64_t current_seed = 0;
+void name_seed(int signal) {
+    std::fprintf(stderr, "seed %llu: signal %d\n", static_cast<unsigned long long>(current_seed), signal);
+    std::_Exit(128 + signal);
+}
+
 TEST(Simulation, RandomConnectionsThroughRandomNetworks_EndWithEveryOctetInOrder) {
     test::BufferPool pool(16383);
     const std::uint64_t only = variable("SALLYPORT_SIMULATION_SEED", 0);
     const std::uint64_t first = only != 0 ? only : 1;
     const std::uint64_t last = only != 0 ? only : variable("SALLYPORT_SIMULATION_COUNT", 1000);
     std::uint64_t connections = 0;
+    std::signal(SIGSEGV, name_seed);
+    std::signal(SIGABRT, name_seed);
     for (std::uint64_t seed = first; seed <= last; ++seed) {
+        current_seed = seed;
         Case test = make_case(seed);
         connections += test.sides.size();
         {

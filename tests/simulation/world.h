@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -161,8 +163,9 @@ class World {
         Link& link = from == 0 ? settings_.to_server : settings_.to_client;
         for (rte_mbuf* frame : hosts_[from]->network.to_transmit(0)) {
             ++frames;
-            const bool dropped = drop && drop(from, *frame);
-            if (!dropped && !lost(link, from)) carry(link, from, frame);
+            const bool dropped = (drop && drop(from, *frame)) || lost(link, from);
+            if (tracing_) trace(from, *frame, dropped);
+            if (!dropped) carry(link, from, frame);
             if (link.device_holds > Duration{} && chance(0.5))
                 held_.emplace_back(now_ + link.device_holds, frame);
             else
@@ -228,6 +231,31 @@ class World {
         return head;
     }
 
+    /// With SALLYPORT_SIMULATION_TRACE set: a line for each segment that is put on the link.
+    void trace(int from, const rte_mbuf& frame, bool dropped) const {
+        const auto* at = rte_pktmbuf_mtod(&frame, const std::uint8_t*);
+        const std::size_t ip_length = at[12] == 0x08 ? 20 : 40;
+        if (at[12] == 0x08 ? at[13] != 0 || at[23] != 6 : at[20] != 6) return;
+        const auto* tcp = at + 14 + ip_length;
+        const auto word = [&](std::size_t offset) {
+            std::uint32_t value;
+            std::memcpy(&value, tcp + offset, 4);
+            return __builtin_bswap32(value);
+        };
+        const std::size_t header = (tcp[12] >> 4) * 4u;
+        std::string flags;
+        for (int bit = 0; bit < 5; ++bit)
+            if ((tcp[13] & 1 << bit) != 0) flags += "FSRPA"[bit];
+        std::printf("%.6f %s %u>%u %-4s seq %u ack %u win %u len %zu%s", static_cast<double>(now_.time_since_epoch().count()) / 1e9,
+                    from == 0 ? "client" : "server", word(0) >> 16, word(0) & 0xffff, flags.c_str(), word(4), word(8), word(12) & 0xffff,
+                    frame.pkt_len - 14 - ip_length - header, dropped ? " LOST" : "");
+        for (std::size_t i = 20; i + 1 < header && tcp[i] != 0; i += tcp[i] == 1 ? 1 : tcp[i + 1]) {
+            if (tcp[i] != 5) continue;
+            for (std::size_t block = i + 2; block < i + tcp[i + 1]; block += 8) std::printf(" sack %u-%u", word(block), word(block + 4));
+        }
+        std::printf("\n");
+    }
+
     void release_held() {
         std::erase_if(held_, [&](const auto& entry) {
             if (entry.first > now_) return false;
@@ -246,6 +274,7 @@ class World {
     std::uint64_t order_ = 0;
     std::array<Time, 2> last_arrival_{}, link_free_{};
     std::array<std::uint64_t, 2> burst_left_{};
+    bool tracing_ = std::getenv("SALLYPORT_SIMULATION_TRACE") != nullptr;
     std::vector<std::pair<Time, rte_mbuf*>> held_;
 };
 
