@@ -86,7 +86,10 @@ std::expected<std::unique_ptr<Appliance>, std::string> Appliance::start(const ch
         data_room = std::max(data_room, drivers::data_room_for(port));
         descriptors += drivers::ring_buffers(port);
     }
-    const std::uint32_t flows = std::max(1u, configuration.max_flows / workers);
+    // Most flows are idle at any time and hold no buffer; a pool that is larger than the processor's caches costs speed. Where
+    // thousands of flows are slow at once, dataplane.buffers says so.
+    constexpr std::uint32_t kBusyFlows = 4096;
+    const std::uint32_t flows = std::clamp(configuration.max_flows / workers, 1u, kBusyFlows);
     const std::uint32_t count = configuration.buffers != 0
                                     ? configuration.buffers
                                     : drivers::buffers_for_worker(descriptors, descriptors, flows);

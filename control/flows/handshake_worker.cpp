@@ -567,11 +567,13 @@ bool HandshakeWorker::send(std::size_t lane, MessageType type, FlowId flow, std:
 
 void HandshakeWorker::send_octets(std::size_t lane, FlowId flow, Leg leg, std::uint8_t attempt, std::uint64_t consumed,
                                   std::span<const std::byte> octets) {
-    do {
+    // Without an answer nothing is said of what was consumed either: the dataplane keeps the octets, and a control that is started
+    // anew can begin with them.
+    while (!octets.empty()) {
         const auto chunk = octets.first(std::min(octets.size(), kChunk));
         (void)send(lane, MessageType::send_octets, flow, channel::SendOctets{leg, attempt, consumed}, chunk);
         octets = octets.subspan(chunk.size());
-    } while (!octets.empty());
+    }
 }
 
 void HandshakeWorker::end_leg(std::size_t lane, FlowId flow, Leg leg, std::uint8_t attempt, EndHow how, EndReason reason) {

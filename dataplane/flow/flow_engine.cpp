@@ -108,7 +108,8 @@ void FlowEngine::attach(Lanes* lanes, Time now) {
                 finish_if_gone(flow);
             } else if (client.phase == LegPhase::open && backend.phase == LegPhase::open) {
                 continue;
-            } else if (!flow.is_probe && client.phase == LegPhase::handshake && !flow.control_answered) {
+            } else if (!flow.is_probe && client.phase == LegPhase::handshake && !flow.control_answered &&
+                       client.stream_offset == 0) {
                 abort_leg(flow, Side::backend);
                 flow.waits_for_control = true;
                 client.forwarded = client.stream_offset;
