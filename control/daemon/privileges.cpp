@@ -137,7 +137,8 @@ std::expected<void, std::string> drop_privileges(const std::string& user_name,
     const rlimit none{.rlim_cur = 0, .rlim_max = 0};
     if (setrlimit(RLIMIT_CORE, &none) != 0)
         return std::unexpected(std::format("cannot forbid core files: {}", std::strerror(errno)));
-    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
+    // The change of user has made it 0 already; the leak check of a sanitizer must attach to its own process.
+    if (prctl(PR_SET_DUMPABLE, kSanitizerBuild ? 1 : 0, 0, 0, 0) != 0)
         return std::unexpected(std::format("cannot make the process undumpable: {}", std::strerror(errno)));
     if (setresuid(static_cast<uid_t>(-1), 0, static_cast<uid_t>(-1)) == 0)
         return std::unexpected(std::string("could become the superuser again: privileges were not dropped"));

@@ -12,7 +12,7 @@ namespace sallyport::daemon {
 
 /// Changes to `user` with its groups, keeps of the capabilities only those named (such as "net_admin"; in the calling thread
 /// alone: other threads that run already keep none), clears the bounding and ambient sets, and sets no_new_privs. Makes the
-/// process undumpable (no core file, no ptrace by its own user) and RLIMIT_CORE 0: keys are in its memory.
+/// process undumpable (no core file, no ptrace by its own user; but see kSanitizerBuild) and RLIMIT_CORE 0: keys are in its memory.
 /// A process that was started as `user` already (User= in its unit) changes no id and does the rest.
 /// Then it reads back what every thread has: user and group, no group of root, capabilities.
 /// The error says what was refused and what would be right: an unknown user, user "root", an unknown capability, a capability

@@ -23,6 +23,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/lsan_interface.h>
+#endif
+
 #include <atomic>
 #include <cerrno>
 #include <csignal>
@@ -261,7 +265,7 @@ TEST_F(Privileges, Drop_ChangesUserGroupsAndKeepsNothing) {
         for (const char* set : {"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"})
             if (status_of_self(set) != "0000000000000000") return 5;
         if (status_of_self("NoNewPrivs") != "1") return 6;
-        if (prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) != 0) return 7;
+        if (prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) != (kSanitizerBuild ? 1 : 0)) return 7;
         rlimit core{.rlim_cur = 1, .rlim_max = 1};
         if (getrlimit(RLIMIT_CORE, &core) != 0 || core.rlim_cur != 0 || core.rlim_max != 0) return 8;
         if (setuid(0) == 0) return 9;
@@ -317,6 +321,18 @@ TEST_F(Privileges, DropThenFilter_BothHold) {
     });
     EXPECT_EQ(ended.exit_code, kFine);
 }
+
+#if defined(__SANITIZE_ADDRESS__)
+TEST_F(Privileges, LeakCheckInTheSandbox_StillWorks) {
+    for (const Profile profile : {Profile::control, Profile::dataplane}) {
+        const Ended ended = in_child([&] {
+            if (!drop_privileges("nobody") || !apply_seccomp(profile)) return 1;
+            return __lsan_do_recoverable_leak_check() == 0 ? kFine : 2;
+        });
+        EXPECT_EQ(ended.exit_code, kFine) << "signal " << ended.signal;
+    }
+}
+#endif
 
 TEST_F(Privileges, StartedAsTheUserAlready_DropsTheRest) {
     const Ended ended = in_child([] {
