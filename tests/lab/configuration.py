@@ -37,7 +37,7 @@ class Configuration:
     profile: str = "af_xdp"
     cores: tuple = (0,)
     handshake_workers: int = 1
-    dataplane: dict = dataclasses.field(default_factory=dict)
+    dataplane: dict = dataclasses.field(default_factory=lambda: {"max_flows": 8192})   # as many as the lab ever has at once
     ports: dict = dataclasses.field(default_factory=dict)       # further settings of both ports
     management: str = "/run/sallyport/control.sock"
     channel: str = "/run/sallyport/channel.sock"

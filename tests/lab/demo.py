@@ -142,7 +142,7 @@ def main():
             say(f"\nfailed: {error}")
             for name in ("control", "dataplane"):
                 log = lab.directory / f"{name}.log"
-                if log.exists():
+                if log.exists() and f"--- {name}.log" not in str(error):
                     say(f"--- the end of {name}.log\n{tail(log)}")
             return 1
     step("done, everything is stopped")

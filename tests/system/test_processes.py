@@ -218,7 +218,7 @@ def test_af_packet(appliance_with, standard, lab):
 
 
 def test_without_hugepages(appliance_with, standard, lab):
-    config = standard.configuration(dataplane={"hugepages": False})
+    config = standard.configuration(dataplane={"max_flows": 8192, "hugepages": False})
     appliance = appliance_with(config)
     lab.lab_client(ECHO, "--connections", 20, "--octets", 100_000)
     appliance.wait_no_flows()
