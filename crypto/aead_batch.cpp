@@ -105,6 +105,7 @@ struct Job {
     Version version;
     ContentType type;
     bool explicit_nonce;
+    bool type_behind_content;      ///< sealing only: the octet behind the content is free for the type
     Nonce nonce;
     std::array<std::uint8_t, kMaxAdditionalDataLength> additional_data;
 };
@@ -545,15 +546,25 @@ void AeadBatch::State::seal(Cipher& cipher, Job& job) noexcept {
     to.write(std::as_bytes(std::span(header)));
     if (job.explicit_nonce) to.write(std::as_bytes(std::span(job.nonce).template last<kExplicitNonceLength>()));
 
-    // On TLS 1.3 the type is encrypted behind the content, which is not ours to append it to. So the content's last
-    // octets go into the bounce buffer, with the type behind them; of short content all.
-    std::size_t gathered = tls13 ? job.content_length % kBlockLength : 0;
-    if (job.content_length <= Cipher::kGather && (tls13 || job.content_pieces > 1)) gathered = job.content_length;
-    std::size_t left = job.content_length - gathered;
+    // On TLS 1.3 the type is encrypted behind the content. Where it can't be put there, the content's last octets go
+    // into the bounce buffer, with the type behind them. Short content goes there as a whole unless it is in one piece.
+    std::size_t content_length = job.content_length;
+    if (job.type_behind_content) {
+        Piece& last = pieces[job.first_piece + job.content_pieces - 1];
+        std::byte& type = last.data[last.length++];
+        // As a rule it stands there, from the record that the content came in; a store now would stall the loads of
+        // whole vectors that follow.
+        if (type != static_cast<std::byte>(job.type)) type = static_cast<std::byte>(job.type);
+        ++content_length;
+    }
+    const bool type_gathered = tls13 && !job.type_behind_content;
+    std::size_t gathered = type_gathered ? content_length % kBlockLength : 0;
+    if (content_length <= Cipher::kGather && (type_gathered || job.content_pieces > 1)) gathered = content_length;
+    std::size_t left = content_length - gathered;
 
     Tag tag;
     if (left == job.body_length && (left == 0 || from.contiguous().size() >= left) && to.contiguous().size() >= left) {
-        // TLS 1.2 in one piece
+        // in one piece
         cipher.seal(job, to.contiguous().data(), left == 0 ? bounce.data() : from.contiguous().data(), left, tag);
         to.advance(left);
     } else {
@@ -567,7 +578,7 @@ void AeadBatch::State::seal(Cipher& cipher, Job& job) noexcept {
             left -= out.size();
         }
         from.read(std::span(bounce).first(gathered));
-        if (tls13) bounce[gathered++] = static_cast<std::byte>(job.type);
+        if (type_gathered) bounce[gathered++] = static_cast<std::byte>(job.type);
         bounce_used = std::max(bounce_used, gathered);
         if (whole) {
             cipher.seal(job, to.contiguous().data(), bounce.data(), gathered, tag);
@@ -661,7 +672,7 @@ bool AeadBatch::open(RecordProtection& protection, RecordHeader header, std::spa
 }
 
 bool AeadBatch::seal(RecordProtection& protection, ContentType type, std::span<const ReadPiece> content,
-                     std::span<const WritePiece> record) noexcept {
+                     std::span<const WritePiece> record, OctetBehind behind) noexcept {
     std::size_t content_length = 0;
     for (const ReadPiece& piece : content) content_length += piece.length;
     std::size_t record_length = 0;
@@ -682,6 +693,7 @@ bool AeadBatch::seal(RecordProtection& protection, ContentType type, std::span<c
     job->type = type;
     job->content_length = static_cast<std::uint32_t>(content_length);
     job->content_pieces = static_cast<std::uint32_t>(state_->add_pieces(content));
+    job->type_behind_content = tls13 && behind == OctetBehind::free && content_length > 0;
     job->record_pieces = static_cast<std::uint16_t>(state_->add_pieces(record));
     return true;
 }

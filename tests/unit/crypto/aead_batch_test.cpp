@@ -275,6 +275,24 @@ TEST_P(EveryProtection, EverySplitInTwo_OpensAndSeals) {
     }
 }
 
+TEST_P(EveryProtection, OctetBehindContent_OnlyWrittenWhenFree) {
+    for (const std::size_t length : {0, 1, 64, 241, 3000}) {
+        for (const auto behind : {AeadBatch::OctetBehind::untouched, AeadBatch::OctetBehind::free}) {
+            RecordProtection sealer = key_.protection();
+            Octets content = random_octets(random_, length);
+            const Octets expected = reference_seal(key_, ContentType::handshake, content);
+            content.push_back(std::byte{0x5a});
+            Octets record(expected.size());
+            const ReadPiece from{content.data(), static_cast<std::uint32_t>(length)};
+            const WritePiece to{record.data(), static_cast<std::uint32_t>(record.size())};
+            ASSERT_TRUE(batch_.seal(sealer, ContentType::handshake, {&from, 1}, {&to, 1}, behind));
+            batch_.flush();
+            EXPECT_EQ(record, expected) << length;
+            if (behind == AeadBatch::OctetBehind::untouched) { EXPECT_EQ(content.back(), std::byte{0x5a}); }
+        }
+    }
+}
+
 TEST_P(EveryProtection, PiecesOfNoOctets_AreSkipped) {
     RecordProtection opener = key_.protection(), sealer = key_.protection();
     const Octets content = counting(30);
