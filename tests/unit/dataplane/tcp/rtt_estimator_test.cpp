@@ -1,0 +1,38 @@
+#include "dataplane/tcp/rtt_estimator.h"
+
+#include <gtest/gtest.h>
+
+namespace sallyport::tcp {
+namespace {
+
+TEST(RttEstimator, NoSample_RtoIsOneSecond) {
+    EXPECT_EQ(RttEstimator{}.rto(), 1s);
+    EXPECT_EQ(RttEstimator{}.rto(2), 4s);
+    EXPECT_EQ(RttEstimator{}.rto(30), 60s);
+}
+
+TEST(RttEstimator, FirstSample_HalfIsVariance) {  // RFC 6298 2.2
+    RttEstimator rtt;
+    rtt.sample(100ms);
+    EXPECT_EQ(rtt.srtt(), 100ms);
+    EXPECT_EQ(rtt.rttvar(), 50ms);
+    EXPECT_EQ(rtt.rto(), 300ms);
+}
+
+TEST(RttEstimator, LaterSamples_AreSmoothed) {  // RFC 6298 2.3
+    RttEstimator rtt;
+    rtt.sample(100ms);
+    rtt.sample(180ms);
+    EXPECT_EQ(rtt.rttvar(), 57500us);  // 3/4 * 50 + 1/4 * 80
+    EXPECT_EQ(rtt.srtt(), 110ms);      // 7/8 * 100 + 1/8 * 180
+    EXPECT_EQ(rtt.minimum(), 100ms);
+}
+
+TEST(RttEstimator, SteadyShortRtt_RtoHasFloor) {
+    RttEstimator rtt;
+    for (int i = 0; i < 100; ++i) rtt.sample(100us);
+    EXPECT_EQ(rtt.rto(), kMinimumRto);
+}
+
+}  // namespace
+}  // namespace sallyport::tcp
