@@ -66,7 +66,7 @@ class Standard:
         self.add("proxied", 4460, "--proxy", pool={"proxy_protocol": True})
         self.service("dead", 4461, [f"{network.BACKEND_ADDRESSES[0][0]}:4461"])
         self.service("unreachable", 4462, ["198.51.100.200:4462"], connect_timeout_ms=500)
-        self.pair("pair", 4470, health={"interval_ms": 200, "timeout_ms": 500, "rise": 2, "fall": 2})
+        self.pair("pair", 4470, health={"interval_ms": 200, "timeout_ms": 200, "rise": 2, "fall": 2})
         self.pair("least", 4471, balance="least_connections")
         self.pair("draining", 4472, drained=True)
 
