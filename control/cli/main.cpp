@@ -1,4 +1,5 @@
-/// `sallyport`: asks control over its management socket and prints the answer. Results go to stdout, everything else to stderr.
+/// `sallyport`: asks control over its management socket and prints the answer. Results go to stdout, everything else to
+/// stderr.
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
@@ -58,10 +59,14 @@ constexpr Shown kShown[] = {
 int exit_code_of(management::CallError::Kind kind) {
     switch (kind) {
         case management::CallError::Kind::away:
-        case management::CallError::Kind::timed_out: return exit_code::kControlAway;
-        case management::CallError::Kind::forbidden: return exit_code::kNoPermission;
-        case management::CallError::Kind::broken: return exit_code::kProtocol;
-        case management::CallError::Kind::refused: return exit_code::kFailure;
+        case management::CallError::Kind::timed_out:
+            return exit_code::kControlAway;
+        case management::CallError::Kind::forbidden:
+            return exit_code::kNoPermission;
+        case management::CallError::Kind::broken:
+            return exit_code::kProtocol;
+        case management::CallError::Kind::refused:
+            return exit_code::kFailure;
     }
     return exit_code::kSoftware;
 }
@@ -100,7 +105,8 @@ std::string complaint(const CLI::ParseError& error, int argc, char** argv) {
         const std::string word = argv[i];
         if (word.starts_with('-') || std::ranges::contains(names, word)) continue;
         const auto near = management::nearest(word, names);
-        if (!near.empty()) return "unknown word \"" + cli::printable(word) + "\"; did you mean \"" + near.front() + "\"?";
+        if (!near.empty())
+            return "unknown word \"" + cli::printable(word) + "\"; did you mean \"" + near.front() + "\"?";
     }
     return cli::printable(text);
 }
@@ -114,7 +120,9 @@ int main(int argc, char** argv) {
     app.fallthrough();
     app.add_option("--socket", options.socket, "control's management socket")->capture_default_str();
     app.add_flag("--json", options.as_json, "print the answer as JSON");
-    app.add_option("--timeout", options.timeout_s, "seconds to wait for control")->check(CLI::Range(0.001, 86400.0))->capture_default_str();
+    app.add_option("--timeout", options.timeout_s, "seconds to wait for control")
+        ->check(CLI::Range(0.001, 86400.0))
+        ->capture_default_str();
     app.set_version_flag("--version", "sallyport " SALLYPORT_VERSION);
     CLI::App* const show_command = app.add_subcommand("show", "show what is going on");
     show_command->require_subcommand(1);
@@ -126,11 +134,12 @@ int main(int argc, char** argv) {
         command->callback([&chosen, &shown] { chosen = &shown; });
         if (std::string_view(shown.name) == "flows")
             command->add_option("--limit", options.limit, "most flows to show; 0: all")->capture_default_str();
-        if (std::string_view(shown.name) == "counters") command->add_flag("--all", options.all, "show counters that are 0 too");
+        if (std::string_view(shown.name) == "counters")
+            command->add_flag("--all", options.all, "show counters that are 0 too");
     }
     try {
         app.parse(argc, argv);
-    } catch (const CLI::Success& success) {   // --help, --version
+    } catch (const CLI::Success& success) {  // --help, --version
         return app.exit(success);
     } catch (const CLI::ParseError& error) {
         std::cerr << "sallyport: " << complaint(error, argc, argv) << "\nsallyport --help lists the commands.\n";

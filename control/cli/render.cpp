@@ -13,7 +13,8 @@ using namespace sallyport::management;
 
 /// How many columns of a terminal the text takes: its code points (wide characters are not told apart).
 std::size_t width(std::string_view text) {
-    return static_cast<std::size_t>(std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+    return static_cast<std::size_t>(
+        std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
 }
 
 /// A table. A heading that begins with '>' is of a column of numbers.
@@ -115,7 +116,9 @@ std::string ratio(double cycles, std::uint64_t tsc_hz) {
     return std::format("{:.{}f} ns", nanoseconds, nanoseconds < 10 ? 2 : nanoseconds < 100 ? 1 : 0);
 }
 
-std::string none(std::string_view what) { return std::format("There are no {}.\n", what); }
+std::string none(std::string_view what) {
+    return std::format("There are no {}.\n", what);
+}
 
 std::string backend_protection(const FlowView& flow) {
     if (!flow.backend_tls) return flow.member.empty() ? "" : "plain text";
@@ -146,7 +149,9 @@ std::string duration(std::uint64_t nanoseconds) {
     return std::format("{} d {} h", days, hours % 24);
 }
 
-std::string percent(double share) { return std::format("{:.1f} %", share * 100); }
+std::string percent(double share) {
+    return std::format("{:.1f} %", share * 100);
+}
 
 std::string printable(std::string_view text) {
     std::string out;
@@ -169,10 +174,12 @@ std::string render_text(const VersionView& version) {
     fields.add("OpenSSL", version.openssl);
     fields.add("DPDK", version.dpdk);
     fields.add("IPsec-MB", version.ipsec_mb);
-    fields.add("control", std::format("process {}, since {} ({})", version.control_pid, version.started, duration(version.uptime_ns)));
-    fields.add("dataplane", version.dataplane_attached
-                                ? std::format("process {}, attached since {}", version.dataplane_pid, version.dataplane_attached_at)
-                                : "not attached: no new connections are served");
+    fields.add("control", std::format("process {}, since {} ({})", version.control_pid, version.started,
+                                      duration(version.uptime_ns)));
+    fields.add("dataplane",
+               version.dataplane_attached
+                   ? std::format("process {}, attached since {}", version.dataplane_pid, version.dataplane_attached_at)
+                   : "not attached: no new connections are served");
     fields.add("configuration", std::format("{}, generation {}, loaded {}", version.configuration, version.generation,
                                             version.configuration_loaded));
     if (version.policy_level != 0) fields.add("policy", std::format("OWASP V9 level {}", version.policy_level));
@@ -181,13 +188,14 @@ std::string render_text(const VersionView& version) {
 
 std::string render_text(std::span<const PortView> ports) {
     if (ports.empty()) return none("ports");
-    Table table{"port", "profile", "device", "link", "speed", ">mtu", "queues", "mac", ">packets in", ">packets out",
-                ">octets in", ">octets out", ">missed", ">errors", ">no buffer"};
+    Table table{"port",        "profile",      "device",     "link",        "speed",   ">mtu",    "queues",    "mac",
+                ">packets in", ">packets out", ">octets in", ">octets out", ">missed", ">errors", ">no buffer"};
     for (const PortView& port : ports)
-        table.row({port.name, port.profile, port.device, port.link ? "up" : "down", mbps(port.mbps), std::to_string(port.mtu),
-                   std::format("{} in, {} out", port.receive_queues, port.transmit_queues), port.mac, quantity(port.packets_in),
-                   quantity(port.packets_out), octets(port.octets_in), octets(port.octets_out), quantity(port.missed),
-                   quantity(port.errors_in + port.errors_out), quantity(port.no_buffer)});
+        table.row({port.name, port.profile, port.device, port.link ? "up" : "down", mbps(port.mbps),
+                   std::to_string(port.mtu), std::format("{} in, {} out", port.receive_queues, port.transmit_queues),
+                   port.mac, quantity(port.packets_in), quantity(port.packets_out), octets(port.octets_in),
+                   octets(port.octets_out), quantity(port.missed), quantity(port.errors_in + port.errors_out),
+                   quantity(port.no_buffer)});
     std::string text = table.text();
     for (const PortView& port : ports) {
         std::vector<std::string> device, software;
@@ -218,8 +226,8 @@ std::string render_text(std::span<const ServiceView> services) {
         fields.add("  versions", joined(service.versions));
         fields.add("  ALPN", joined(service.alpn));
         for (const CertificateView& certificate : service.certificates)
-            fields.add("  certificate", std::format("{}, {}, valid until {}", joined(certificate.names, " "), certificate.key,
-                                                    certificate.not_after));
+            fields.add("  certificate", std::format("{}, {}, valid until {}", joined(certificate.names, " "),
+                                                    certificate.key, certificate.not_after));
         fields.add("  by version", counts(service.by_version));
         fields.add("  by suite", counts(service.by_suite));
         fields.add("  by group", counts(service.by_group));
@@ -235,12 +243,13 @@ std::string render_text(std::span<const PoolView> pools) {
     for (const PoolView& pool : pools) {
         if (!text.empty()) text += '\n';
         text += std::format("{}: {}{}, {}{}\n", printable(pool.name), pool.tls ? "TLS" : "plain text",
-                            pool.server_name.empty() ? "" : " to " + printable(pool.server_name), printable(pool.balance),
-                            pool.proxy_protocol ? ", PROXY protocol" : "");
+                            pool.server_name.empty() ? "" : " to " + printable(pool.server_name),
+                            printable(pool.balance), pool.proxy_protocol ? ", PROXY protocol" : "");
         Table table{"member", "address", "state", ">weight", ">flows now", ">flows", ">failures", "last check", "why"};
         for (const MemberView& member : pool.members)
-            table.row({member.name, member.address, member.state, std::to_string(member.weight), std::to_string(member.flows_now),
-                       quantity(member.flows_total), quantity(member.failures), member.last_check, member.why});
+            table.row({member.name, member.address, member.state, std::to_string(member.weight),
+                       std::to_string(member.flows_now), quantity(member.flows_total), quantity(member.failures),
+                       member.last_check, member.why});
         text += table.text();
     }
     return text;
@@ -248,22 +257,24 @@ std::string render_text(std::span<const PoolView> pools) {
 
 std::string render_text(const FlowsView& view) {
     if (view.flows.empty() && view.total == 0) return none("flows");
-    Table table{"client", "service", "state", "version", "suite", "group", "server name", "member", "backend", ">from client",
-                ">to client", ">from backend", ">to backend", ">age"};
+    Table table{"client", "service", "state",        "version",    "suite",         "group",       "server name",
+                "member", "backend", ">from client", ">to client", ">from backend", ">to backend", ">age"};
     for (const FlowView& flow : view.flows)
-        table.row({flow.client, flow.service, flow.state, flow.version + (flow.resumed ? " resumed" : ""), flow.suite, flow.group,
-                   flow.server_name, flow.member, backend_protection(flow), octets(flow.client_in), octets(flow.client_out),
-                   octets(flow.backend_in), octets(flow.backend_out), duration(flow.age_ns)});
+        table.row({flow.client, flow.service, flow.state, flow.version + (flow.resumed ? " resumed" : ""), flow.suite,
+                   flow.group, flow.server_name, flow.member, backend_protection(flow), octets(flow.client_in),
+                   octets(flow.client_out), octets(flow.backend_in), octets(flow.backend_out), duration(flow.age_ns)});
     std::string text = table.text();
     if (view.flows.size() < view.total)
-        text += std::format("{} of {} flows are shown; --limit N shows more, --limit 0 all.\n", view.flows.size(), view.total);
+        text += std::format("{} of {} flows are shown; --limit N shows more, --limit 0 all.\n", view.flows.size(),
+                            view.total);
     return text;
 }
 
 std::string render_text(std::span<const CounterView> counters, bool zeroes) {
     std::vector<std::string> groups;
     for (const CounterView& counter : counters)
-        if ((zeroes || counter.value != 0) && !std::ranges::contains(groups, counter.group)) groups.push_back(counter.group);
+        if ((zeroes || counter.value != 0) && !std::ranges::contains(groups, counter.group))
+            groups.push_back(counter.group);
     if (groups.empty()) return counters.empty() ? none("counters") : "Every counter is 0; --all shows them.\n";
     std::string text;
     for (const std::string& group : groups) {
@@ -279,14 +290,16 @@ std::string render_text(std::span<const CounterView> counters, bool zeroes) {
 
 std::string render_text(std::span<const WorkerView> workers) {
     if (workers.empty()) return none("workers");
-    Table table{">worker", ">core", ">busy", ">packets in", ">packets out", ">time/packet", ">time/kB", ">flows", ">connections",
-                ">half open", ">buffers held", ">buffers free", ">buffers", ">lane used", ">records opened", ">sealed", ">failed"};
+    Table table{">worker",  ">core",      ">busy",           ">packets in", ">packets out",  ">time/packet",
+                ">time/kB", ">flows",     ">connections",    ">half open",  ">buffers held", ">buffers free",
+                ">buffers", ">lane used", ">records opened", ">sealed",     ">failed"};
     for (const WorkerView& worker : workers)
-        table.row({std::to_string(worker.index), std::to_string(worker.core), percent(worker.busy_share), quantity(worker.packets_in),
-                   quantity(worker.packets_out), ratio(worker.cycles_per_packet, worker.tsc_hz),
-                   ratio(worker.cycles_per_octet * 1000, worker.tsc_hz), std::to_string(worker.flows),
-                   std::to_string(worker.connections), std::to_string(worker.half_open), std::to_string(worker.buffers_held),
-                   std::to_string(worker.pool_free), std::to_string(worker.pool_size), percent(worker.lane_to_control_used),
+        table.row({std::to_string(worker.index), std::to_string(worker.core), percent(worker.busy_share),
+                   quantity(worker.packets_in), quantity(worker.packets_out),
+                   ratio(worker.cycles_per_packet, worker.tsc_hz), ratio(worker.cycles_per_octet * 1000, worker.tsc_hz),
+                   std::to_string(worker.flows), std::to_string(worker.connections), std::to_string(worker.half_open),
+                   std::to_string(worker.buffers_held), std::to_string(worker.pool_free),
+                   std::to_string(worker.pool_size), percent(worker.lane_to_control_used),
                    quantity(worker.records_opened), quantity(worker.records_sealed), quantity(worker.records_failed)});
     std::string text = table.text();
     if (!workers.front().sampled.empty()) text += std::format("Read at {}.\n", printable(workers.front().sampled));
@@ -297,7 +310,8 @@ std::string render_text(std::span<const NeighbourView> neighbours) {
     if (neighbours.empty()) return none("neighbours");
     Table table{"address", "mac", "port", "state", ">worker"};
     for (const NeighbourView& neighbour : neighbours)
-        table.row({neighbour.address, neighbour.mac, neighbour.port, neighbour.state, std::to_string(neighbour.worker)});
+        table.row(
+            {neighbour.address, neighbour.mac, neighbour.port, neighbour.state, std::to_string(neighbour.worker)});
     return table.text();
 }
 

@@ -8,9 +8,10 @@
 
 #include "control/management/views.h"
 
-/// Views as text for a person: tables with a heading line, two spaces between columns, numbers to the right. Each ends with LF.
-/// Quantities have SI prefixes and their unit (1.5 MB is 1,500,000 octets), times are ISO 8601. What a peer may have chosen
-/// (server names, for one) is printed with control characters escaped, so that it cannot act on a terminal. Pure functions.
+/// Views as text for a person: tables with a heading line, two spaces between columns, numbers to the right. Each ends
+/// with LF. Quantities have SI prefixes and their unit (1.5 MB is 1,500,000 octets), times are ISO 8601. What a peer
+/// may have chosen (server names, for one) is printed with control characters escaped, so that it cannot act on a
+/// terminal. Pure functions.
 namespace sallyport::cli {
 
 [[nodiscard]] std::string render_text(const management::VersionView& version);

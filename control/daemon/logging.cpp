@@ -18,11 +18,16 @@ namespace {
 std::size_t utf8_length(std::string_view text) {
     const auto octet = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
     const unsigned char first = octet(0);
-    const std::size_t length = first < 0x80 ? 1 : first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
+    const std::size_t length = first < 0x80   ? 1
+                               : first < 0xc2 ? 0
+                               : first < 0xe0 ? 2
+                               : first < 0xf0 ? 3
+                               : first < 0xf5 ? 4
+                                              : 0;
     if (length == 0 || length > text.size()) return 0;
     for (std::size_t i = 1; i < length; ++i)
         if ((octet(i) & 0xc0) != 0x80) return 0;
-    if ((first == 0xe0 && octet(1) < 0xa0) || (first == 0xed && octet(1) > 0x9f) ||   // overlong, surrogate
+    if ((first == 0xe0 && octet(1) < 0xa0) || (first == 0xed && octet(1) > 0x9f) ||  // overlong, surrogate
         (first == 0xf0 && octet(1) < 0x90) || (first == 0xf4 && octet(1) > 0x8f))
         return 0;
     return length;
@@ -56,14 +61,21 @@ void append_escaped(std::string& out, std::string_view text, std::string_view al
 
 const char* word(spdlog::level::level_enum level) {
     switch (level) {
-        case spdlog::level::trace: return "trace";
-        case spdlog::level::debug: return "debug";
-        case spdlog::level::info: return "info";
-        case spdlog::level::warn: return "warning";
-        case spdlog::level::err: return "error";
-        case spdlog::level::critical: return "critical";
+        case spdlog::level::trace:
+            return "trace";
+        case spdlog::level::debug:
+            return "debug";
+        case spdlog::level::info:
+            return "info";
+        case spdlog::level::warn:
+            return "warning";
+        case spdlog::level::err:
+            return "error";
+        case spdlog::level::critical:
+            return "critical";
         case spdlog::level::off:
-        case spdlog::level::n_levels: break;
+        case spdlog::level::n_levels:
+            break;
     }
     return "off";
 }
@@ -72,13 +84,19 @@ const char* word(spdlog::level::level_enum level) {
 const char* journal_prefix(spdlog::level::level_enum level) {
     switch (level) {
         case spdlog::level::trace:
-        case spdlog::level::debug: return "<7>";
-        case spdlog::level::info: return "<6>";
-        case spdlog::level::warn: return "<4>";
-        case spdlog::level::err: return "<3>";
-        case spdlog::level::critical: return "<2>";
+        case spdlog::level::debug:
+            return "<7>";
+        case spdlog::level::info:
+            return "<6>";
+        case spdlog::level::warn:
+            return "<4>";
+        case spdlog::level::err:
+            return "<3>";
+        case spdlog::level::critical:
+            return "<2>";
         case spdlog::level::off:
-        case spdlog::level::n_levels: break;
+        case spdlog::level::n_levels:
+            break;
     }
     return "<6>";
 }
@@ -109,11 +127,16 @@ class LineFormatter final : public spdlog::formatter {
 
 spdlog::level::level_enum to_spdlog(Level level) {
     switch (level) {
-        case Level::trace: return spdlog::level::trace;
-        case Level::debug: return spdlog::level::debug;
-        case Level::info: return spdlog::level::info;
-        case Level::warning: return spdlog::level::warn;
-        case Level::error: return spdlog::level::err;
+        case Level::trace:
+            return spdlog::level::trace;
+        case Level::debug:
+            return spdlog::level::debug;
+        case Level::info:
+            return spdlog::level::info;
+        case Level::warning:
+            return spdlog::level::warn;
+        case Level::error:
+            return spdlog::level::err;
     }
     return spdlog::level::info;
 }
@@ -126,12 +149,13 @@ std::expected<Level, std::string> parse_level(std::string_view level) {
     if (level == "info") return Level::info;
     if (level == "warning") return Level::warning;
     if (level == "error") return Level::error;
-    return std::unexpected(std::format("log level {} is none of trace, debug, info, warning, error", field_text(level)));
+    return std::unexpected(
+        std::format("log level {} is none of trace, debug, info, warning, error", field_text(level)));
 }
 
 bool is_journal(int fd, const char* journal_stream) {
     if (journal_stream == nullptr) return false;
-    struct stat status {};
+    struct stat status{};
     if (fstat(fd, &status) != 0) return false;
     return std::format("{}:{}", status.st_dev, status.st_ino) == journal_stream;
 }
@@ -139,13 +163,16 @@ bool is_journal(int fd, const char* journal_stream) {
 void start_logging(const std::string& program, Level level) {
     auto sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
     auto logger = std::make_shared<spdlog::logger>(program, std::move(sink));
-    logger->set_formatter(std::make_unique<LineFormatter>(program, is_journal(STDERR_FILENO, std::getenv("JOURNAL_STREAM"))));
+    logger->set_formatter(
+        std::make_unique<LineFormatter>(program, is_journal(STDERR_FILENO, std::getenv("JOURNAL_STREAM"))));
     logger->set_level(to_spdlog(level));
     logger->flush_on(spdlog::level::trace);
     spdlog::set_default_logger(std::move(logger));
 }
 
-void set_log_level(Level level) { spdlog::default_logger_raw()->set_level(to_spdlog(level)); }
+void set_log_level(Level level) {
+    spdlog::default_logger_raw()->set_level(to_spdlog(level));
+}
 
 void log(Level level, std::string_view event, std::initializer_list<Field> fields) {
     auto* logger = spdlog::default_logger_raw();

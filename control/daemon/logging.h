@@ -9,12 +9,13 @@
 #include <string_view>
 
 /// Logs: one line an event, to stderr. A line is the event's name, then key=value fields:
-///   2026-11-03T14:05:09.123Z info sallyport-control flow_ended flow=00-000001-00000007 reason=finished text="both sides closed"
-/// Where stderr is the journal (JOURNAL_STREAM, systemd.exec(5)) time and program are left out, since the journal has them,
-/// and the level is sd-daemon(3)'s prefix, such as <6>. Values that are not plain words are quoted, and control characters and
-/// invalid UTF-8 escaped, so that nothing a peer sends can break a line or forge another.
-/// What is logged through spdlog's own functions by the default logger gets the same treatment.
-/// start_logging() once by main, before threads; the rest from any thread but a dataplane worker's loop.
+///   2026-11-03T14:05:09.123Z info sallyport-control flow_ended flow=00-000001-00000007 reason=finished text="both
+///   sides closed"
+/// Where stderr is the journal (JOURNAL_STREAM, systemd.exec(5)) time and program are left out, since the journal has
+/// them, and the level is sd-daemon(3)'s prefix, such as <6>. Values that are not plain words are quoted, and control
+/// characters and invalid UTF-8 escaped, so that nothing a peer sends can break a line or forge another. What is logged
+/// through spdlog's own functions by the default logger gets the same treatment. start_logging() once by main, before
+/// threads; the rest from any thread but a dataplane worker's loop.
 namespace sallyport::daemon {
 
 enum class Level : std::uint8_t { trace, debug, info, warning, error };

@@ -18,14 +18,20 @@ void tell(const std::string& state) {
 
 }  // namespace
 
-void notify_ready(std::string_view status) { tell("READY=1\nSTATUS=" + one_line(status)); }
-void notify_stopping(std::string_view status) { tell("STOPPING=1\nSTATUS=" + one_line(status)); }
-void notify_status(std::string_view status) { tell("STATUS=" + one_line(status)); }
+void notify_ready(std::string_view status) {
+    tell("READY=1\nSTATUS=" + one_line(status));
+}
+void notify_stopping(std::string_view status) {
+    tell("STOPPING=1\nSTATUS=" + one_line(status));
+}
+void notify_status(std::string_view status) {
+    tell("STATUS=" + one_line(status));
+}
 
 Watchdog::Watchdog() {
     std::uint64_t microseconds = 0;
     if (sd_watchdog_enabled(/*unset_environment=*/0, &microseconds) > 0)
-        interval_ = std::chrono::microseconds(microseconds / 2);   // as sd_watchdog_enabled(3) advises
+        interval_ = std::chrono::microseconds(microseconds / 2);  // as sd_watchdog_enabled(3) advises
 }
 
 bool Watchdog::tick(Clock::time_point now) {

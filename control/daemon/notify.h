@@ -3,8 +3,8 @@
 #include <chrono>
 #include <string_view>
 
-/// What a service manager is told (sd_notify(3)). All of it does nothing where NOTIFY_SOCKET is not set. The caller's thread
-/// sends one datagram; a failure is logged and otherwise ignored. Works inside the sandbox.
+/// What a service manager is told (sd_notify(3)). All of it does nothing where NOTIFY_SOCKET is not set. The caller's
+/// thread sends one datagram; a failure is logged and otherwise ignored. Works inside the sandbox.
 namespace sallyport::daemon {
 
 /// Start-up is over. `status`: one line for `systemctl status`.
@@ -12,8 +12,8 @@ void notify_ready(std::string_view status);
 void notify_stopping(std::string_view status);
 void notify_status(std::string_view status);
 
-/// Feeds the service manager's watchdog (WatchdogSec=) at half its interval. One thread: that whose hanging is to be seen.
-/// Call tick() in its loop as often as is convenient.
+/// Feeds the service manager's watchdog (WatchdogSec=) at half its interval. One thread: that whose hanging is to be
+/// seen. Call tick() in its loop as often as is convenient.
 class Watchdog {
  public:
     using Clock = std::chrono::steady_clock;

@@ -29,20 +29,22 @@ std::expected<User, std::string> find_user(const std::string& name) {
     passwd* found = nullptr;
     std::vector<char> buffer(16384);
     const int error = getpwnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found);
-    if (error != 0) return std::unexpected(std::format("user \"{}\" cannot be looked up: {}", name, std::strerror(error)));
+    if (error != 0)
+        return std::unexpected(std::format("user \"{}\" cannot be looked up: {}", name, std::strerror(error)));
     if (found == nullptr)
-        return std::unexpected(
-            std::format("there is no user \"{}\"; make it with systemd-sysusers, or name another in the configuration", name));
+        return std::unexpected(std::format(
+            "there is no user \"{}\"; make it with systemd-sysusers, or name another in the configuration", name));
     if (entry.pw_uid == 0)
         return std::unexpected(std::format("user \"{}\" is the superuser; name one without privileges", name));
     if (entry.pw_gid == 0)
-        return std::unexpected(std::format("user \"{}\" is in the superuser's group; name one without privileges", name));
+        return std::unexpected(
+            std::format("user \"{}\" is in the superuser's group; name one without privileges", name));
     return User{entry.pw_uid, entry.pw_gid};
 }
 
 /// What the kernel says of one thread (proc_pid_status(5)).
 struct ThreadCredentials {
-    std::string uids, gids, groups;   ///< as printed: real, effective, saved, file system
+    std::string uids, gids, groups;  ///< as printed: real, effective, saved, file system
     std::uint64_t permitted = 0, ambient = 0;
 };
 
@@ -76,7 +78,7 @@ std::expected<void, std::string> verify(const User& user, std::uint64_t kept) {
     for (const auto& thread : std::filesystem::directory_iterator("/proc/self/task")) {
         const auto credentials = read_credentials(thread.path() / "status");
         if (!credentials) {
-            if (!std::filesystem::exists(thread.path())) continue;   // it has ended meanwhile
+            if (!std::filesystem::exists(thread.path())) continue;  // it has ended meanwhile
             return std::unexpected(credentials.error());
         }
         const std::string id = thread.path().filename();
@@ -114,8 +116,9 @@ std::expected<void, std::string> drop_privileges(const std::string& user_name,
 
     const bool same_user = getuid() == user->uid && geteuid() == user->uid;
     if (!same_user && geteuid() != 0)
-        return std::unexpected(std::format("runs as user id {} and cannot change to \"{}\"; start it as root or as \"{}\"",
-                                           geteuid(), user_name, user_name));
+        return std::unexpected(
+            std::format("runs as user id {} and cannot change to \"{}\"; start it as root or as \"{}\"", geteuid(),
+                        user_name, user_name));
 
     capng_clear(CAPNG_SELECT_ALL);
     for (const unsigned capability : capabilities)
@@ -125,8 +128,8 @@ std::expected<void, std::string> drop_privileges(const std::string& user_name,
         const int result = capng_change_id(static_cast<int>(user->uid), static_cast<int>(user->gid),
                                            static_cast<capng_flags_t>(CAPNG_INIT_SUPP_GRP | CAPNG_CLEAR_BOUNDING));
         if (result != 0)
-            return std::unexpected(std::format("cannot change to user \"{}\" (capng_change_id: {}, {})", user_name, result,
-                                               std::strerror(errno)));
+            return std::unexpected(std::format("cannot change to user \"{}\" (capng_change_id: {}, {})", user_name,
+                                               result, std::strerror(errno)));
     } else if (capng_apply(CAPNG_SELECT_CAPS) != 0) {
         return std::unexpected(std::format("cannot give up capabilities: {}", std::strerror(errno)));
     }

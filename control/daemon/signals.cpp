@@ -19,7 +19,9 @@ StopSignals::StopSignals() {
     std::signal(SIGPIPE, SIG_IGN);
 }
 
-StopSignals::~StopSignals() { close(fd_); }
+StopSignals::~StopSignals() {
+    close(fd_);
+}
 
 std::optional<int> StopSignals::take() noexcept {
     signalfd_siginfo info;

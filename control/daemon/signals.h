@@ -6,15 +6,17 @@
 
 namespace sallyport::daemon {
 
-/// Asks for the configuration to be read again. Taken by StopSignals, so that it does not end the process; nothing acts on it yet.
+/// Asks for the configuration to be read again. Taken by StopSignals, so that it does not end the process; nothing acts
+/// on it yet.
 constexpr int kReloadSignal = SIGHUP;
 
-/// Takes SIGINT, SIGTERM and SIGHUP in a main loop instead of in handlers, and ignores SIGPIPE (writes to a closed socket
-/// return EPIPE). Make it in main before any thread, so that every thread inherits the blocked signals. One of it a process.
+/// Takes SIGINT, SIGTERM and SIGHUP in a main loop instead of in handlers, and ignores SIGPIPE (writes to a closed
+/// socket return EPIPE). Make it in main before any thread, so that every thread inherits the blocked signals. One of
+/// it a process.
 class StopSignals {
  public:
-    StopSignals();    ///< stops the process (SALLYPORT_CHECK) when there is no descriptor left
-    ~StopSignals();   ///< blocks remain; pending signals stay pending
+    StopSignals();   ///< stops the process (SALLYPORT_CHECK) when there is no descriptor left
+    ~StopSignals();  ///< blocks remain; pending signals stay pending
     StopSignals(const StopSignals&) = delete;
     StopSignals& operator=(const StopSignals&) = delete;
 

@@ -32,7 +32,7 @@ bool wait_for(int fd, short events, Clock::time_point deadline) {
         pollfd waited{.fd = fd, .events = events, .revents = 0};
         const int ready = ::poll(&waited, 1, static_cast<int>(std::min<long>(left, 60'000)));
         if (ready > 0) return true;
-        if (ready < 0 && errno != EINTR) return true;   // let the next call meet the error
+        if (ready < 0 && errno != EINTR) return true;  // let the next call meet the error
     }
 }
 
@@ -65,7 +65,8 @@ std::expected<Client, CallError> Client::connect(const std::string& path, std::c
             case EINPROGRESS:
                 return error(CallError::Kind::timed_out, std::format("control does not answer ({})", path));
             default:
-                return error(CallError::Kind::away, std::format("control is not running ({}: {})", path, std::strerror(errno)));
+                return error(CallError::Kind::away,
+                             std::format("control is not running ({}: {})", path, std::strerror(errno)));
         }
     }
     return Client(std::move(socket), path, timeout);
@@ -74,22 +75,25 @@ std::expected<Client, CallError> Client::connect(const std::string& path, std::c
 std::expected<nlohmann::json, CallError> Client::call(std::vector<std::string> command, nlohmann::json arguments) {
     const auto deadline = Clock::now() + timeout_;
     const std::int64_t id = next_id_++;
-    const std::string request = format_request({.id = id, .command = std::move(command), .arguments = std::move(arguments)});
+    const std::string request =
+        format_request({.id = id, .command = std::move(command), .arguments = std::move(arguments)});
     const auto ended = [&] {
         return error(CallError::Kind::broken, std::format("control ended the connection ({})", path_));
     };
     const auto late = [&] {
-        return error(CallError::Kind::timed_out, std::format("control did not answer within {} ms ({})", timeout_.count(), path_));
+        return error(CallError::Kind::timed_out,
+                     std::format("control did not answer within {} ms ({})", timeout_.count(), path_));
     };
 
     bool sent_all = true;
     for (std::size_t sent = 0; sent < request.size();) {
         if (!wait_for(socket_.get(), POLLOUT, deadline)) return late();
-        const ssize_t n = ::send(socket_.get(), request.data() + sent, request.size() - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+        const ssize_t n =
+            ::send(socket_.get(), request.data() + sent, request.size() - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n > 0)
             sent += static_cast<std::size_t>(n);
         else if (errno != EAGAIN && errno != EINTR) {
-            sent_all = false;   // an answer such as "busy" may still wait to be read
+            sent_all = false;  // an answer such as "busy" may still wait to be read
             break;
         }
     }

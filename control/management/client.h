@@ -18,8 +18,8 @@ struct CallError {
         away,       ///< control is not running: nothing listens at the path
         forbidden,  ///< the caller may not open the socket
         timed_out,
-        broken,     ///< the connection ended, or what came is not the protocol
-        refused,    ///< control answered with an error; `code` is its code
+        broken,   ///< the connection ended, or what came is not the protocol
+        refused,  ///< control answered with an error; `code` is its code
     };
     Kind kind;
     std::string code;
@@ -29,7 +29,8 @@ struct CallError {
 /// One connection to control's management socket. Blocking, with a deadline for each call. One thread.
 class Client {
  public:
-    [[nodiscard]] static std::expected<Client, CallError> connect(const std::string& path, std::chrono::milliseconds timeout);
+    [[nodiscard]] static std::expected<Client, CallError> connect(const std::string& path,
+                                                                  std::chrono::milliseconds timeout);
 
     /// Asks and waits for the answer. After timed_out or broken the connection is of no further use.
     [[nodiscard]] std::expected<nlohmann::json, CallError> call(std::vector<std::string> command,

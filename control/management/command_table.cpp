@@ -9,7 +9,8 @@ namespace sallyport::management {
 
 namespace {
 
-/// Optimal string alignment distance: how many insertions, deletions, replacements and swaps of neighbours lead from a to b.
+/// Optimal string alignment distance: how many insertions, deletions, replacements and swaps of neighbours lead from a
+/// to b.
 std::size_t edit_distance(std::string_view a, std::string_view b) {
     std::vector<std::vector<std::size_t>> distance(a.size() + 1, std::vector<std::size_t>(b.size() + 1));
     for (std::size_t i = 0; i <= a.size(); ++i) {
@@ -19,7 +20,8 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
                 here = i + j;
                 continue;
             }
-            here = std::min({distance[i - 1][j] + 1, distance[i][j - 1] + 1, distance[i - 1][j - 1] + (a[i - 1] != b[j - 1])});
+            here = std::min(
+                {distance[i - 1][j] + 1, distance[i][j - 1] + 1, distance[i - 1][j - 1] + (a[i - 1] != b[j - 1])});
             if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
                 here = std::min(here, distance[i - 2][j - 2] + 1);
         }
@@ -37,12 +39,14 @@ std::string listed(const std::vector<std::string>& names) {
 }
 
 /// A client's word in a message: bounded.
-std::string shortened(std::string_view word) { return std::string(word.substr(0, 64)); }
+std::string shortened(std::string_view word) {
+    return std::string(word.substr(0, 64));
+}
 
 }  // namespace
 
 std::vector<std::string> nearest(std::string_view given, const std::vector<std::string>& names) {
-    constexpr std::size_t kLongest = 64;   // bounds the work: no name is as long
+    constexpr std::size_t kLongest = 64;  // bounds the work: no name is as long
     constexpr std::size_t kMost = 3;
     if (given.empty() || given.size() > kLongest) return {};
     std::vector<std::pair<std::size_t, std::string>> found;
@@ -62,7 +66,8 @@ CommandTable::CommandTable() {
         nlohmann::json list = nlohmann::json::array();
         for (const auto& [name, command] : commands_) {
             nlohmann::json arguments = nlohmann::json::array();
-            for (const Argument& argument : command.arguments) arguments.push_back({{"name", argument.name}, {"help", argument.help}});
+            for (const Argument& argument : command.arguments)
+                arguments.push_back({{"name", argument.name}, {"help", argument.help}});
             list.push_back({{"name", name}, {"help", command.help}, {"arguments", std::move(arguments)}});
         }
         return list;
@@ -81,16 +86,17 @@ Result CommandTable::handle(const Request& request, const Peer& peer) const {
     if (found == commands_.end()) {
         const auto near = nearest(name, names());
         const std::string advice = near.empty() ? "\"help\" lists the commands" : "did you mean " + listed(near) + "?";
-        return std::unexpected(Error{"unknown_command", std::format("unknown command \"{}\"; {}", shortened(name), advice)});
+        return std::unexpected(
+            Error{"unknown_command", std::format("unknown command \"{}\"; {}", shortened(name), advice)});
     }
     const Command& command = found->second;
     for (const auto& [given, value] : request.arguments.items()) {
         if (std::ranges::contains(command.arguments, given, &Argument::name)) continue;
         std::vector<std::string> known;
         for (const Argument& argument : command.arguments) known.push_back(argument.name);
-        return std::unexpected(Error{"unknown_argument",
-                                     std::format("\"{}\" has no argument \"{}\"; {}", name, shortened(given),
-                                                 known.empty() ? "it takes none" : "it takes " + listed(known))});
+        return std::unexpected(
+            Error{"unknown_argument", std::format("\"{}\" has no argument \"{}\"; {}", name, shortened(given),
+                                                  known.empty() ? "it takes none" : "it takes " + listed(known))});
     }
     return command.handler(request, peer);
 }

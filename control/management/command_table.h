@@ -32,8 +32,8 @@ class CommandTable {
     CommandTable(const CommandTable&) = delete;
     CommandTable& operator=(const CommandTable&) = delete;
 
-    /// `name`: words with one space between, such as "show flows". A name can be added once (else SALLYPORT_CHECK stops us).
-    /// A request with an argument that is not listed is refused before the handler sees it.
+    /// `name`: words with one space between, such as "show flows". A name can be added once (else SALLYPORT_CHECK stops
+    /// us). A request with an argument that is not listed is refused before the handler sees it.
     void add(std::string name, std::string help, std::vector<Argument> arguments, Handler handler);
 
     /// Finds the command and runs it. unknown_command names the nearest ones; unknown_argument those that there are.
@@ -51,8 +51,8 @@ class CommandTable {
 };
 
 /// Those of `names` that `given` was probably meant to be: at most three, nearest first, ties in the order of `names`.
-/// Near is an edit distance (insert, delete, replace, swap neighbours) of at most a third of the longer one's length, or
-/// `given` being the beginning of it.
+/// Near is an edit distance (insert, delete, replace, swap neighbours) of at most a third of the longer one's length,
+/// or `given` being the beginning of it.
 [[nodiscard]] std::vector<std::string> nearest(std::string_view given, const std::vector<std::string>& names);
 
 }  // namespace sallyport::management

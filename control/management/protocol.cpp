@@ -20,7 +20,8 @@ json parse(std::string_view line) {
 }
 
 bool is_id(const json& id) {
-    return id.is_null() || id.is_number_integer() || (id.is_string() && id.get_ref<const std::string&>().size() <= kMaxIdLength);
+    return id.is_null() || id.is_number_integer() ||
+           (id.is_string() && id.get_ref<const std::string&>().size() <= kMaxIdLength);
 }
 
 std::string dump_line(const json& value) {
@@ -29,11 +30,13 @@ std::string dump_line(const json& value) {
 
 /// What is wrong with the command of a request, or empty.
 std::string command_error(const json& command) {
-    if (!command.is_array() || command.empty()) return "command must be an array of words, such as [\"show\", \"flows\"]";
+    if (!command.is_array() || command.empty())
+        return "command must be an array of words, such as [\"show\", \"flows\"]";
     if (command.size() > kMaxCommandWords)
         return std::format("command has {} words; at most {} are taken", command.size(), kMaxCommandWords);
     for (const json& word : command)
-        if (!word.is_string() || word.get_ref<const std::string&>().empty()) return "each word of command must be a string that is not empty";
+        if (!word.is_string() || word.get_ref<const std::string&>().empty())
+            return "each word of command must be a string that is not empty";
     return {};
 }
 
@@ -48,17 +51,17 @@ std::string Request::name() const {
     return name;
 }
 
-std::expected<std::uint64_t, Error> Request::number(const std::string& argument, std::uint64_t otherwise, std::uint64_t least,
-                                                    std::uint64_t most) const {
+std::expected<std::uint64_t, Error> Request::number(const std::string& argument, std::uint64_t otherwise,
+                                                    std::uint64_t least, std::uint64_t most) const {
     const auto found = arguments.find(argument);
     if (found == arguments.end()) return otherwise;
     if (found->is_number_unsigned()) {
         const auto value = found->get<std::uint64_t>();
         if (value >= least && value <= most) return value;
     }
-    return std::unexpected(Error{
-        "bad_argument", std::format("{} must be an integer from {} to {}, not {}", argument, least, most,
-                                    found->dump(-1, ' ', false, json::error_handler_t::replace).substr(0, 64))});
+    return std::unexpected(
+        Error{"bad_argument", std::format("{} must be an integer from {} to {}, not {}", argument, least, most,
+                                          found->dump(-1, ' ', false, json::error_handler_t::replace).substr(0, 64))});
 }
 
 std::expected<Request, BadRequest> parse_request(std::string_view line) {
@@ -72,7 +75,7 @@ std::expected<Request, BadRequest> parse_request(std::string_view line) {
         object = parse(line);
     } catch (const TooDeep&) {
         return bad(nullptr, "bad_request", std::format("the request is nested more than {} deep", kMaxNesting));
-    } catch (const json::exception&) {   // its text quotes the input at length
+    } catch (const json::exception&) {  // its text quotes the input at length
         return bad(nullptr, "bad_request", "the request is not a line of JSON");
     }
     if (!object.is_object()) return bad(nullptr, "bad_request", "the request is not a JSON object");
@@ -80,7 +83,8 @@ std::expected<Request, BadRequest> parse_request(std::string_view line) {
     Request request;
     if (const auto id = object.find("id"); id != object.end()) {
         if (!is_id(*id))
-            return bad(nullptr, "bad_request", std::format("id must be an integer or a string of at most {} octets", kMaxIdLength));
+            return bad(nullptr, "bad_request",
+                       std::format("id must be an integer or a string of at most {} octets", kMaxIdLength));
         request.id = *id;
     }
     for (const auto& [member, value] : object.items()) {
@@ -89,14 +93,16 @@ std::expected<Request, BadRequest> parse_request(std::string_view line) {
                 return bad(request.id, "unsupported_version",
                            std::format("version must be {}: the protocol that this control speaks", kProtocolVersion));
         } else if (member == "command") {
-            if (auto error = command_error(value); !error.empty()) return bad(request.id, "bad_request", std::move(error));
+            if (auto error = command_error(value); !error.empty())
+                return bad(request.id, "bad_request", std::move(error));
             request.command = value.get<std::vector<std::string>>();
         } else if (member == "arguments") {
             if (!value.is_object()) return bad(request.id, "bad_request", "arguments must be an object");
             request.arguments = value;
         } else if (member != "id") {
             return bad(request.id, "bad_request",
-                       std::format("a request has no member \"{}\", but version, id, command, arguments", member.substr(0, 64)));
+                       std::format("a request has no member \"{}\", but version, id, command, arguments",
+                                   member.substr(0, 64)));
         }
     }
     if (request.command.empty()) return bad(request.id, "bad_request", command_error(nullptr));
@@ -104,7 +110,10 @@ std::expected<Request, BadRequest> parse_request(std::string_view line) {
 }
 
 std::string format_request(const Request& request) {
-    return dump_line({{"version", kProtocolVersion}, {"id", request.id}, {"command", request.command}, {"arguments", request.arguments}});
+    return dump_line({{"version", kProtocolVersion},
+                      {"id", request.id},
+                      {"command", request.command},
+                      {"arguments", request.arguments}});
 }
 
 std::string format_answer(const json& id, const Result& result) {
@@ -127,11 +136,13 @@ std::expected<Answer, std::string> parse_answer(std::string_view line) {
             answer.result = std::move(object.at("result"));
         } else {
             const json& error = object.at("error");
-            answer.result = std::unexpected(Error{error.at("code").get<std::string>(), error.at("text").get<std::string>()});
+            answer.result =
+                std::unexpected(Error{error.at("code").get<std::string>(), error.at("text").get<std::string>()});
         }
         return answer;
     } catch (const TooDeep&) {
-        return std::unexpected(std::format("not an answer of the management protocol: nested more than {} deep", kMaxNesting));
+        return std::unexpected(
+            std::format("not an answer of the management protocol: nested more than {} deep", kMaxNesting));
     } catch (const json::exception& e) {
         return std::unexpected(std::format("not an answer of the management protocol: {}", e.what()));
     }

@@ -8,8 +8,8 @@
 #include <string_view>
 #include <vector>
 
-/// The management protocol: JSON objects, one a line (ended by LF), over a UNIX stream socket. The client asks, control answers,
-/// in order; a client may ask again on the same connection.
+/// The management protocol: JSON objects, one a line (ended by LF), over a UNIX stream socket. The client asks, control
+/// answers, in order; a client may ask again on the same connection.
 ///   request: {"version": 1, "id": 7, "command": ["show", "flows"], "arguments": {"limit": 10}}
 ///            version and arguments may be left out; id (an integer or a short string) too: the answer then has null
 ///   answer:  {"version": 1, "id": 7, "ok": true, "result": ...}
@@ -22,8 +22,8 @@ constexpr int kProtocolVersion = 1;
 /// certificate chain still fits.
 constexpr std::size_t kMaxRequest = 64 * 1024;
 constexpr std::size_t kMaxCommandWords = 16;
-constexpr std::size_t kMaxIdLength = 64;        ///< octets of an id that is a string
-constexpr std::size_t kMaxNesting = 16;         ///< of JSON arrays and objects
+constexpr std::size_t kMaxIdLength = 64;  ///< octets of an id that is a string
+constexpr std::size_t kMaxNesting = 16;   ///< of JSON arrays and objects
 
 /// Why a request was not done. `code` is for programs and stable; `text` is one line for a person.
 /// Codes made here and by the server: bad_request, unsupported_version, too_long, too_big, busy, unknown_command,
@@ -36,8 +36,8 @@ struct Error {
 using Result = std::expected<nlohmann::json, Error>;
 
 struct Request {
-    nlohmann::json id;                   ///< integer, string or null; goes back with the answer
-    std::vector<std::string> command;    ///< 1 to kMaxCommandWords words, none empty
+    nlohmann::json id;                 ///< integer, string or null; goes back with the answer
+    std::vector<std::string> command;  ///< 1 to kMaxCommandWords words, none empty
     nlohmann::json arguments = nlohmann::json::object();
 
     /// The command's words with one space between.

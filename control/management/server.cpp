@@ -36,7 +36,7 @@ std::unexpected<std::string> failed(const std::string& path, std::string_view wh
 
 /// Removes the socket file that a dead process left. Nothing there is success too.
 std::expected<void, std::string> remove_stale(const std::string& path, const sockaddr_un& address) {
-    struct stat status {};
+    struct stat status{};
     if (lstat(path.c_str(), &status) != 0) {
         if (errno == ENOENT) return {};
         return failed(path, std::strerror(errno));
@@ -47,19 +47,20 @@ std::expected<void, std::string> remove_stale(const std::string& path, const soc
     if (connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 || errno == EAGAIN)
         return failed(path, "another process serves it; is control running already?");
     if (errno != ECONNREFUSED) return failed(path, std::strerror(errno));
-    if (unlink(path.c_str()) != 0 && errno != ENOENT) return failed(path, std::format("cannot be replaced: {}", std::strerror(errno)));
+    if (unlink(path.c_str()) != 0 && errno != ENOENT)
+        return failed(path, std::format("cannot be replaced: {}", std::strerror(errno)));
     return {};
 }
 
 struct Client {
     Descriptor socket;
     Peer peer;
-    std::string incoming;              ///< at most kMaxRequest octets
-    std::string outgoing;              ///< one answer
-    std::size_t sent = 0;              ///< of outgoing
-    bool peer_finished = false;        ///< it sends no more; what it asked is still answered
-    bool refuse_rest = false;          ///< it broke the framing: close when the answer has left
-    std::uint32_t events = EPOLLIN;    ///< that epoll watches
+    std::string incoming;            ///< at most kMaxRequest octets
+    std::string outgoing;            ///< one answer
+    std::size_t sent = 0;            ///< of outgoing
+    bool peer_finished = false;      ///< it sends no more; what it asked is still answered
+    bool refuse_rest = false;        ///< it broke the framing: close when the answer has left
+    std::uint32_t events = EPOLLIN;  ///< that epoll watches
     Clock::time_point last_progress;
 
     [[nodiscard]] std::size_t unsent() const noexcept { return outgoing.size() - sent; }
@@ -75,15 +76,16 @@ struct Server::State {
     Handler handler;
     Settings settings;
     Descriptor epoll, listener;
-    struct stat file {};               ///< of the socket, to know it again
+    struct stat file{};  ///< of the socket, to know it again
     std::unordered_map<int, Client> clients;
-    std::vector<int> turn;             ///< clients with a whole request in `incoming`, taken up in the next round
+    std::vector<int> turn;  ///< clients with a whole request in `incoming`, taken up in the next round
     bool accepting = true;
     Clock::time_point accept_again;
 
     void watch(int fd, Client& client) {
         // While an answer is under way or a request waits, more is not read: the socket's buffer holds the client back.
-        const bool reads = client.unsent() == 0 && !client.has_request() && !client.peer_finished && !client.refuse_rest;
+        const bool reads =
+            client.unsent() == 0 && !client.has_request() && !client.peer_finished && !client.refuse_rest;
         const std::uint32_t events = (reads ? EPOLLIN : 0u) | (client.unsent() > 0 ? EPOLLOUT : 0u);
         if (events == client.events) return;
         client.events = events;
@@ -108,7 +110,7 @@ struct Server::State {
             Descriptor socket(accept4(listener.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
             if (!socket.valid()) {
                 if (errno == EINTR || errno == ECONNABORTED) continue;
-                if (errno != EAGAIN) {   // no descriptors, no memory: it would be readable for ever
+                if (errno != EAGAIN) {  // no descriptors, no memory: it would be readable for ever
                     accept_again = now + kAcceptPause;
                     watch_listener(false);
                 }
@@ -116,8 +118,9 @@ struct Server::State {
             }
             if (clients.size() >= settings.max_clients) {
                 const std::string busy = format_answer(
-                    nullptr, std::unexpected(Error{"busy", std::format("{} clients are connected, the most that are served",
-                                                                       clients.size())}));
+                    nullptr,
+                    std::unexpected(Error{
+                        "busy", std::format("{} clients are connected, the most that are served", clients.size())}));
                 static_cast<void>(send(socket.get(), busy.data(), busy.size(), MSG_NOSIGNAL));
                 continue;
             }
@@ -151,12 +154,13 @@ struct Server::State {
 
     Fate transmit(Client& client, Clock::time_point now) {
         while (client.unsent() > 0) {
-            const ssize_t n = send(client.socket.get(), client.outgoing.data() + client.sent, client.unsent(), MSG_NOSIGNAL);
+            const ssize_t n =
+                send(client.socket.get(), client.outgoing.data() + client.sent, client.unsent(), MSG_NOSIGNAL);
             if (n < 0) return errno == EAGAIN || errno == EINTR ? Fate::lives : Fate::gone;
             client.sent += static_cast<std::size_t>(n);
             client.last_progress = now;
         }
-        client.outgoing = {};   // gives back the memory of a big one
+        client.outgoing = {};  // gives back the memory of a big one
         client.sent = 0;
         return Fate::lives;
     }
@@ -167,12 +171,14 @@ struct Server::State {
         const auto refuse = [&](std::string code, std::string text) {
             return format_answer(request->id, std::unexpected(Error{std::move(code), std::move(text)}));
         };
-        if (unsent() > settings.max_unsent) return refuse("busy", "other clients have not taken their answers; try again");
+        if (unsent() > settings.max_unsent)
+            return refuse("busy", "other clients have not taken their answers; try again");
         try {
             std::string text = format_answer(request->id, handler(*request, peer));
             if (text.size() > settings.max_answer)
-                return refuse("too_big", std::format("the answer would have {} octets, and at most {} are sent; ask for less",
-                                                     text.size(), settings.max_answer));
+                return refuse("too_big",
+                              std::format("the answer would have {} octets, and at most {} are sent; ask for less",
+                                          text.size(), settings.max_answer));
             return text;
         } catch (const std::exception& e) {
             return refuse("internal", e.what());
@@ -187,7 +193,7 @@ struct Server::State {
                 client.outgoing = answer(std::string_view(client.incoming).substr(0, end), client.peer);
                 client.incoming.erase(0, end + 1);
             } else if (client.incoming.size() >= kMaxRequest) {
-                client.outgoing = answer(client.incoming, client.peer);   // too_long
+                client.outgoing = answer(client.incoming, client.peer);  // too_long
                 client.refuse_rest = true;
             }
             if (transmit(client, now) == Fate::gone) return Fate::gone;
@@ -199,7 +205,7 @@ struct Server::State {
 
     void serve(int fd, std::uint32_t events, Clock::time_point now) {
         const auto found = clients.find(fd);
-        if (found == clients.end()) return;   // closed earlier in this round
+        if (found == clients.end()) return;  // closed earlier in this round
         Client& client = found->second;
         Fate fate = Fate::lives;
         if ((events & EPOLLERR) != 0 || ((events & EPOLLHUP) != 0 && client.unsent() > 0)) fate = Fate::gone;
@@ -216,14 +222,16 @@ struct Server::State {
     }
 
     void close_idle(Clock::time_point now) {
-        std::erase_if(clients, [&](const auto& entry) { return now - entry.second.last_progress >= settings.idle_timeout; });
+        std::erase_if(clients,
+                      [&](const auto& entry) { return now - entry.second.last_progress >= settings.idle_timeout; });
         if (!accepting && now >= accept_again) watch_listener(true);
     }
 };
 
 Server::Server() : state_(std::make_unique<State>()) {}
 
-std::expected<std::unique_ptr<Server>, std::string> Server::open(const std::string& path, Handler handler, const Settings& settings) {
+std::expected<std::unique_ptr<Server>, std::string> Server::open(const std::string& path, Handler handler,
+                                                                 const Settings& settings) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (path.empty() || path.size() >= sizeof address.sun_path)
@@ -243,35 +251,42 @@ std::expected<std::unique_ptr<Server>, std::string> Server::open(const std::stri
     if (fchmod(state.listener.get(), kSocketMode) != 0) return failed(path, std::strerror(errno));
     if (bind(state.listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
         return failed(path, std::strerror(errno));
-    SALLYPORT_CHECK(lstat(path.c_str(), &state.file) == 0);   // from here on the destructor removes the file
+    SALLYPORT_CHECK(lstat(path.c_str(), &state.file) == 0);  // from here on the destructor removes the file
     if (settings.owner || settings.group) {
-        if (lchown(path.c_str(), settings.owner.value_or(static_cast<uid_t>(-1)), settings.group.value_or(static_cast<gid_t>(-1))) != 0)
-            return failed(path, std::format("cannot be given to user {} and group {}: {}", settings.owner.value_or(getuid()),
-                                            settings.group.value_or(getgid()), std::strerror(errno)));
+        if (lchown(path.c_str(), settings.owner.value_or(static_cast<uid_t>(-1)),
+                   settings.group.value_or(static_cast<gid_t>(-1))) != 0)
+            return failed(path,
+                          std::format("cannot be given to user {} and group {}: {}", settings.owner.value_or(getuid()),
+                                      settings.group.value_or(getgid()), std::strerror(errno)));
     }
     if (chmod(path.c_str(), kSocketMode) != 0) return failed(path, std::strerror(errno));
     if (listen(state.listener.get(), kBacklog) != 0) return failed(path, std::strerror(errno));
     epoll_event event{.events = EPOLLIN, .data = {.fd = state.listener.get()}};
-    if (epoll_ctl(state.epoll.get(), EPOLL_CTL_ADD, state.listener.get(), &event) != 0) return failed(path, std::strerror(errno));
+    if (epoll_ctl(state.epoll.get(), EPOLL_CTL_ADD, state.listener.get(), &event) != 0)
+        return failed(path, std::strerror(errno));
     return server;
 }
 
 Server::~Server() {
-    struct stat now {};
+    struct stat now{};
     if (state_->file.st_ino != 0 && lstat(state_->path.c_str(), &now) == 0 && now.st_ino == state_->file.st_ino &&
         now.st_dev == state_->file.st_dev)
         unlink(state_->path.c_str());
 }
 
-int Server::fd() const noexcept { return state_->epoll.get(); }
+int Server::fd() const noexcept {
+    return state_->epoll.get();
+}
 
 void Server::poll(std::chrono::milliseconds timeout) {
     State& state = *state_;
     // Idle clients and a paused listener are looked at once a second, however long the caller would wait.
-    const auto wait = state.turn.empty() ? std::clamp(timeout, std::chrono::milliseconds(0), std::chrono::milliseconds(1000))
-                                         : std::chrono::milliseconds(0);
+    const auto wait = state.turn.empty()
+                          ? std::clamp(timeout, std::chrono::milliseconds(0), std::chrono::milliseconds(1000))
+                          : std::chrono::milliseconds(0);
     std::array<epoll_event, 64> events;
-    const int ready = epoll_wait(state.epoll.get(), events.data(), static_cast<int>(events.size()), static_cast<int>(wait.count()));
+    const int ready =
+        epoll_wait(state.epoll.get(), events.data(), static_cast<int>(events.size()), static_cast<int>(wait.count()));
     const auto now = Clock::now();
     const auto turn = std::exchange(state.turn, {});
     for (const int fd : turn) state.serve(fd, 0, now);
@@ -286,8 +301,12 @@ void Server::poll(std::chrono::milliseconds timeout) {
     state.close_idle(now);
 }
 
-std::size_t Server::clients() const noexcept { return state_->clients.size(); }
+std::size_t Server::clients() const noexcept {
+    return state_->clients.size();
+}
 
-std::size_t Server::unsent() const noexcept { return state_->unsent(); }
+std::size_t Server::unsent() const noexcept {
+    return state_->unsent();
+}
 
 }  // namespace sallyport::management

@@ -6,14 +6,14 @@
 #include <string>
 #include <vector>
 
-/// What `sallyport show ...` shows, as values: control fills them in, the management socket carries them as JSON, the CLI
-/// prints that JSON or a table made from it (render.h). The member names are the JSON names: they are an interface that
-/// scripts rely on, so members are added and never renamed.
+/// What `sallyport show ...` shows, as values: control fills them in, the management socket carries them as JSON, the
+/// CLI prints that JSON or a table made from it (render.h). The member names are the JSON names: they are an interface
+/// that scripts rely on, so members are added and never renamed.
 ///
-/// Octets are octets of TLS plaintext unless the comment says otherwise; `_ns` nanoseconds, `_us` microseconds; `time` strings
-/// are ISO 8601 with zone (iso8601()), empty for never; other strings are empty for none. Counters count from the start of
-/// the process that keeps them. Reading JSON: a missing member keeps its default, so that a newer CLI understands an older
-/// control; a member of the wrong type throws nlohmann::json::exception.
+/// Octets are octets of TLS plaintext unless the comment says otherwise; `_ns` nanoseconds, `_us` microseconds; `time`
+/// strings are ISO 8601 with zone (iso8601()), empty for never; other strings are empty for none. Counters count from
+/// the start of the process that keeps them. Reading JSON: a missing member keeps its default, so that a newer CLI
+/// understands an older control; a member of the wrong type throws nlohmann::json::exception.
 namespace sallyport::management {
 
 /// "2026-11-03T14:05:09Z", UTC, whole seconds.
@@ -21,19 +21,19 @@ namespace sallyport::management {
 
 /// `show version`
 struct VersionView {
-    std::string version;               ///< of Sallyport
-    std::string openssl;               ///< as the library calls itself
-    std::string dpdk;                  ///< empty while no dataplane is attached
-    std::string ipsec_mb;              ///< likewise; with the instruction set it chose, such as "2.0.0 AVX2"
-    std::string started;               ///< time: control's start
-    std::uint64_t uptime_ns = 0;       ///< of control
+    std::string version;          ///< of Sallyport
+    std::string openssl;          ///< as the library calls itself
+    std::string dpdk;             ///< empty while no dataplane is attached
+    std::string ipsec_mb;         ///< likewise; with the instruction set it chose, such as "2.0.0 AVX2"
+    std::string started;          ///< time: control's start
+    std::uint64_t uptime_ns = 0;  ///< of control
     std::int64_t control_pid = 0;
-    std::int64_t dataplane_pid = 0;    ///< 0: not attached
+    std::int64_t dataplane_pid = 0;  ///< 0: not attached
     bool dataplane_attached = false;
-    std::string dataplane_attached_at; ///< time
-    std::string configuration;         ///< file
-    std::uint32_t generation = 0;      ///< of the running configuration
-    std::string configuration_loaded;  ///< time
+    std::string dataplane_attached_at;  ///< time
+    std::string configuration;          ///< file
+    std::uint32_t generation = 0;       ///< of the running configuration
+    std::string configuration_loaded;   ///< time
     int policy_level = 0;
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(VersionView, version, openssl, dpdk, ipsec_mb, started, uptime_ns,
@@ -49,18 +49,18 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(OffloadView, name, wanted, got)
 /// `show ports`: array
 struct PortView {
     std::string name, profile, driver, device;
-    std::string mac;                   ///< "02:00:00:00:00:01"
-    bool link = false;                 ///< up
-    std::uint32_t mbps = 0;            ///< megabit a second; 0: the device does not say
+    std::string mac;         ///< "02:00:00:00:00:01"
+    bool link = false;       ///< up
+    std::uint32_t mbps = 0;  ///< megabit a second; 0: the device does not say
     std::uint16_t mtu = 0;
     std::uint16_t receive_queues = 0, transmit_queues = 0;
-    int numa_node = -1;                ///< -1: any
-    std::vector<std::string> addresses;///< with prefix length
+    int numa_node = -1;                  ///< -1: any
+    std::vector<std::string> addresses;  ///< with prefix length
     std::uint64_t packets_in = 0, packets_out = 0;
-    std::uint64_t octets_in = 0, octets_out = 0;   ///< of frames
-    std::uint64_t missed = 0;          ///< dropped by the device: no free descriptor
+    std::uint64_t octets_in = 0, octets_out = 0;  ///< of frames
+    std::uint64_t missed = 0;                     ///< dropped by the device: no free descriptor
     std::uint64_t errors_in = 0, errors_out = 0;
-    std::uint64_t no_buffer = 0;       ///< dropped: no packet buffer free
+    std::uint64_t no_buffer = 0;  ///< dropped: no packet buffer free
     std::vector<OffloadView> offloads;
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(PortView, name, profile, driver, device, mac, link, mbps, mtu,
@@ -69,10 +69,10 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(PortView, name, profile, driver,
                                                 no_buffer, offloads)
 
 struct CertificateView {
-    std::vector<std::string> names;    ///< DNS names and addresses of the SAN
+    std::vector<std::string> names;  ///< DNS names and addresses of the SAN
     std::string subject, issuer;
-    std::string not_before, not_after; ///< time
-    std::string key;                   ///< kind and size, such as "RSA 3072", "ECDSA P-256"
+    std::string not_before, not_after;  ///< time
+    std::string key;                    ///< kind and size, such as "RSA 3072", "ECDSA P-256"
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(CertificateView, names, subject, issuer, not_before, not_after, key)
 
@@ -86,27 +86,27 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(CountView, name, count)
 /// `show services`: array
 struct ServiceView {
     std::string name;
-    std::vector<std::string> listen;   ///< socket addresses
+    std::vector<std::string> listen;  ///< socket addresses
     std::string pool;
     std::vector<std::string> alpn, versions;
     std::vector<CertificateView> certificates;
     std::uint64_t flows_now = 0, flows_total = 0;
     std::uint64_t handshakes_done = 0, handshakes_failed = 0, resumed = 0;
-    std::vector<CountView> by_version, by_suite, by_group;   ///< of the handshakes done
-    std::vector<CountView> by_failure;                       ///< of the failed, by EndReason's name
+    std::vector<CountView> by_version, by_suite, by_group;  ///< of the handshakes done
+    std::vector<CountView> by_failure;                      ///< of the failed, by EndReason's name
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ServiceView, name, listen, pool, alpn, versions, certificates, flows_now,
-                                                flows_total, handshakes_done, handshakes_failed, resumed, by_version,
-                                                by_suite, by_group, by_failure)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ServiceView, name, listen, pool, alpn, versions, certificates,
+                                                flows_now, flows_total, handshakes_done, handshakes_failed, resumed,
+                                                by_version, by_suite, by_group, by_failure)
 
 struct MemberView {
     std::string name, address;
-    std::string state;                 ///< "up", "down", "drain"
-    std::string why;                   ///< what made it so, for a person; empty when up
+    std::string state;  ///< "up", "down", "drain"
+    std::string why;    ///< what made it so, for a person; empty when up
     std::uint32_t weight = 1;
     std::uint64_t flows_now = 0, flows_total = 0;
-    std::uint64_t failures = 0;        ///< connections and handshakes that failed, health checks included
-    std::string last_check;            ///< time
+    std::uint64_t failures = 0;  ///< connections and handshakes that failed, health checks included
+    std::string last_check;      ///< time
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(MemberView, name, address, state, why, weight, flows_now, flows_total,
                                                 failures, last_check)
@@ -115,8 +115,8 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(MemberView, name, address, state
 struct PoolView {
     std::string name;
     bool tls = false;
-    std::string server_name;           ///< that members' certificates must cover
-    std::string balance;               ///< "round_robin", "least_connections"
+    std::string server_name;  ///< that members' certificates must cover
+    std::string balance;      ///< "round_robin", "least_connections"
     bool proxy_protocol = false;
     std::vector<MemberView> members;
 };
@@ -124,31 +124,31 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(PoolView, name, tls, server_name
 
 /// One TCP connection of a flow.
 struct TcpView {
-    std::string state;                 ///< RFC 9293 spelling; empty: there is none
-    std::uint64_t srtt_us = 0, rttvar_us = 0, rto_us = 0;   ///< 0: not measured yet
-    std::uint32_t cwnd = 0, ssthresh = 0, snd_wnd = 0, rcv_wnd = 0, in_flight = 0;   ///< octets
-    std::uint64_t octets_sent = 0, octets_received = 0;     ///< of the TCP payload
+    std::string state;                                     ///< RFC 9293 spelling; empty: there is none
+    std::uint64_t srtt_us = 0, rttvar_us = 0, rto_us = 0;  ///< 0: not measured yet
+    std::uint32_t cwnd = 0, ssthresh = 0, snd_wnd = 0, rcv_wnd = 0, in_flight = 0;  ///< octets
+    std::uint64_t octets_sent = 0, octets_received = 0;                             ///< of the TCP payload
     std::uint64_t segments_retransmitted = 0, timeouts = 0;
     std::uint16_t mss = 0;
     bool sack = false, timestamps = false, window_scaling = false;
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(TcpView, state, srtt_us, rttvar_us, rto_us, cwnd, ssthresh, snd_wnd,
-                                                rcv_wnd, in_flight, octets_sent, octets_received, segments_retransmitted,
-                                                timeouts, mss, sack, timestamps, window_scaling)
+                                                rcv_wnd, in_flight, octets_sent, octets_received,
+                                                segments_retransmitted, timeouts, mss, sack, timestamps, window_scaling)
 
 struct FlowView {
-    std::string id;                    ///< as in the log
+    std::string id;  ///< as in the log
     std::string service;
-    std::string client, local;         ///< socket addresses of the client's leg: the peer's, ours
-    std::string state;                 ///< of the flow
-    std::string version, suite, group; ///< of the client's leg: "TLS 1.3", IANA's names
+    std::string client, local;          ///< socket addresses of the client's leg: the peer's, ours
+    std::string state;                  ///< of the flow
+    std::string version, suite, group;  ///< of the client's leg: "TLS 1.3", IANA's names
     std::string server_name, alpn;
     bool resumed = false;
     std::string pool, member, member_address;
     bool backend_tls = false;
-    std::string backend_version, backend_suite;   ///< empty: not yet, or plain text (see backend_tls)
-    std::uint64_t client_in = 0, client_out = 0;  ///< octets from and to the client
-    std::uint64_t backend_in = 0, backend_out = 0;///< octets from and to the backend
+    std::string backend_version, backend_suite;     ///< empty: not yet, or plain text (see backend_tls)
+    std::uint64_t client_in = 0, client_out = 0;    ///< octets from and to the client
+    std::uint64_t backend_in = 0, backend_out = 0;  ///< octets from and to the backend
     std::uint64_t age_ns = 0;
     std::uint32_t worker = 0;
     TcpView client_tcp, backend_tcp;
@@ -160,16 +160,16 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(FlowView, id, service, client, l
 
 /// `show flows`, arguments {"limit": N}
 struct FlowsView {
-    std::vector<FlowView> flows;       ///< at most `limit`
-    std::uint64_t total = 0;           ///< flows that there are
+    std::vector<FlowView> flows;  ///< at most `limit`
+    std::uint64_t total = 0;      ///< flows that there are
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(FlowsView, flows, total)
 
 /// `show counters`: array
 struct CounterView {
-    std::string name;                  ///< stable, such as tcp_bad_checksum
-    std::string group;                 ///< "drops", "tcp", "records", "flows ended", ...: a heading of the table
-    std::string sentence;              ///< what it counts, for a person
+    std::string name;      ///< stable, such as tcp_bad_checksum
+    std::string group;     ///< "drops", "tcp", "records", "flows ended", ...: a heading of the table
+    std::string sentence;  ///< what it counts, for a person
     std::uint64_t value = 0;
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(CounterView, name, group, sentence, value)
@@ -177,32 +177,32 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(CounterView, name, group, senten
 /// `show workers`: array
 struct WorkerView {
     std::uint32_t index = 0, core = 0;
-    double busy_share = 0;             ///< 0 to 1: cycles of loops that found work, of all cycles, since the last sample
-    std::uint64_t cycles_busy = 0, cycles_total = 0;   ///< TSC cycles since start
-    std::uint64_t tsc_hz = 0;          ///< cycles a second
-    std::uint64_t iterations = 0;      ///< of the loop
+    double busy_share = 0;  ///< 0 to 1: cycles of loops that found work, of all cycles, since the last sample
+    std::uint64_t cycles_busy = 0, cycles_total = 0;  ///< TSC cycles since start
+    std::uint64_t tsc_hz = 0;                         ///< cycles a second
+    std::uint64_t iterations = 0;                     ///< of the loop
     std::uint64_t packets_in = 0, packets_out = 0;
-    double cycles_per_packet = 0;      ///< busy cycles a packet, in and out together
-    double cycles_per_octet = 0;       ///< busy cycles an octet of plaintext
+    double cycles_per_packet = 0;  ///< busy cycles a packet, in and out together
+    double cycles_per_octet = 0;   ///< busy cycles an octet of plaintext
     std::uint64_t flows = 0, connections = 0, half_open = 0;
-    std::uint64_t buffers_held = 0;    ///< packet buffers that connections hold
-    std::uint64_t pool_free = 0, pool_size = 0;   ///< packet buffers
-    double lane_to_control_used = 0;   ///< 0 to 1: the fullest lane
+    std::uint64_t buffers_held = 0;              ///< packet buffers that connections hold
+    std::uint64_t pool_free = 0, pool_size = 0;  ///< packet buffers
+    double lane_to_control_used = 0;             ///< 0 to 1: the fullest lane
     std::uint64_t records_opened = 0, records_sealed = 0, records_failed = 0;
     std::uint64_t retransmitted = 0, timeouts = 0;
-    std::string sampled;               ///< time at which these figures were read
+    std::string sampled;  ///< time at which these figures were read
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(WorkerView, index, core, busy_share, cycles_busy, cycles_total, tsc_hz,
-                                                iterations, packets_in, packets_out, cycles_per_packet, cycles_per_octet,
-                                                flows, connections, half_open, buffers_held, pool_free, pool_size,
-                                                lane_to_control_used, records_opened, records_sealed, records_failed,
-                                                retransmitted, timeouts, sampled)
+                                                iterations, packets_in, packets_out, cycles_per_packet,
+                                                cycles_per_octet, flows, connections, half_open, buffers_held,
+                                                pool_free, pool_size, lane_to_control_used, records_opened,
+                                                records_sealed, records_failed, retransmitted, timeouts, sampled)
 
 /// `show neighbours`: array
 struct NeighbourView {
-    std::string address, mac;          ///< mac empty: not resolved
+    std::string address, mac;  ///< mac empty: not resolved
     std::string port;
-    std::string state;                 ///< RFC 4861 7.3.2: REACHABLE, ...
+    std::string state;  ///< RFC 4861 7.3.2: REACHABLE, ...
     std::uint32_t worker = 0;
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(NeighbourView, address, mac, port, state, worker)

@@ -1,5 +1,5 @@
-// Whatever the parser of management requests makes of a line, it keeps its bounds, what it accepts survives being written and
-// parsed again, and every line gets one line of an answer that the client's parser accepts.
+// Whatever the parser of management requests makes of a line, it keeps its bounds, what it accepts survives being
+// written and parsed again, and every line gets one line of an answer that the client's parser accepts.
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -17,7 +17,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         const auto answer = parse_answer(std::string_view(text).substr(0, text.size() - 1));
         SALLYPORT_CHECK(answer && answer->id == id && answer->result.has_value() == result.has_value());
     };
-    static_cast<void>(parse_answer(line));   // must not fail otherwise than by its return value
+    static_cast<void>(parse_answer(line));  // must not fail otherwise than by its return value
 
     const auto request = parse_request(line);
     if (!request) {
@@ -33,7 +33,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     // Escapes and defaults may make the second line the longer one.
     SALLYPORT_CHECK(again || again_line.size() > kMaxRequest);
     if (again)
-        SALLYPORT_CHECK(again->id == request->id && again->command == request->command && again->arguments == request->arguments);
+        SALLYPORT_CHECK(again->id == request->id && again->command == request->command &&
+                        again->arguments == request->arguments);
     static_cast<void>(request->number("limit", 0, 0, 1000));
     const CommandTable table;
     answered(request->id, table.handle(*request, {}));

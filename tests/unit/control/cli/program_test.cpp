@@ -78,7 +78,8 @@ class Program : public testing::Test {
         std::filesystem::create_directories(directory_);
         path_ = directory_ + "/control.sock";
         table_.add("show neighbours", "", {}, [](const Request&, const Peer&) -> Result {
-            return json::array({NeighbourView{.address = "192.0.2.9", .mac = "", .port = "p", .state = "STALE", .worker = 0}});
+            return json::array(
+                {NeighbourView{.address = "192.0.2.9", .mac = "", .port = "p", .state = "STALE", .worker = 0}});
         });
         table_.add("show flows", "", {{"limit", ""}}, [](const Request& request, const Peer&) -> Result {
             const auto limit = request.number("limit", 7, 0, 1000);
@@ -152,7 +153,8 @@ TEST_F(Program, AnswerOfAnotherShape_IsAProtocolError) {
 TEST_F(Program, NoControl_IsAway) {
     const Output shown = run({"show", "version", "--socket", directory_ + "/none.sock"});
     EXPECT_EQ(shown.exit_code, exit_code::kControlAway);
-    EXPECT_EQ(shown.error, std::format("sallyport: control is not running ({}/none.sock: No such file or directory)\n", directory_));
+    EXPECT_EQ(shown.error,
+              std::format("sallyport: control is not running ({}/none.sock: No such file or directory)\n", directory_));
 }
 
 TEST_F(Program, ControlThatHangs_IsAway) {

@@ -37,7 +37,9 @@ TEST(Units, Duration_IsWrittenOut) {
 
 TEST(Printable, ControlCharacters_AreEscaped) {
     EXPECT_EQ(printable("a\x1b[2J\n\x7f"), "a\\x1b[2J\\x0a\\x7f");
-    EXPECT_EQ(printable("\xc2\x9b" "2J"), "\\xc2\\x9b2J");   // U+009B, CSI
+    EXPECT_EQ(printable("\xc2\x9b"
+                        "2J"),
+              "\\xc2\\x9b2J");  // U+009B, CSI
     EXPECT_EQ(printable("Zürich"), "Zürich");
 }
 
@@ -87,9 +89,11 @@ TEST(Render, Ports) {
     port.errors_out = 2;
     port.offloads = {{"receive TCP checksum", true, false}, {"RSS", true, true}, {"TSO", false, true}};
     EXPECT_EQ(render_text(std::vector{port}),
-              "port    profile    device     link  speed       mtu  queues       mac                packets in  packets out  octets in"
+              "port    profile    device     link  speed       mtu  queues       mac                packets in  "
+              "packets out  octets in"
               "  octets out  missed  errors  no buffer\n"
-              "client  af_packet  sp-client  up    10 Gbit/s  1500  1 in, 1 out  02:00:00:00:00:01      1.23 k            0    1.50 MB"
+              "client  af_packet  sp-client  up    10 Gbit/s  1500  1 in, 1 out  02:00:00:00:00:01      1.23 k         "
+              "   0    1.50 MB"
               "         0 B       0       3          0\n"
               "\n"
               "client (net_af_packet)\n"
@@ -144,11 +148,13 @@ TEST(Render, Pools) {
     down.failures = 3;
     down.last_check = "2026-11-03T14:05:09Z";
     pool.members = {up, down};
-    EXPECT_EQ(render_text(std::vector{pool}),
-              "nginx: TLS to backend.internal, round_robin\n"
-              "member            address           state  weight  flows now  flows  failures  last check            why\n"
-              "198.51.100.2:443  198.51.100.2:443  up          1          2      0         0  -                     -\n"
-              "b                 198.51.100.3:443  down        1          0      0         3  2026-11-03T14:05:09Z  connection refused\n");
+    EXPECT_EQ(
+        render_text(std::vector{pool}),
+        "nginx: TLS to backend.internal, round_robin\n"
+        "member            address           state  weight  flows now  flows  failures  last check            why\n"
+        "198.51.100.2:443  198.51.100.2:443  up          1          2      0         0  -                     -\n"
+        "b                 198.51.100.3:443  down        1          0      0         3  2026-11-03T14:05:09Z  "
+        "connection refused\n");
 }
 
 TEST(Render, Flows) {
@@ -172,9 +178,11 @@ TEST(Render, Flows) {
     flow.age_ns = 1'500'000'000;
     FlowsView view{.flows = {flow}, .total = 5};
     EXPECT_EQ(render_text(view),
-              "client           service  state  version          suite                   group           server name  member  "
+              "client           service  state  version          suite                   group           server name  "
+              "member  "
               "backend                         from client  to client  from backend  to backend     age\n"
-              "192.0.2.9:40000  web      open   TLS 1.3 resumed  TLS_AES_128_GCM_SHA256  X25519MLKEM768  a\\x1b[0m     b1      "
+              "192.0.2.9:40000  web      open   TLS 1.3 resumed  TLS_AES_128_GCM_SHA256  X25519MLKEM768  a\\x1b[0m     "
+              "b1      "
               "TLS 1.3 TLS_AES_256_GCM_SHA384        100 B    2.00 MB       2.00 MB       100 B  1.50 s\n"
               "1 of 5 flows are shown; --limit N shows more, --limit 0 all.\n");
     view.flows[0].backend_tls = false;
@@ -212,9 +220,11 @@ TEST(Render, Workers_ShowTimesInsteadOfCycles) {
     worker.pool_size = 128;
     worker.sampled = "2026-11-03T14:05:09Z";
     EXPECT_EQ(render_text(std::vector{worker}),
-              "worker  core    busy  packets in  packets out  time/packet  time/kB  flows  connections  half open  buffers held"
+              "worker  core    busy  packets in  packets out  time/packet  time/kB  flows  connections  half open  "
+              "buffers held"
               "  buffers free  buffers  lane used  records opened  sealed  failed\n"
-              "     1     3  12.3 %          10            0       250 ns   750 ns      0            0          0             0"
+              "     1     3  12.3 %          10            0       250 ns   750 ns      0            0          0      "
+              "       0"
               "           100      128      0.0 %               0       0       0\n"
               "Read at 2026-11-03T14:05:09Z.\n");
 }

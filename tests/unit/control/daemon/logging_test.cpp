@@ -25,10 +25,12 @@ std::string stderr_of(Body body) {
 TEST(Logging, Event_IsOneLineWithTimeLevelProgramAndFields) {
     const std::string line = stderr_of([] {
         start_logging("sallyport-test", Level::info);
-        log(Level::info, "flow_ended", {{"flow", 7}, {"reason", "finished"}, {"text", "both sides closed"}, {"resumed", true}});
+        log(Level::info, "flow_ended",
+            {{"flow", 7}, {"reason", "finished"}, {"text", "both sides closed"}, {"resumed", true}});
     });
-    EXPECT_THAT(line, testing::MatchesRegex("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{3}Z info sallyport-test "
-                                            "flow_ended flow=7 reason=finished text=\"both sides closed\" resumed=yes\n"));
+    EXPECT_THAT(line, testing::MatchesRegex(
+                          "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{3}Z info sallyport-test "
+                          "flow_ended flow=7 reason=finished text=\"both sides closed\" resumed=yes\n"));
 }
 
 TEST(Logging, BelowTheLevel_IsNotWritten) {
@@ -60,9 +62,9 @@ TEST(Logging, FieldText_QuotesWhatIsNoPlainWord) {
     EXPECT_EQ(field_text("two words"), "\"two words\"");
     EXPECT_EQ(field_text("a=b"), "\"a=b\"");
     EXPECT_EQ(field_text("Zürich"), "\"Zürich\"");
-    EXPECT_EQ(field_text("\xc0\xaf"), R"("\xc0\xaf")");           // overlong
-    EXPECT_EQ(field_text("\xed\xa0\x80"), R"("\xed\xa0\x80")");   // surrogate
-    EXPECT_EQ(field_text("\xe2\x82"), R"("\xe2\x82")");           // cut off
+    EXPECT_EQ(field_text("\xc0\xaf"), R"("\xc0\xaf")");          // overlong
+    EXPECT_EQ(field_text("\xed\xa0\x80"), R"("\xed\xa0\x80")");  // surrogate
+    EXPECT_EQ(field_text("\xe2\x82"), R"("\xe2\x82")");          // cut off
 }
 
 TEST(Logging, StderrIsTheJournal_GetsPrefixesAndNoTime) {
@@ -71,7 +73,7 @@ TEST(Logging, StderrIsTheJournal_GetsPrefixesAndNoTime) {
     EXPECT_FALSE(is_journal(-1, "1:1"));
     const int saved = dup(STDERR_FILENO);
     const std::string lines = stderr_of([] {
-        struct stat status {};
+        struct stat status{};
         fstat(STDERR_FILENO, &status);
         setenv("JOURNAL_STREAM", std::format("{}:{}", status.st_dev, status.st_ino).c_str(), 1);
         start_logging("sallyport-test", Level::debug);

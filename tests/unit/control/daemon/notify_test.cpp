@@ -45,7 +45,7 @@ class Notify : public testing::Test {
 TEST_F(Notify, StatesAndStatus_ReachTheManager) {
     notify_ready("serves 2 services");
     EXPECT_EQ(told(), "READY=1\nSTATUS=serves 2 services");
-    notify_status("one\ntwo");   // a line break would be another assignment
+    notify_status("one\ntwo");  // a line break would be another assignment
     EXPECT_EQ(told(), "STATUS=one\\ntwo");
     notify_stopping("closing");
     EXPECT_EQ(told(), "STOPPING=1\nSTATUS=closing");

@@ -39,7 +39,7 @@ namespace {
 
 /// How a child process ended.
 struct Ended {
-    int exit_code = -1;    ///< -1: by a signal
+    int exit_code = -1;  ///< -1: by a signal
     int signal = 0;
 };
 
@@ -67,10 +67,13 @@ Ended in_sandbox(Profile profile, const std::function<int()>& body) {
 }
 
 /// 0 when the call fails with EPERM, else 1.
-int refused(long result) { return result == -1 && errno == EPERM ? kFine : 1; }
+int refused(long result) {
+    return result == -1 && errno == EPERM ? kFine : 1;
+}
 
 class EachProfile : public testing::TestWithParam<Profile> {};
-INSTANTIATE_TEST_SUITE_P(Profiles, EachProfile, testing::Values(Profile::control, Profile::dataplane, Profile::dataplane_xdp));
+INSTANTIATE_TEST_SUITE_P(Profiles, EachProfile,
+                         testing::Values(Profile::control, Profile::dataplane, Profile::dataplane_xdp));
 
 TEST_P(EachProfile, WhatTheProgramsNeed_IsAllowed) {
     const Ended ended = in_sandbox(GetParam(), [] {
@@ -81,15 +84,19 @@ TEST_P(EachProfile, WhatTheProgramsNeed_IsAllowed) {
             return condition;
         };
         const int file = open("/tmp/sallyport_sandbox_test", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-        if (!ok(file >= 0) || !ok(write(file, "x", 1) == 1) || !ok(unlink("/tmp/sallyport_sandbox_test") == 0)) return step;
+        if (!ok(file >= 0) || !ok(write(file, "x", 1) == 1) || !ok(unlink("/tmp/sallyport_sandbox_test") == 0))
+            return step;
         void* memory = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (!ok(memory != MAP_FAILED) || !ok(mprotect(memory, 4096, PROT_READ) == 0) || !ok(munmap(memory, 4096) == 0)) return step;
+        if (!ok(memory != MAP_FAILED) || !ok(mprotect(memory, 4096, PROT_READ) == 0) || !ok(munmap(memory, 4096) == 0))
+            return step;
         const int memfd = memfd_create("test", MFD_CLOEXEC);
         if (!ok(memfd >= 0) || !ok(ftruncate(memfd, 4096) == 0)) return step;
-        const int event = eventfd(0, EFD_NONBLOCK), timer = timerfd_create(CLOCK_MONOTONIC, 0), epoll = epoll_create1(0);
+        const int event = eventfd(0, EFD_NONBLOCK), timer = timerfd_create(CLOCK_MONOTONIC, 0),
+                  epoll = epoll_create1(0);
         if (!ok(event >= 0) || !ok(timer >= 0) || !ok(epoll >= 0)) return step;
         epoll_event watched{.events = EPOLLIN, .data = {.fd = event}};
-        if (!ok(epoll_ctl(epoll, EPOLL_CTL_ADD, event, &watched) == 0) || !ok(epoll_wait(epoll, &watched, 1, 0) == 0)) return step;
+        if (!ok(epoll_ctl(epoll, EPOLL_CTL_ADD, event, &watched) == 0) || !ok(epoll_wait(epoll, &watched, 1, 0) == 0))
+            return step;
         int pair[2];
         if (!ok(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0) || !ok(send(pair[0], "x", 1, 0) == 1)) return step;
         const int udp = socket(AF_INET6, SOCK_DGRAM, 0);
@@ -148,7 +155,8 @@ TEST_P(EachProfile, OtherCalls_GetEperm) {
         {"socket AF_ALG", [] { return refused(socket(AF_ALG, SOCK_SEQPACKET, 0)); }},
         {"socket AF_VSOCK", [] { return refused(socket(AF_VSOCK, SOCK_STREAM, 0)); }},
         {"tgkill of another", [] { return refused(syscall(SYS_tgkill, getppid(), getppid(), 0)); }},
-        {"prlimit of another", [] { return refused(syscall(SYS_prlimit64, getppid(), RLIMIT_CORE, nullptr, nullptr)); }},
+        {"prlimit of another",
+         [] { return refused(syscall(SYS_prlimit64, getppid(), RLIMIT_CORE, nullptr, nullptr)); }},
     };
     if (!kSanitizerBuild) {
         calls.push_back({"fork", [] { return refused(syscall(SYS_fork)); }});
@@ -156,13 +164,15 @@ TEST_P(EachProfile, OtherCalls_GetEperm) {
         calls.push_back({"clone of a process", [] { return refused(syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0)); }});
         calls.push_back({"kill", [] { return refused(kill(getppid(), 0)); }});
         calls.push_back({"executable memory", [] {
-                             return mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED &&
+                             return mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) ==
+                                                MAP_FAILED &&
                                             errno == EPERM
                                         ? kFine
                                         : 1;
                          }});
         calls.push_back({"mprotect to executable", [] {
-                             void* memory = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+                             void* memory =
+                                 mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
                              return refused(mprotect(memory, 4096, PROT_READ | PROT_EXEC));
                          }});
         calls.push_back({"prctl PR_SET_DUMPABLE", [] { return refused(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)); }});
@@ -174,7 +184,8 @@ TEST_P(EachProfile, OtherCalls_GetEperm) {
 }
 
 TEST_P(EachProfile, Clone3_IsNotThere) {
-    const Ended ended = in_sandbox(GetParam(), [] { return syscall(SYS_clone3, nullptr, 0) == -1 && errno == ENOSYS ? kFine : 1; });
+    const Ended ended =
+        in_sandbox(GetParam(), [] { return syscall(SYS_clone3, nullptr, 0) == -1 && errno == ENOSYS ? kFine : 1; });
     EXPECT_EQ(ended.exit_code, kFine);
 }
 
@@ -256,7 +267,8 @@ TEST_F(Privileges, Drop_ChangesUserGroupsAndKeepsNothing) {
             return 1;
         }
         uid_t real, effective, saved;
-        if (getresuid(&real, &effective, &saved) != 0 || real != kNobody || effective != kNobody || saved != kNobody) return 2;
+        if (getresuid(&real, &effective, &saved) != 0 || real != kNobody || effective != kNobody || saved != kNobody)
+            return 2;
         gid_t groups[32];
         const int count = getgroups(32, groups);
         for (int i = 0; i < count; ++i)
@@ -283,7 +295,7 @@ TEST_F(Privileges, Drop_KeepsOnlyTheNamedCapability) {
             dprintf(2, "%s\n", dropped.error().c_str());
             return 1;
         }
-        constexpr const char* kNetRaw = "0000000000002000";   // bit 13
+        constexpr const char* kNetRaw = "0000000000002000";  // bit 13
         if (status_of_self("CapEff") != kNetRaw || status_of_self("CapPrm") != kNetRaw) return 2;
         if (status_of_self("CapAmb") != "0000000000000000" || status_of_self("CapBnd") != "0000000000000000") return 3;
         if (socket(AF_PACKET, SOCK_RAW, 0) < 0) return 4;
@@ -360,7 +372,7 @@ TEST_F(Privileges, RefusedUsersAndCapabilities_AreNamed) {
     EXPECT_THAT(error_of("no-such-user", "net_raw"), testing::HasSubstr("there is no user \"no-such-user\""));
     EXPECT_THAT(error_of("root", "net_raw"), testing::HasSubstr("\"root\" is the superuser"));
     EXPECT_THAT(error_of("nobody", "net_rwa"), testing::HasSubstr("there is no capability \"net_rwa\""));
-    EXPECT_EQ(geteuid(), 0u);   // nothing was changed
+    EXPECT_EQ(geteuid(), 0u);  // nothing was changed
 }
 
 }  // namespace

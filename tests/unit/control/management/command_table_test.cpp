@@ -16,8 +16,9 @@ Request request(std::vector<std::string> command, nlohmann::json arguments = nlo
 class Commands : public testing::Test {
  protected:
     Commands() {
-        table_.add("show flows", "lists flows", {{"limit", "at most so many"}},
-                   [](const Request& asked, const Peer& peer) -> Result { return nlohmann::json{asked.arguments, peer.uid}; });
+        table_.add(
+            "show flows", "lists flows", {{"limit", "at most so many"}},
+            [](const Request& asked, const Peer& peer) -> Result { return nlohmann::json{asked.arguments, peer.uid}; });
         table_.add("show ports", "lists ports", {}, [](const Request&, const Peer&) -> Result { return "ports"; });
     }
     CommandTable table_;
@@ -34,7 +35,8 @@ TEST_F(Commands, UnknownCommand_NamesTheNearest) {
     ASSERT_FALSE(result);
     EXPECT_EQ(result.error().code, "unknown_command");
     EXPECT_EQ(result.error().text, R"(unknown command "show flwos"; did you mean "show flows"?)");
-    EXPECT_EQ(table_.handle(request({"reboot"}), {}).error().text, R"(unknown command "reboot"; "help" lists the commands)");
+    EXPECT_EQ(table_.handle(request({"reboot"}), {}).error().text,
+              R"(unknown command "reboot"; "help" lists the commands)");
 }
 
 TEST_F(Commands, UnknownArgument_NamesThoseThatThereAre) {
@@ -49,9 +51,10 @@ TEST_F(Commands, Help_ListsAll) {
     const auto result = table_.handle(request({"help"}), {});
     ASSERT_TRUE(result);
     ASSERT_EQ(result->size(), 3u);
-    EXPECT_EQ((*result)[1],
-              nlohmann::json::parse(
-                  R"({"name": "show flows", "help": "lists flows", "arguments": [{"name": "limit", "help": "at most so many"}]})"));
+    EXPECT_EQ(
+        (*result)[1],
+        nlohmann::json::parse(
+            R"({"name": "show flows", "help": "lists flows", "arguments": [{"name": "limit", "help": "at most so many"}]})"));
 }
 
 TEST_F(Commands, SecondOfAName_IsOurBug) {
@@ -61,8 +64,8 @@ TEST_F(Commands, SecondOfAName_IsOurBug) {
 TEST(Nearest, OrdersByDistanceAndBoundsIt) {
     const std::vector<std::string> names{"ports", "pools", "flows", "workers"};
     EXPECT_THAT(nearest("port", names), ElementsAre("ports"));
-    EXPECT_THAT(nearest("p", names), ElementsAre("ports", "pools"));       // beginnings
-    EXPECT_THAT(nearest("flwos", names), ElementsAre("flows"));            // a swap is one step
+    EXPECT_THAT(nearest("p", names), ElementsAre("ports", "pools"));  // beginnings
+    EXPECT_THAT(nearest("flwos", names), ElementsAre("flows"));       // a swap is one step
     EXPECT_THAT(nearest("worker5", names), ElementsAre("workers"));
     EXPECT_THAT(nearest("zebra", names), IsEmpty());
     EXPECT_THAT(nearest("", names), IsEmpty());

@@ -45,7 +45,7 @@ TEST(ParseRequest, WhatIsNoRequest_IsRefusedWithTheReason) {
     EXPECT_THAT(error_of(R"({"command": ["a"], "id": [1]})").text, HasSubstr("id must be"));
     EXPECT_THAT(error_of(R"({"command": ["a"], "id": 1.5})").text, HasSubstr("id must be"));
     EXPECT_EQ(error_of(R"({"command": ["a"], "version": 2})").code, "unsupported_version");
-    EXPECT_EQ(error_of("{\"command\": [\"\xff\"]}").code, "bad_request");   // not UTF-8
+    EXPECT_EQ(error_of("{\"command\": [\"\xff\"]}").code, "bad_request");  // not UTF-8
 }
 
 TEST(ParseRequest, Bounds_AreKept) {
@@ -56,11 +56,12 @@ TEST(ParseRequest, Bounds_AreKept) {
     EXPECT_THAT(error_of(json{{"command", words}}.dump()).text, HasSubstr("17 words"));
 
     EXPECT_TRUE(parse_request(json{{"command", {"a"}}, {"id", std::string(kMaxIdLength, 'i')}}.dump()));
-    EXPECT_THAT(error_of(json{{"command", {"a"}}, {"id", std::string(kMaxIdLength + 1, 'i')}}.dump()).text, HasSubstr("id must be"));
+    EXPECT_THAT(error_of(json{{"command", {"a"}}, {"id", std::string(kMaxIdLength + 1, 'i')}}.dump()).text,
+                HasSubstr("id must be"));
 
     EXPECT_EQ(error_of(std::string(kMaxRequest, ' ')).code, "too_long");
     EXPECT_THAT(error_of(std::string(kMaxRequest - 1, '[')).text, HasSubstr("nested"));
-    const auto nested = [](std::size_t levels) {   // inside of request and arguments
+    const auto nested = [](std::size_t levels) {  // inside of request and arguments
         return R"({"command": ["a"], "arguments": {"x": )" + std::string(levels, '[') + std::string(levels, ']') + "}}";
     };
     EXPECT_TRUE(parse_request(nested(kMaxNesting - 1)));
@@ -101,9 +102,12 @@ TEST(Answer, RoundTrip_KeepsResultAndError) {
 }
 
 TEST(Answer, OctetsThatAreNotUtf8_AreReplaced) {
-    const auto answer = parse_answer(format_answer(1, json("a\xff" "b")));
+    const auto answer = parse_answer(format_answer(1, json("a\xff"
+                                                           "b")));
     ASSERT_TRUE(answer);
-    EXPECT_EQ(answer->result.value(), "a\xef\xbf\xbd" "b");
+    EXPECT_EQ(answer->result.value(),
+              "a\xef\xbf\xbd"
+              "b");
 }
 
 TEST(ParseAnswer, WhatIsNoAnswer_IsAnError) {

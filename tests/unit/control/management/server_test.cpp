@@ -50,6 +50,11 @@ class RawClient {
     void say(std::string_view text) {
         EXPECT_EQ(send(fd_, text.data(), text.size(), MSG_NOSIGNAL), static_cast<ssize_t>(text.size()));
     }
+    /// False when the sockets are full. A line goes as a whole or not at all, since it is shorter than what is free
+    /// then.
+    bool try_say(const std::string& text) {
+        return send(fd_, text.data(), text.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(text.size());
+    }
     void finish() { shutdown(fd_, SHUT_WR); }
     /// Takes what is there now.
     void take() {
@@ -219,6 +224,33 @@ TEST_F(ServerTest, ClientThatTakesNothing_HoldsUpNobodyAndIsNotReadFurther) {
     EXPECT_EQ(server_->unsent(), 0u);
 }
 
+TEST_F(ServerTest, ClientThatAsksWithoutTaking_IsHeldBackAndLosesNothing) {
+    start();
+    RawClient client(path_);
+    client.say("{\"id\":1,\"command\":[\"big\"],\"arguments\":{\"octets\":8000000}}\n");
+    rounds();
+    // As much as the sockets take, and more than the server may hold.
+    std::size_t asked = 1, octets = 0;
+    for (std::string line;
+         client.try_say(line = std::format("{{\"id\":{},\"command\":[\"echo\"],\"arguments\":{{\"p\":\"{}\"}}}}\n",
+                                           asked + 1, std::string(1000, 'p')));
+         ++asked) {
+        octets += line.size();
+        rounds(1);
+        ASSERT_LT(octets, 64'000'000u) << "the server reads on and on";
+    }
+    ASSERT_GT(octets, kMaxRequest + 1000);
+    client.finish();
+    for (int i = 0; i < 1'000'000 && !client.closed; ++i) {
+        client.take();
+        rounds(1);
+    }
+    const auto answers = client.answers();
+    ASSERT_EQ(answers.size(), asked);
+    EXPECT_EQ(answers.back()["id"], asked);
+    EXPECT_EQ(server_->clients(), 0u);
+}
+
 TEST_F(ServerTest, AnswersBeyondTheBounds_AreErrors) {
     start({.max_answer = 1'000'000, .max_unsent = 100'000});
     RawClient client(path_);
@@ -294,7 +326,7 @@ TEST_F(ServerTest, NoDescriptorLeft_DoesNotSpinAndRecovers) {
     rounds();
     EXPECT_EQ(server_->clients(), 0u);
     pollfd waited{.fd = server_->fd(), .events = POLLIN, .revents = 0};
-    EXPECT_EQ(::poll(&waited, 1, 0), 0);   // paused, although a client waits
+    EXPECT_EQ(::poll(&waited, 1, 0), 0);  // paused, although a client waits
     ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
     for (int i = 0; i < 60 && server_->clients() == 0; ++i) server_->poll(1000ms);
     EXPECT_EQ(server_->clients(), 1u);
@@ -304,7 +336,7 @@ TEST_F(ServerTest, SocketFile_HasItsModeAndOwner) {
     const mode_t before = umask(0077);
     start(getuid() == 0 ? Server::Settings{.owner = 65534, .group = 65534} : Server::Settings{});
     umask(before);
-    struct stat status {};
+    struct stat status{};
     ASSERT_EQ(lstat(path_.c_str(), &status), 0);
     EXPECT_EQ(status.st_mode & 07777, 0660u);
     EXPECT_EQ(status.st_gid, getuid() == 0 ? 65534 : getgid());
@@ -342,7 +374,8 @@ TEST_F(ServerTest, LiveSocket_IsAnError) {
     start();
     const auto second = Server::open(path_, answer);
     ASSERT_FALSE(second);
-    EXPECT_EQ(second.error(), std::format("management socket {}: another process serves it; is control running already?", path_));
+    EXPECT_EQ(second.error(),
+              std::format("management socket {}: another process serves it; is control running already?", path_));
     EXPECT_TRUE(std::filesystem::is_socket(path_));
 }
 
@@ -351,7 +384,8 @@ TEST_F(ServerTest, ImpossiblePaths_AreNamed) {
     EXPECT_THAT(Server::open(path_, answer).error(), HasSubstr("is there and is not a socket"));
     EXPECT_EQ(std::filesystem::file_size(path_), 8u);
     EXPECT_THAT(Server::open("/tmp/" + std::string(200, 'x'), answer).error(), HasSubstr("1 to 107 octets"));
-    EXPECT_THAT(Server::open(directory_ + "/none/control.sock", answer).error(), HasSubstr("No such file or directory"));
+    EXPECT_THAT(Server::open(directory_ + "/none/control.sock", answer).error(),
+                HasSubstr("No such file or directory"));
 }
 
 // ---- the client class against the server ----
@@ -380,7 +414,7 @@ TEST_F(ServerTest, Client_WithoutAServer_SaysThatControlIsAway) {
 }
 
 TEST_F(ServerTest, Client_ServerThatDoesNotAnswer_TimesOut) {
-    start();   // nobody calls poll()
+    start();  // nobody calls poll()
     auto client = Client::connect(path_, 20ms);
     ASSERT_TRUE(client);
     const auto result = client->call({"echo"});

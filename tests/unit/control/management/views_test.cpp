@@ -18,7 +18,7 @@ TEST(Views, FlowRoundTrip_KeepsEveryMember) {
     flow.id = "00-000001-00000007";
     flow.version = "TLS 1.3";
     flow.resumed = true;
-    flow.client_in = 0xffff'ffff'ffff'ffff;   // as an unsigned 64-bit integer, not a float
+    flow.client_in = 0xffff'ffff'ffff'ffff;  // as an unsigned 64-bit integer, not a float
     flow.client_tcp.state = "ESTABLISHED";
     flow.client_tcp.srtt_us = 1500;
     const json once = flow;
