@@ -37,7 +37,8 @@ std::string subject_alternative_names(const std::vector<std::string>& names) {
     std::string value;
     for (const std::string& name : names) {
         std::array<unsigned char, 16> octets{};
-        const bool address = inet_pton(AF_INET, name.c_str(), octets.data()) == 1 || inet_pton(AF_INET6, name.c_str(), octets.data()) == 1;
+        const bool address = inet_pton(AF_INET, name.c_str(), octets.data()) == 1 ||
+                             inet_pton(AF_INET6, name.c_str(), octets.data()) == 1;
         if (!value.empty()) value += ",";
         value += (address ? "IP:" : "DNS:") + name;
     }
@@ -49,14 +50,30 @@ std::string subject_alternative_names(const std::vector<std::string>& names) {
 openssl::PrivateKey make_key(Key key) {
     EVP_PKEY* made = nullptr;
     switch (key) {
-        case Key::rsa1024: made = EVP_PKEY_Q_keygen(nullptr, nullptr, "RSA", std::size_t{1024}); break;
-        case Key::rsa2048: made = EVP_PKEY_Q_keygen(nullptr, nullptr, "RSA", std::size_t{2048}); break;
-        case Key::rsa3072: made = EVP_PKEY_Q_keygen(nullptr, nullptr, "RSA", std::size_t{3072}); break;
-        case Key::p256: made = EVP_PKEY_Q_keygen(nullptr, nullptr, "EC", "P-256"); break;
-        case Key::p384: made = EVP_PKEY_Q_keygen(nullptr, nullptr, "EC", "P-384"); break;
-        case Key::p521: made = EVP_PKEY_Q_keygen(nullptr, nullptr, "EC", "P-521"); break;
-        case Key::p224: made = EVP_PKEY_Q_keygen(nullptr, nullptr, "EC", "P-224"); break;
-        case Key::ed25519: made = EVP_PKEY_Q_keygen(nullptr, nullptr, "ED25519"); break;
+        case Key::rsa1024:
+            made = EVP_PKEY_Q_keygen(nullptr, nullptr, "RSA", std::size_t{1024});
+            break;
+        case Key::rsa2048:
+            made = EVP_PKEY_Q_keygen(nullptr, nullptr, "RSA", std::size_t{2048});
+            break;
+        case Key::rsa3072:
+            made = EVP_PKEY_Q_keygen(nullptr, nullptr, "RSA", std::size_t{3072});
+            break;
+        case Key::p256:
+            made = EVP_PKEY_Q_keygen(nullptr, nullptr, "EC", "P-256");
+            break;
+        case Key::p384:
+            made = EVP_PKEY_Q_keygen(nullptr, nullptr, "EC", "P-384");
+            break;
+        case Key::p521:
+            made = EVP_PKEY_Q_keygen(nullptr, nullptr, "EC", "P-521");
+            break;
+        case Key::p224:
+            made = EVP_PKEY_Q_keygen(nullptr, nullptr, "EC", "P-224");
+            break;
+        case Key::ed25519:
+            made = EVP_PKEY_Q_keygen(nullptr, nullptr, "ED25519");
+            break;
     }
     check(made != nullptr, "EVP_PKEY_Q_keygen");
     return openssl::PrivateKey(made);
@@ -76,7 +93,10 @@ Identity make_identity(const CertificateOptions& options, const Identity* issuer
     check(X509_set_pubkey(certificate, identity.key.get()) == 1, "X509_set_pubkey");
 
     const openssl::Owner<X509_NAME, X509_NAME_free> subject(X509_NAME_new());
-    check(X509_NAME_add_entry_by_txt(subject.get(), "CN", MBSTRING_UTF8, reinterpret_cast<const unsigned char*>(options.common_name.c_str()), -1, -1, 0) == 1, "CN");
+    check(
+        X509_NAME_add_entry_by_txt(subject.get(), "CN", MBSTRING_UTF8,
+                                   reinterpret_cast<const unsigned char*>(options.common_name.c_str()), -1, -1, 0) == 1,
+        "CN");
     check(X509_set_subject_name(certificate, subject.get()) == 1, "X509_set_subject_name");
     X509* issued_by = issuer != nullptr ? issuer->certificate.get() : certificate;
     check(X509_set_issuer_name(certificate, X509_get_subject_name(issued_by)) == 1, "X509_set_issuer_name");
@@ -91,12 +111,15 @@ Identity make_identity(const CertificateOptions& options, const Identity* issuer
     } else {
         add_extension(certificate, &context, NID_basic_constraints, "critical,CA:FALSE");
         add_extension(certificate, &context, NID_key_usage, "critical,digitalSignature");
-        if (!options.extended_key_usage.empty()) add_extension(certificate, &context, NID_ext_key_usage, options.extended_key_usage);
+        if (!options.extended_key_usage.empty())
+            add_extension(certificate, &context, NID_ext_key_usage, options.extended_key_usage);
     }
-    if (!options.names.empty()) add_extension(certificate, &context, NID_subject_alt_name, subject_alternative_names(options.names));
+    if (!options.names.empty())
+        add_extension(certificate, &context, NID_subject_alt_name, subject_alternative_names(options.names));
 
     EVP_PKEY* signer = issuer != nullptr ? issuer->key.get() : identity.key.get();
-    const EVP_MD* digest = EVP_PKEY_is_a(signer, "ED25519") == 1 ? nullptr : EVP_get_digestbyname(options.digest.c_str());
+    const EVP_MD* digest =
+        EVP_PKEY_is_a(signer, "ED25519") == 1 ? nullptr : EVP_get_digestbyname(options.digest.c_str());
     check(X509_sign(certificate, signer, digest) > 0, "X509_sign");
 
     // A root goes into trust stores, not into chains.
@@ -126,13 +149,15 @@ Identity make_leaf(const std::vector<std::string>& names, const Identity& issuer
 std::string Identity::certificate_pem() const {
     const openssl::Bio bio(BIO_new(BIO_s_mem()));
     check(PEM_write_bio_X509(bio.get(), certificate.get()) == 1, "PEM_write_bio_X509");
-    for (const openssl::Certificate& above : chain) check(PEM_write_bio_X509(bio.get(), above.get()) == 1, "PEM_write_bio_X509");
+    for (const openssl::Certificate& above : chain)
+        check(PEM_write_bio_X509(bio.get(), above.get()) == 1, "PEM_write_bio_X509");
     return text_of(bio.get());
 }
 
 std::string Identity::key_pem() const {
     const openssl::Bio bio(BIO_new(BIO_s_mem()));
-    check(PEM_write_bio_PrivateKey(bio.get(), key.get(), nullptr, nullptr, 0, nullptr, nullptr) == 1, "PEM_write_bio_PrivateKey");
+    check(PEM_write_bio_PrivateKey(bio.get(), key.get(), nullptr, nullptr, 0, nullptr, nullptr) == 1,
+          "PEM_write_bio_PrivateKey");
     return text_of(bio.get());
 }
 

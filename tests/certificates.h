@@ -14,22 +14,22 @@ enum class Key { rsa1024, rsa2048, rsa3072, p256, p384, p521, p224, ed25519 };
 struct CertificateOptions {
     Key key = Key::p256;
     std::string common_name = "test";
-    std::vector<std::string> names{};            ///< subjectAltName: DNS names, or IP addresses
-    bool ca = false;                             ///< basicConstraints CA and keyUsage keyCertSign
-    std::string extended_key_usage = "serverAuth";   ///< as in openssl.cnf; empty: none; not for a CA
-    int not_before_days = -1;                    ///< from now
+    std::vector<std::string> names{};               ///< subjectAltName: DNS names, or IP addresses
+    bool ca = false;                                ///< basicConstraints CA and keyUsage keyCertSign
+    std::string extended_key_usage = "serverAuth";  ///< as in openssl.cnf; empty: none; not for a CA
+    int not_before_days = -1;                       ///< from now
     int not_after_days = 30;
-    std::string digest = "SHA256";               ///< of the signature; ignored with an Ed25519 signer
+    std::string digest = "SHA256";  ///< of the signature; ignored with an Ed25519 signer
 };
 
 /// A certificate with its key and those that signed it.
 struct Identity {
     openssl::Certificate certificate;
     openssl::PrivateKey key;
-    std::vector<openssl::Certificate> chain;     ///< intermediates up to, without, the root
+    std::vector<openssl::Certificate> chain;  ///< intermediates up to, without, the root
 
-    [[nodiscard]] std::string certificate_pem() const;   ///< leaf, then chain
-    [[nodiscard]] std::string key_pem() const;           ///< PKCS #8, not encrypted
+    [[nodiscard]] std::string certificate_pem() const;  ///< leaf, then chain
+    [[nodiscard]] std::string key_pem() const;          ///< PKCS #8, not encrypted
     /// Writes DIRECTORY/NAME.pem and DIRECTORY/NAME.key (mode 0600).
     void write(const std::filesystem::path& directory, const std::string& name) const;
 };

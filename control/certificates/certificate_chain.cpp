@@ -38,14 +38,17 @@ std::string date_text(Clock::time_point time) {
     const std::time_t seconds = Clock::to_time_t(time);
     std::tm parts{};
     std::array<char, 32> text{};
-    if (gmtime_r(&seconds, &parts) == nullptr || std::strftime(text.data(), text.size(), "%Y-%m-%d %H:%M:%S UTC", &parts) == 0) return "?";
+    if (gmtime_r(&seconds, &parts) == nullptr ||
+        std::strftime(text.data(), text.size(), "%Y-%m-%d %H:%M:%S UTC", &parts) == 0)
+        return "?";
     return text.data();
 }
 
 /// "the certificate" for the leaf, else "certificate 2 in the file (CN=...)".
 std::string which(std::size_t index, const X509* certificate) {
     if (index == 0) return "the certificate";
-    return "certificate " + std::to_string(index + 1) + " in the file (" + openssl::name_text(X509_get_subject_name(certificate)) + ")";
+    return "certificate " + std::to_string(index + 1) + " in the file (" +
+           openssl::name_text(X509_get_subject_name(certificate)) + ")";
 }
 
 /// Gathers what is wrong with one file.
@@ -66,15 +69,18 @@ class Report {
     std::vector<Problem> problems_;
 };
 
-void check_dates(Report& report, const std::string& subject, const X509* certificate, Clock::time_point now, const char* requirement) {
+void check_dates(Report& report, const std::string& subject, const X509* certificate, Clock::time_point now,
+                 const char* requirement) {
     const auto not_before = time_of(X509_get0_notBefore(certificate));
     const auto not_after = time_of(X509_get0_notAfter(certificate));
     if (!not_before || !not_after)
-        report.add(subject + " has a validity period that cannot be read", "a certificate that keeps to RFC 5280 4.1.2.5", requirement);
+        report.add(subject + " has a validity period that cannot be read",
+                   "a certificate that keeps to RFC 5280 4.1.2.5", requirement);
     else if (*not_after < now)
         report.add(subject + " expired at " + date_text(*not_after), "a certificate that is in date", requirement);
     else if (*not_before > now)
-        report.add(subject + " is not valid before " + date_text(*not_before), "a certificate that is in date, and a clock that is right", requirement);
+        report.add(subject + " is not valid before " + date_text(*not_before),
+                   "a certificate that is in date, and a clock that is right", requirement);
 }
 
 std::vector<std::string> names_of(const X509* certificate) {
@@ -89,14 +95,18 @@ std::vector<std::string> names_of(const X509* certificate) {
         const unsigned char* octets = ASN1_STRING_get0_data(value);
         const auto length = static_cast<std::size_t>(ASN1_STRING_length(value));
         if (type == GEN_DNS) {
-            // RFC 5280 4.2.1.6: letters, digits, hyphens and dots ("_" is seen in the wild), and "*". What is not, covers nothing.
+            // RFC 5280 4.2.1.6: letters, digits, hyphens and dots ("_" is seen in the wild), and "*". What is not,
+            // covers nothing.
             const std::string_view text(reinterpret_cast<const char*>(octets), length);
-            const bool plain = std::ranges::all_of(text, [](unsigned char c) { return std::isalnum(c) != 0 || c == '-' || c == '.' || c == '_' || c == '*'; });
+            const bool plain = std::ranges::all_of(text, [](unsigned char c) {
+                return std::isalnum(c) != 0 || c == '-' || c == '.' || c == '_' || c == '*';
+            });
             if (!text.empty() && plain) names.push_back(lower(text));
             continue;
         }
         std::array<char, INET6_ADDRSTRLEN> text{};
-        if ((length == 4 || length == 16) && inet_ntop(length == 4 ? AF_INET : AF_INET6, octets, text.data(), text.size()) != nullptr)
+        if ((length == 4 || length == 16) &&
+            inet_ntop(length == 4 ? AF_INET : AF_INET6, octets, text.data(), text.size()) != nullptr)
             names.emplace_back(text.data());
     }
     return names;
@@ -107,7 +117,8 @@ std::optional<std::string> canonical_address(const std::string& name) {
     std::array<unsigned char, 16> octets{};
     std::array<char, INET6_ADDRSTRLEN> text{};
     for (const int family : {AF_INET, AF_INET6})
-        if (inet_pton(family, name.c_str(), octets.data()) == 1 && inet_ntop(family, octets.data(), text.data(), text.size()) != nullptr)
+        if (inet_pton(family, name.c_str(), octets.data()) == 1 &&
+            inet_ntop(family, octets.data(), text.data(), text.size()) != nullptr)
             return text.data();
     return std::nullopt;
 }
@@ -117,23 +128,27 @@ void check_leaf(Report& report, const CertificateChain& chain, int level) {
     // Reading the flags caches the extensions, and tells whether they could be parsed.
     const std::uint32_t flags = X509_get_extension_flags(leaf);
     if ((flags & EXFLAG_INVALID) != 0)
-        report.add("the certificate has extensions that cannot be read", "a certificate that keeps to RFC 5280 4.2", kPublicCertificates);
+        report.add("the certificate has extensions that cannot be read", "a certificate that keeps to RFC 5280 4.2",
+                   kPublicCertificates);
     if ((flags & EXFLAG_CA) != 0)
-        report.add("the certificate is one of a certification authority", "the certificate of the server first, then its chain", kPublicCertificates);
+        report.add("the certificate is one of a certification authority",
+                   "the certificate of the server first, then its chain", kPublicCertificates);
     if (chain.names.empty())
-        report.add("the certificate has no subjectAltName with a DNS name or an address", "a certificate that names what it is for: clients no longer look at the common name",
+        report.add("the certificate has no subjectAltName with a DNS name or an address",
+                   "a certificate that names what it is for: clients no longer look at the common name",
                    kPublicCertificates);
     const std::uint32_t extended = X509_get_extended_key_usage(leaf);
     if (extended == UINT32_MAX || (extended & XKU_SSL_SERVER) == 0)
-        report.add("the certificate is not for servers: its extendedKeyUsage lacks serverAuth", "a certificate with extendedKeyUsage serverAuth",
-                   kPublicCertificates);
+        report.add("the certificate is not for servers: its extendedKeyUsage lacks serverAuth",
+                   "a certificate with extendedKeyUsage serverAuth", kPublicCertificates);
     const std::uint32_t usage = X509_get_key_usage(leaf);
     if (usage != UINT32_MAX && (usage & KU_DIGITAL_SIGNATURE) == 0)
-        report.add("the certificate's key may not sign handshakes: its keyUsage lacks digitalSignature", "a certificate with keyUsage digitalSignature",
-                   kPublicCertificates);
+        report.add("the certificate's key may not sign handshakes: its keyUsage lacks digitalSignature",
+                   "a certificate with keyUsage digitalSignature", kPublicCertificates);
     const EVP_PKEY* key = X509_get0_pubkey(leaf);
     if (key == nullptr)
-        report.add("the certificate has a public key that cannot be read: " + openssl::error_queue(), "a key of type ECDSA or RSA", kStrength);
+        report.add("the certificate has a public key that cannot be read: " + openssl::error_queue(),
+                   "a key of type ECDSA or RSA", kStrength);
     else
         report.add("the certificate", policy::check_own_key(key, level));
 }
@@ -146,7 +161,8 @@ bool is_self_signed(const openssl::Certificate& certificate) {
 
 bool has_signed(const openssl::Certificate& issuer, const openssl::Certificate& subject) {
     EVP_PKEY* key = X509_get0_pubkey(issuer.get());
-    const bool result = key != nullptr && X509_check_issued(issuer.get(), subject.get()) == X509_V_OK && X509_verify(subject.get(), key) == 1;
+    const bool result = key != nullptr && X509_check_issued(issuer.get(), subject.get()) == X509_V_OK &&
+                        X509_verify(subject.get(), key) == 1;
     ERR_clear_error();
     return result;
 }
@@ -160,16 +176,20 @@ void check_chain(Report& report, const std::vector<openssl::Certificate>& certif
         if (i == 0) continue;
         if (const EVP_PKEY* key = X509_get0_pubkey(certificate)) report.add(subject, policy::check_issuer_key(key));
         if (!has_signed(certificates[i], certificates[i - 1]))
-            report.add(subject + " has not signed the one before it", "the server's certificate first, then each followed by the one that signed it (RFC 8446 4.4.2)",
+            report.add(subject + " has not signed the one before it",
+                       "the server's certificate first, then each followed by the one that signed it (RFC 8446 4.4.2)",
                        kPublicCertificates);
         else if (X509_check_ca(certificates[i].get()) != 1)
-            report.add(subject + " signs certificates without being a certification authority", "intermediates with basicConstraints CA", kPublicCertificates);
+            report.add(subject + " signs certificates without being a certification authority",
+                       "intermediates with basicConstraints CA", kPublicCertificates);
     }
 }
 
 }  // namespace
 
-std::string CertificateChain::subject() const { return openssl::name_text(X509_get_subject_name(leaf.get())); }
+std::string CertificateChain::subject() const {
+    return openssl::name_text(X509_get_subject_name(leaf.get()));
+}
 
 bool CertificateChain::covers(std::string_view name) const {
     return std::ranges::any_of(names, [name](const std::string& pattern) { return name_covers(pattern, name); });
@@ -184,12 +204,13 @@ bool name_covers(std::string_view pattern, std::string_view name) {
     if (have == want) return !have.contains('*');
     if (!have.starts_with("*.") || have.find('*', 1) != std::string::npos) return false;
     const auto dot = want.find('.');
-    return dot != std::string::npos && dot > 0 && std::string_view(have).substr(1) == std::string_view(want).substr(dot);
+    return dot != std::string::npos && dot > 0 &&
+           std::string_view(have).substr(1) == std::string_view(want).substr(dot);
 }
 
 std::expected<CertificateChain, std::vector<Problem>> load_certificate_chain(const std::filesystem::path& certificate,
-                                                                             const std::filesystem::path& key, int policy_level,
-                                                                             Clock::time_point now) {
+                                                                             const std::filesystem::path& key,
+                                                                             int policy_level, Clock::time_point now) {
     Report about_certificate(certificate), about_key(key);
     CertificateChain chain;
     auto certificates = read_certificates(certificate);
@@ -216,7 +237,8 @@ std::expected<CertificateChain, std::vector<Problem>> load_certificate_chain(con
         about_key.add(private_key.error());
     else if (chain.leaf && X509_check_private_key(chain.leaf.get(), private_key->get()) != 1) {
         ERR_clear_error();
-        about_key.add("is not the key of the certificate " + certificate.string(), "the private key that was made for it", kPublicCertificates);
+        about_key.add("is not the key of the certificate " + certificate.string(),
+                      "the private key that was made for it", kPublicCertificates);
     } else
         chain.key = std::move(*private_key);
 
@@ -226,8 +248,8 @@ std::expected<CertificateChain, std::vector<Problem>> load_certificate_chain(con
     return chain;
 }
 
-std::expected<std::vector<openssl::Certificate>, std::vector<Problem>> load_trust_anchors(const std::filesystem::path& file, int policy_level,
-                                                                                          Clock::time_point now) {
+std::expected<std::vector<openssl::Certificate>, std::vector<Problem>> load_trust_anchors(
+    const std::filesystem::path& file, int policy_level, Clock::time_point now) {
     Report report(file);
     const char* requirement = policy_level < 2 ? kClientsValidate : kInternalAnchors;
     auto certificates = read_certificates(file);
@@ -237,15 +259,19 @@ std::expected<std::vector<openssl::Certificate>, std::vector<Problem>> load_trus
     }
     for (std::size_t i = 0; i < certificates->size(); ++i) {
         X509* certificate = (*certificates)[i].get();
-        const std::string subject = "certificate " + std::to_string(i + 1) + " in the file (" + openssl::name_text(X509_get_subject_name(certificate)) + ")";
-        // 1: basicConstraints CA. The lesser answers (a version 1 root, keyUsage alone) are what RFC 5280 6.1.4 (k) leaves to us: no.
+        const std::string subject = "certificate " + std::to_string(i + 1) + " in the file (" +
+                                    openssl::name_text(X509_get_subject_name(certificate)) + ")";
+        // 1: basicConstraints CA. The lesser answers (a version 1 root, keyUsage alone) are what RFC 5280 6.1.4 (k)
+        // leaves to us: no.
         if (X509_check_ca(certificate) != 1)
-            report.add(subject + " is not one of a certification authority", "certificates with basicConstraints CA", requirement);
+            report.add(subject + " is not one of a certification authority", "certificates with basicConstraints CA",
+                       requirement);
         check_dates(report, subject, certificate, now, requirement);
         if (const EVP_PKEY* key = X509_get0_pubkey(certificate))
             report.add(subject, policy::check_issuer_key(key));
         else
-            report.add(subject + " has a public key that cannot be read: " + openssl::error_queue(), "a key of type ECDSA or RSA", kStrength);
+            report.add(subject + " has a public key that cannot be read: " + openssl::error_queue(),
+                       "a key of type ECDSA or RSA", kStrength);
     }
     if (!report.problems().empty()) return std::unexpected(std::move(report.problems()));
     return std::move(*certificates);

@@ -10,8 +10,8 @@
 #include <memory>
 #include <string>
 
-/// OpenSSL's objects as owners that free themselves. Header only but for error_queue(): the libssl types cost nothing to a
-/// program that links libcrypto alone.
+/// OpenSSL's objects as owners that free themselves. Header only but for error_queue(): the libssl types cost nothing
+/// to a program that links libcrypto alone.
 namespace sallyport::openssl {
 
 template <auto Free>

@@ -67,8 +67,9 @@ std::expected<Contents, FileError> read(const std::filesystem::path& file, bool 
     if (secret && (status.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
         std::array<char, 8> mode{};
         std::snprintf(mode.data(), mode.size(), "%04o", static_cast<unsigned>(status.st_mode) & 07777u);
-        return std::unexpected(FileError{std::string("has mode ") + mode.data() + ", so that others than its owner have access to the private key",
-                                         "mode 0600 or 0400"});
+        return std::unexpected(FileError{
+            std::string("has mode ") + mode.data() + ", so that others than its owner have access to the private key",
+            "mode 0600 or 0400"});
     }
     if (status.st_size == 0) return std::unexpected(FileError{"is empty", right});
     if (static_cast<std::uint64_t>(status.st_size) > kMaxFile)
@@ -79,7 +80,8 @@ std::expected<Contents, FileError> read(const std::filesystem::path& file, bool 
         const ssize_t got = ::read(fd.get(), contents.data() + have, contents.size() - have);
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) return cannot_be_read(errno, right);
-        if (got == 0) return std::unexpected(FileError{"became shorter while it was read", "a file that is not being written"});
+        if (got == 0)
+            return std::unexpected(FileError{"became shorter while it was read", "a file that is not being written"});
         have += static_cast<std::size_t>(got);
     }
     return contents;
@@ -91,7 +93,9 @@ int note_encryption(char*, int, int, void* asked) {
     return -1;
 }
 
-bool is_end_of_pem(unsigned long error) { return ERR_GET_LIB(error) == ERR_LIB_PEM && ERR_GET_REASON(error) == PEM_R_NO_START_LINE; }
+bool is_end_of_pem(unsigned long error) {
+    return ERR_GET_LIB(error) == ERR_LIB_PEM && ERR_GET_REASON(error) == PEM_R_NO_START_LINE;
+}
 
 }  // namespace
 
@@ -102,13 +106,16 @@ std::expected<std::vector<openssl::Certificate>, FileError> read_certificates(co
     std::vector<openssl::Certificate> certificates;
     bool asked = false;
     ERR_clear_error();
-    while (X509* certificate = PEM_read_bio_X509(bio.get(), nullptr, note_encryption, &asked)) certificates.emplace_back(certificate);
+    while (X509* certificate = PEM_read_bio_X509(bio.get(), nullptr, note_encryption, &asked))
+        certificates.emplace_back(certificate);
     const bool at_end = is_end_of_pem(ERR_peek_last_error());
     const std::string reason = openssl::error_queue();
     if (!at_end)
-        return std::unexpected(FileError{"has a damaged certificate, number " + std::to_string(certificates.size() + 1) + " in the file: " + reason,
-                                         "PEM as its issuer gave it"});
-    if (certificates.empty()) return std::unexpected(FileError{"has no certificate in it", "PEM: -----BEGIN CERTIFICATE-----"});
+        return std::unexpected(FileError{
+            "has a damaged certificate, number " + std::to_string(certificates.size() + 1) + " in the file: " + reason,
+            "PEM as its issuer gave it"});
+    if (certificates.empty())
+        return std::unexpected(FileError{"has no certificate in it", "PEM: -----BEGIN CERTIFICATE-----"});
     return certificates;
 }
 
@@ -123,8 +130,9 @@ std::expected<openssl::PrivateKey, FileError> read_private_key(const std::filesy
     const std::string reason = openssl::error_queue();
     if (key) return key;
     if (encrypted)
-        return std::unexpected(FileError{"is encrypted, and nobody is there to type its password",
-                                         "a key without password in a file of mode 0600: openssl pkey -in OLD -out NEW"});
+        return std::unexpected(
+            FileError{"is encrypted, and nobody is there to type its password",
+                      "a key without password in a file of mode 0600: openssl pkey -in OLD -out NEW"});
     if (at_end) return std::unexpected(FileError{"has no private key in it", "PEM: -----BEGIN PRIVATE KEY-----"});
     return std::unexpected(FileError{"has a damaged private key: " + reason, "PEM as it was made"});
 }

@@ -22,7 +22,8 @@ constexpr Range kAny32{0, UINT32_MAX};
 class Object {
  public:
     Object(const json& object, std::string path) : object_(object), path_(std::move(path)) {
-        if (!object_.is_object()) throw std::runtime_error((path_.empty() ? "the configuration" : path_) + " is not an object");
+        if (!object_.is_object())
+            throw std::runtime_error((path_.empty() ? "the configuration" : path_) + " is not an object");
     }
 
     template <std::integral Number>
@@ -52,23 +53,28 @@ class Object {
         const json& value = member(name);
         if (!value.is_array()) wrong_type(name, "an array");
         to.clear();
-        for (std::size_t i = 0; i < value.size(); ++i) to.push_back(element(value[i], path_of(name) + "[" + std::to_string(i) + "]"));
+        for (std::size_t i = 0; i < value.size(); ++i)
+            to.push_back(element(value[i], path_of(name) + "[" + std::to_string(i) + "]"));
     }
-    [[nodiscard]] std::string path_of(std::string_view name) const { return path_.empty() ? std::string(name) : path_ + "." + std::string(name); }
+    [[nodiscard]] std::string path_of(std::string_view name) const {
+        return path_.empty() ? std::string(name) : path_ + "." + std::string(name);
+    }
 
     /// Call last.
     void refuse_unknown() const {
         for (const auto& [name, value] : object_.items())
-            if (std::ranges::find(known_, name) == known_.end()) throw std::runtime_error(path_of(name) + " is not known");
+            if (std::ranges::find(known_, name) == known_.end())
+                throw std::runtime_error(path_of(name) + " is not known");
     }
 
     static std::int64_t number(const json& value, const std::string& path, Range range) {
-        // Unsigned numbers beyond 2^63 would turn negative as signed ones: out of range as well.
         if (!value.is_number_integer()) throw std::runtime_error(path + " is not an integer");
+        // An unsigned number beyond 2^63 turns negative here; no range goes below 0, so that it is out of range as
+        // well.
         const auto as_signed = value.get<std::int64_t>();
-        const bool wraps = value.is_number_unsigned() && as_signed < 0;
-        if (wraps || as_signed < range.least || as_signed > range.most)
-            throw std::runtime_error(path + " is " + value.dump() + ", not from " + std::to_string(range.least) + " to " + std::to_string(range.most));
+        if (as_signed < range.least || as_signed > range.most)
+            throw std::runtime_error(path + " is " + value.dump() + ", not from " + std::to_string(range.least) +
+                                     " to " + std::to_string(range.most));
         return as_signed;
     }
     template <typename Parsed>
@@ -85,7 +91,9 @@ class Object {
         if (found == object_.end()) throw std::runtime_error(path_of(name) + " is missing");
         return *found;
     }
-    [[noreturn]] void wrong_type(const char* name, const char* wanted) const { throw std::runtime_error(path_of(name) + " is not " + wanted); }
+    [[noreturn]] void wrong_type(const char* name, const char* wanted) const {
+        throw std::runtime_error(path_of(name) + " is not " + wanted);
+    }
 
     const json& object_;
     std::string path_;
@@ -95,10 +103,19 @@ class Object {
 json to_value(const PortConfiguration& port) {
     json addresses = json::array(), routes = json::array();
     for (const IpPrefix& address : port.addresses) addresses.push_back(address.to_string());
-    for (const RouteConfiguration& route : port.routes) routes.push_back({{"to", route.to.to_string()}, {"via", route.via.to_string()}});
-    return {{"name", port.name}, {"profile", port.profile}, {"device", port.device}, {"mtu", port.mtu}, {"vlan", port.vlan},
-            {"queues", port.queues}, {"descriptors", port.descriptors}, {"mac", port.mac}, {"memif_server", port.memif_server},
-            {"addresses", std::move(addresses)}, {"routes", std::move(routes)}};
+    for (const RouteConfiguration& route : port.routes)
+        routes.push_back({{"to", route.to.to_string()}, {"via", route.via.to_string()}});
+    return {{"name", port.name},
+            {"profile", port.profile},
+            {"device", port.device},
+            {"mtu", port.mtu},
+            {"vlan", port.vlan},
+            {"queues", port.queues},
+            {"descriptors", port.descriptors},
+            {"mac", port.mac},
+            {"memif_server", port.memif_server},
+            {"addresses", std::move(addresses)},
+            {"routes", std::move(routes)}};
 }
 
 std::string string_of(const json& value, const std::string& path) {
@@ -121,7 +138,8 @@ PortConfiguration port_of(const json& value, const std::string& path) {
     object.read("name", port.name);
     object.read("profile", port.profile);
     if (std::ranges::find(kProfiles, port.profile) == kProfiles.end())
-        throw std::runtime_error(object.path_of("profile") + " is '" + port.profile + "', not one of pci, af_xdp, af_packet, memif, tap");
+        throw std::runtime_error(object.path_of("profile") + " is '" + port.profile +
+                                 "', not one of pci, af_xdp, af_packet, memif, tap");
     object.read("device", port.device);
     object.read("mtu", port.mtu, limits::kMtu);
     object.read("vlan", port.vlan, limits::kVlan);
@@ -129,7 +147,9 @@ PortConfiguration port_of(const json& value, const std::string& path) {
     object.read("descriptors", port.descriptors, limits::kDescriptors);
     object.read("mac", port.mac);
     object.read("memif_server", port.memif_server);
-    object.read_array("addresses", port.addresses, [](const json& item, const std::string& at) { return Object::parse<IpPrefix>(string_of(item, at), at); });
+    object.read_array("addresses", port.addresses, [](const json& item, const std::string& at) {
+        return Object::parse<IpPrefix>(string_of(item, at), at);
+    });
     object.read_array("routes", port.routes, route_of);
     object.refuse_unknown();
     return port;
@@ -151,7 +171,9 @@ std::string to_json(const DataplaneConfiguration& configuration) {
     json ports = json::array(), services = json::array(), listens = json::array();
     for (const PortConfiguration& port : configuration.ports) ports.push_back(to_value(port));
     for (const ServiceConfiguration& service : configuration.services)
-        services.push_back({{"name", service.name}, {"idle_timeout_s", service.idle_timeout_s}, {"handshake_timeout_ms", service.handshake_timeout_ms}});
+        services.push_back({{"name", service.name},
+                            {"idle_timeout_s", service.idle_timeout_s},
+                            {"handshake_timeout_ms", service.handshake_timeout_ms}});
     for (const ListenConfiguration& listen : configuration.listens)
         listens.push_back({{"address", listen.address.to_string()}, {"service", listen.service}});
     const json value{{"generation", configuration.generation},
@@ -167,7 +189,8 @@ std::string to_json(const DataplaneConfiguration& configuration) {
                      {"ports", std::move(ports)},
                      {"services", std::move(services)},
                      {"listens", std::move(listens)}};
-    // The strings are paths and names that a person typed: octets that are not UTF-8 become U+FFFD rather than an exception.
+    // The strings are paths and names that a person typed: octets that are not UTF-8 become U+FFFD rather than an
+    // exception.
     return value.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
@@ -184,9 +207,11 @@ DataplaneConfiguration dataplane_configuration_from_json(const std::string& text
     object.read_array("cores", configuration.cores, [](const json& item, const std::string& at) {
         return static_cast<std::uint32_t>(Object::number(item, at, limits::kCore));
     });
-    if (std::cmp_less(configuration.cores.size(), limits::kWorkers.least) || std::cmp_greater(configuration.cores.size(), limits::kWorkers.most))
+    if (std::cmp_less(configuration.cores.size(), limits::kWorkers.least) ||
+        std::cmp_greater(configuration.cores.size(), limits::kWorkers.most))
         throw std::runtime_error("cores has " + std::to_string(configuration.cores.size()) + " elements, not from " +
-                                 std::to_string(limits::kWorkers.least) + " to " + std::to_string(limits::kWorkers.most));
+                                 std::to_string(limits::kWorkers.least) + " to " +
+                                 std::to_string(limits::kWorkers.most));
     object.read("handshake_workers", configuration.handshake_workers, limits::kHandshakeWorkers);
     object.read_array("eal_arguments", configuration.eal_arguments, string_of);
     object.read("hugepages", configuration.hugepages);

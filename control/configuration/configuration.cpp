@@ -23,20 +23,27 @@ bool is_dns_name(std::string_view name) {
     while (true) {
         const auto dot = name.find('.');
         const std::string_view label = name.substr(0, dot);
-        const bool plain = std::ranges::all_of(label, [](unsigned char c) { return c < 0x80 && (std::isalnum(c) != 0 || c == '-' || c == '_'); });
+        const bool plain = std::ranges::all_of(
+            label, [](unsigned char c) { return c < 0x80 && (std::isalnum(c) != 0 || c == '-' || c == '_'); });
         if (label.empty() || label.size() > 63 || !plain || label.front() == '-' || label.back() == '-') return false;
-        if (dot == std::string_view::npos) return !std::ranges::all_of(label, [](unsigned char c) { return std::isdigit(c) != 0; });
+        if (dot == std::string_view::npos)
+            return !std::ranges::all_of(label, [](unsigned char c) { return std::isdigit(c) != 0; });
         name.remove_prefix(dot + 1);
     }
 }
 
 /// "ECDSA" of "ECDSA P-256".
-std::string_view family_of(std::string_view key_type) { return key_type.substr(0, key_type.find_first_of(" -")); }
+std::string_view family_of(std::string_view key_type) {
+    return key_type.substr(0, key_type.find_first_of(" -"));
+}
 
 /// Makes the configuration from what was read, and checks what no single setting can tell.
 class Builder {
  public:
-    Builder(const fs::path& file, Problems& problems) : directory_(fs::absolute(file).parent_path()), problems_(problems) { configuration_.file = file; }
+    Builder(const fs::path& file, Problems& problems)
+        : directory_(fs::absolute(file).parent_path()), problems_(problems) {
+        configuration_.file = file;
+    }
 
     Configuration build(Value& root) {
         Value& level = root["policy"];
@@ -72,24 +79,30 @@ class Builder {
         if (log.good) configuration_.logging.level = log["level"].text;
         if (management.good) configuration_.management_socket = socket(management["socket"]);
         if (!group.good) return;
-        configuration_.handshake_workers = configuration_.dataplane.handshake_workers = static_cast<std::uint32_t>(group["handshake_workers"].integer);
+        configuration_.handshake_workers = configuration_.dataplane.handshake_workers =
+            static_cast<std::uint32_t>(group["handshake_workers"].integer);
         configuration_.channel_socket = socket(group["channel_socket"]);
-        if (management.good && group["channel_socket"].good && configuration_.channel_socket == configuration_.management_socket)
+        if (management.good && group["channel_socket"].good &&
+            configuration_.channel_socket == configuration_.management_socket)
             problems_.add(group["channel_socket"], "is the management socket too", "a path of its own");
         Value& user = group["user"];
         if (!user.good) return;
         configuration_.user = user.text;
-        const bool plain = std::ranges::all_of(user.text, [](unsigned char c) { return c < 0x80 && (std::isalnum(c) != 0 || c == '_' || c == '-' || c == '.'); });
+        const bool plain = std::ranges::all_of(user.text, [](unsigned char c) {
+            return c < 0x80 && (std::isalnum(c) != 0 || c == '_' || c == '-' || c == '.');
+        });
         const bool number = std::ranges::all_of(user.text, [](unsigned char c) { return std::isdigit(c) != 0; });
         if (user.text == "root")
-            problems_.add(user, "is the superuser: the processes would keep every privilege", "a user of their own, such as \"sallyport\"");
+            problems_.add(user, "is the superuser: the processes would keep every privilege",
+                          "a user of their own, such as \"sallyport\"");
         else if (!plain || number || user.text.front() == '-')
             problems_.add(user, "is not the name of a user", "a name as in /etc/passwd");
     }
 
     fs::path socket(Value& value) {
         const fs::path path = resolve(value);
-        if (value.good && path.string().size() > 107) problems_.add(value, "is too long for a UNIX socket", "a path of at most 107 octets");
+        if (value.good && path.string().size() > 107)
+            problems_.add(value, "is too long for a UNIX socket", "a path of at most 107 octets");
         return path;
     }
 
@@ -102,7 +115,8 @@ class Builder {
             if (item.good && !seen.insert(item.text).second) problems_.add(item, "is there twice", "each version once");
         std::vector<TlsVersion> result;
         if (seen.contains("1.3")) result.push_back(TlsVersion::tls13);
-        if (seen.contains("1.2") && policy::is_allowed_version(policy::kTls12, configuration_.policy_level, value.present))
+        if (seen.contains("1.2") &&
+            policy::is_allowed_version(policy::kTls12, configuration_.policy_level, value.present))
             result.push_back(TlsVersion::tls12);
         return result;
     }
@@ -125,10 +139,14 @@ class Builder {
         Value& tls = value["tls"];
         if (tls.absent) {
             if (configuration_.policy_level > 1)
-                problems_.add(tls, "is missing: connections to the members would be plain text, which the policy forbids from level 2 on",
-                              "tls: { trust = [ \"ca.pem\" ]; server_name = \"NAME\"; }, or policy level 1", "9.2.2 (12.3.1), 9.3.1 (12.3.3)");
+                problems_.add(tls,
+                              "is missing: connections to the members would be plain text, which the policy forbids "
+                              "from level 2 on",
+                              "tls: { trust = [ \"ca.pem\" ]; server_name = \"NAME\"; }, or policy level 1",
+                              "9.2.2 (12.3.1), 9.3.1 (12.3.3)");
             if (pool.proxy_protocol)
-                problems_.add(value["proxy_protocol"], "would tell of clients in plain text", "proxy_protocol in pools with tls only");
+                problems_.add(value["proxy_protocol"], "would tell of clients in plain text",
+                              "proxy_protocol in pools with tls only");
         } else if (tls.good) {
             pool.tls = backend_tls(tls);
         }
@@ -162,15 +180,18 @@ class Builder {
         }
     }
 
-    void member_address(Value& value, const SocketAddress& address, std::map<SocketAddress, int>& seen, const Ports& ports) {
+    void member_address(Value& value, const SocketAddress& address, std::map<SocketAddress, int>& seen,
+                        const Ports& ports) {
         if (!check_unicast(value, address.address, problems_)) return;
         const auto [found, added] = seen.emplace(address, value.place.line);
         if (!added)
-            problems_.add(value, "is the address of another member too, at line " + std::to_string(found->second), "each server once; weight gives it a larger share");
+            problems_.add(value, "is the address of another member too, at line " + std::to_string(found->second),
+                          "each server once; weight gives it a larger share");
         else if (ports.has_address(address.address))
             problems_.add(value, "is an address of the appliance itself", "the address of a server");
         else if (ports.complete() && !ports.reaches(address.address))
-            problems_.add(value, "cannot be reached: it is in no prefix of a port, and no route leads there", "a route in the port that its network lies behind");
+            problems_.add(value, "cannot be reached: it is in no prefix of a port, and no route leads there",
+                          "a route in the port that its network lies behind");
     }
 
     BackendTls backend_tls(Value& value) {
@@ -178,13 +199,17 @@ class Builder {
         for (Value& item : value["trust"].items) {
             if (!item.good) continue;
             tls.trust.push_back(resolve(item));
-            if (const auto anchors = certificates::load_trust_anchors(tls.trust.back(), configuration_.policy_level, now_); !anchors)
-                for (const certificates::Problem& problem : anchors.error()) problems_.add(item, problem.wrong, problem.right, problem.requirement);
+            if (const auto anchors =
+                    certificates::load_trust_anchors(tls.trust.back(), configuration_.policy_level, now_);
+                !anchors)
+                for (const certificates::Problem& problem : anchors.error())
+                    problems_.add(item, problem.wrong, problem.right, problem.requirement);
         }
         Value& name = value["server_name"];
         tls.server_name = name.text;
         if (name.good && !IpAddress::parse(name.text) && !is_dns_name(name.text))
-            problems_.add(name, "is neither a DNS name nor an address", "the name in the members' certificates, such as \"web.internal\"", "9.2.6 (12.3.2)");
+            problems_.add(name, "is neither a DNS name nor an address",
+                          "the name in the members' certificates, such as \"web.internal\"", "9.2.6 (12.3.2)");
         tls.versions = versions(value["versions"]);
         return tls;
     }
@@ -197,7 +222,8 @@ class Builder {
         if (timeout.good && value["interval_ms"].good && pool.health->timeout_ms > pool.health->interval_ms) {
             // Shown even where it is the default that does not fit.
             timeout.written = std::to_string(timeout.integer);
-            problems_.add(timeout, "is longer than interval_ms = " + std::to_string(pool.health->interval_ms), "at most the interval");
+            problems_.add(timeout, "is longer than interval_ms = " + std::to_string(pool.health->interval_ms),
+                          "at most the interval");
         }
     }
 
@@ -215,7 +241,8 @@ class Builder {
         alpn(value["alpn"], service);
         certificates(value["certificates"], service);
         pool_of(value["pool"], service, pools_good);
-        configuration_.dataplane.services.push_back({service.name, service.idle_timeout_s, service.handshake_timeout_ms});
+        configuration_.dataplane.services.push_back(
+            {service.name, service.idle_timeout_s, service.handshake_timeout_ms});
         configuration_.services.push_back(std::move(service));
     }
 
@@ -225,11 +252,13 @@ class Builder {
             if (!address) continue;
             const auto [found, added] = listens_.emplace(*address, item.place.line);
             if (!added)
-                problems_.add(item, "is listened at already, at line " + std::to_string(found->second), "each address and port once; the server name tells certificates apart within a service");
+                problems_.add(item, "is listened at already, at line " + std::to_string(found->second),
+                              "each address and port once; the server name tells certificates apart within a service");
             else if (ports.complete() && !ports.has_address(address->address))
                 problems_.add(item, "has an address that no port has", "one of " + ports.addresses());
             service.listen.push_back(*address);
-            configuration_.dataplane.listens.push_back({*address, static_cast<std::uint32_t>(configuration_.services.size())});
+            configuration_.dataplane.listens.push_back(
+                {*address, static_cast<std::uint32_t>(configuration_.services.size())});
         }
     }
 
@@ -237,7 +266,8 @@ class Builder {
         for (Value& item : list.items) {
             if (!item.good) continue;
             if (item.text.size() > 255)
-                problems_.add(item, "is longer than 255 octets (RFC 7301 3.1)", "the identification sequence of a protocol, such as \"h2\"");
+                problems_.add(item, "is longer than 255 octets (RFC 7301 3.1)",
+                              "the identification sequence of a protocol, such as \"h2\"");
             else if (std::ranges::contains(service.alpn, item.text))
                 problems_.add(item, "is there twice", "each protocol once");
             service.alpn.push_back(item.text);
@@ -245,25 +275,31 @@ class Builder {
     }
 
     void certificates(Value& list, Service& service) {
-        std::map<std::pair<std::string, std::string>, int> covered;   // family of key and name, to the line
+        std::map<std::pair<std::string, std::string>, int> covered;  // family of key and name, to the line
         for (Value& item : list.items) {
             if (!item.good) continue;
             Value& certificate = item["certificate"];
             Value& key = item["key"];
             if (!certificate.good || !key.good) continue;
             CertificateFiles files{resolve(certificate), resolve(key), item.place};
-            const auto chain = certificates::load_certificate_chain(files.certificate, files.key, configuration_.policy_level, now_);
+            const auto chain =
+                certificates::load_certificate_chain(files.certificate, files.key, configuration_.policy_level, now_);
             if (chain) {
                 for (const std::string& name : chain->names) {
-                    const auto [found, added] = covered.emplace(std::pair(std::string(family_of(chain->key_type)), name), certificate.place.line);
+                    const auto [found, added] = covered.emplace(
+                        std::pair(std::string(family_of(chain->key_type)), name), certificate.place.line);
                     if (added) continue;
-                    problems_.add(certificate, "covers " + name + " with a key of the same kind as the certificate at line " + std::to_string(found->second),
+                    problems_.add(certificate,
+                                  "covers " + name + " with a key of the same kind as the certificate at line " +
+                                      std::to_string(found->second),
                                   "for each name one certificate of each kind of key");
                     break;
                 }
             } else {
                 for (const certificates::Problem& problem : chain.error())
-                    problems_.add(problem.file == files.certificate && files.certificate != files.key ? certificate : key, problem.wrong, problem.right, problem.requirement);
+                    problems_.add(
+                        problem.file == files.certificate && files.certificate != files.key ? certificate : key,
+                        problem.wrong, problem.right, problem.requirement);
             }
             service.certificates.push_back(std::move(files));
         }
@@ -278,7 +314,8 @@ class Builder {
         std::vector<std::string_view> names;
         for (const Pool& pool : configuration_.pools) names.push_back(pool.name);
         const std::string_view near = nearest(value.text, names);
-        problems_.add(value, "there is no pool of this name", near.empty() ? one_of(names) : "probably \"" + std::string(near) + "\"");
+        problems_.add(value, "there is no pool of this name",
+                      near.empty() ? one_of(names) : "probably \"" + std::string(near) + "\"");
     }
 
     fs::path directory_;

@@ -23,17 +23,21 @@ IpAddress network_of(const IpPrefix& prefix) {
 bool is_ipv4_broadcast(const IpPrefix& prefix) {
     if (!prefix.address.is_v4() || prefix.length > 30) return false;
     IpAddress last = network_of(prefix);
-    for (unsigned bit = prefix.length; bit < 32; ++bit) last.octets[12 + bit / 8] |= static_cast<std::uint8_t>(0x80u >> (bit % 8));
+    for (unsigned bit = prefix.length; bit < 32; ++bit)
+        last.octets[12 + bit / 8] |= static_cast<std::uint8_t>(0x80u >> (bit % 8));
     return prefix.address == last;
 }
 
-/// RFC 791's network address; RFC 4291 2.6.1's subnet-router anycast address. Not on point-to-point links (RFC 3021, RFC 6164).
+/// RFC 791's network address; RFC 4291 2.6.1's subnet-router anycast address. Not on point-to-point links (RFC 3021,
+/// RFC 6164).
 bool is_network_itself(const IpPrefix& prefix) {
     const unsigned last = prefix.address.is_v4() ? 30 : 126;
     return prefix.length <= last && prefix.address == network_of(prefix);
 }
 
-bool overlap(const IpPrefix& a, const IpPrefix& b) { return a.length <= b.length ? a.contains(b.address) : b.contains(a.address); }
+bool overlap(const IpPrefix& a, const IpPrefix& b) {
+    return a.length <= b.length ? a.contains(b.address) : b.contains(a.address);
+}
 
 bool is_pci_address(std::string_view text) {
     constexpr std::string_view kShape = "hhhh:hh:hh.o";
@@ -60,21 +64,26 @@ std::optional<std::array<std::uint8_t, 6>> parse_mac(std::string_view text) {
     return octets;
 }
 
-std::string line_text(int line) { return "line " + std::to_string(line); }
+std::string line_text(int line) {
+    return "line " + std::to_string(line);
+}
 
 }  // namespace
 
 void check_name(Value& value, std::map<std::string, int>& seen, std::string_view of_what, Problems& problems) {
     if (!value.good) return;
     const bool plain = std::ranges::all_of(value.text, [](unsigned char c) {
-        return c < 0x80 && (std::isalnum(c) != 0 || c == '.' || c == '_' || c == '-' || c == ':' || c == '[' || c == ']');
+        return c < 0x80 &&
+               (std::isalnum(c) != 0 || c == '.' || c == '_' || c == '-' || c == ':' || c == '[' || c == ']');
     });
     if (!plain) {
         problems.add(value, "has characters in it that a name cannot have", "letters, digits and . _ - : [ ]");
         return;
     }
     const auto [found, added] = seen.emplace(value.text, value.place.line);
-    if (!added) problems.add(value, "is the name of another " + std::string(of_what) + " too, at " + line_text(found->second), "a name of its own");
+    if (!added)
+        problems.add(value, "is the name of another " + std::string(of_what) + " too, at " + line_text(found->second),
+                     "a name of its own");
 }
 
 bool check_unicast(Value& value, const IpAddress& address, Problems& problems) {
@@ -130,14 +139,19 @@ void Ports::device(Value& value, channel::PortConfiguration& port, const std::fi
     if (!device.good) return;
     port.device = device.text;
     if (port.profile == "pci") {
-        if (!is_pci_address(device.text)) problems_.add(device, "is not a PCI address", "DOMAIN:BUS:DEVICE.FUNCTION as lspci -D prints it, such as \"0000:03:00.0\"");
-        std::ranges::transform(port.device, port.device.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+        if (!is_pci_address(device.text))
+            problems_.add(device, "is not a PCI address",
+                          "DOMAIN:BUS:DEVICE.FUNCTION as lspci -D prints it, such as \"0000:03:00.0\"");
+        std::ranges::transform(port.device, port.device.begin(),
+                               [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
     } else if (port.profile == "memif") {
         port.device = (directory / device.text).lexically_normal().string();
-        if (port.device.size() > 107) problems_.add(device, "is too long for a UNIX socket", "a path of at most 107 octets");
+        if (port.device.size() > 107)
+            problems_.add(device, "is too long for a UNIX socket", "a path of at most 107 octets");
     } else {
         // IFNAMSIZ counts a zero at the end.
-        const bool plain = std::ranges::all_of(device.text, [](unsigned char c) { return c > ' ' && c < 0x7f && c != '/' && c != ':' && c != ','; });
+        const bool plain = std::ranges::all_of(
+            device.text, [](unsigned char c) { return c > ' ' && c < 0x7f && c != '/' && c != ':' && c != ','; });
         if (device.text.size() > 15)
             problems_.add(device, "is longer than the name of an interface can be", "at most 15 octets");
         else if (!plain || device.text == "." || device.text == "..")
@@ -145,7 +159,9 @@ void Ports::device(Value& value, channel::PortConfiguration& port, const std::fi
     }
     if (!device.good) return;
     const auto [found, added] = devices_.emplace(port.device, device.place.line);
-    if (!added) problems_.add(device, "is the device of another port too, at " + line_text(found->second), "one port for each device");
+    if (!added)
+        problems_.add(device, "is the device of another port too, at " + line_text(found->second),
+                      "one port for each device");
 }
 
 void Ports::mac(Value& value, channel::PortConfiguration& port) {
@@ -164,7 +180,8 @@ void Ports::addresses(Value& value, channel::PortConfiguration& port) {
     complete_ = complete_ && value["addresses"].good;
     bool v6 = false;
     for (Value& item : value["addresses"].items) {
-        const auto prefix = parse<IpPrefix>(item, problems_, "ADDRESS/LENGTH, such as \"192.0.2.1/24\" or \"2001:db8::1/64\"");
+        const auto prefix =
+            parse<IpPrefix>(item, problems_, "ADDRESS/LENGTH, such as \"192.0.2.1/24\" or \"2001:db8::1/64\"");
         if (prefix) {
             v6 = v6 || !prefix->address.is_v4();
             address(item, port, *prefix);
@@ -179,16 +196,21 @@ void Ports::addresses(Value& value, channel::PortConfiguration& port) {
 
 void Ports::address(Value& item, const channel::PortConfiguration& port, const IpPrefix& prefix) {
     if (!check_unicast(item, prefix.address, problems_)) return;
-    if (prefix.length == 0) return problems_.add(item, "has a prefix that is the whole Internet", "the prefix of the network that the port is in");
-    if (is_ipv4_broadcast(prefix)) return problems_.add(item, "is the broadcast address of its network", "the address of a host in it");
-    if (is_network_itself(prefix)) return problems_.add(item, "is the address of the network itself", "the address of a host in it");
+    if (prefix.length == 0)
+        return problems_.add(item, "has a prefix that is the whole Internet",
+                             "the prefix of the network that the port is in");
+    if (is_ipv4_broadcast(prefix))
+        return problems_.add(item, "is the broadcast address of its network", "the address of a host in it");
+    if (is_network_itself(prefix))
+        return problems_.add(item, "is the address of the network itself", "the address of a host in it");
     if (has_address(prefix.address) || std::ranges::contains(port.addresses, prefix.address, &IpPrefix::address))
         return problems_.add(item, "is given to a port already", "each address once");
     // Two ports in one network: a packet for it could leave by either.
     for (const channel::PortConfiguration& other : configurations_)
         for (const IpPrefix& theirs : other.addresses)
             if (overlap(prefix, theirs))
-                return problems_.add(item, "overlaps with " + theirs.to_string() + " of port \"" + other.name + "\"", "a network of its own for each port");
+                return problems_.add(item, "overlaps with " + theirs.to_string() + " of port \"" + other.name + "\"",
+                                     "a network of its own for each port");
 }
 
 void Ports::routes(Value& value, channel::PortConfiguration& port) {
@@ -200,21 +222,28 @@ void Ports::routes(Value& value, channel::PortConfiguration& port) {
         }
         Value& to_value = item["to"];
         Value& via_value = item["via"];
-        const auto to = parse<IpPrefix>(to_value, problems_, "PREFIX/LENGTH, such as \"198.51.100.0/24\", or \"0.0.0.0/0\" for all");
+        const auto to = parse<IpPrefix>(to_value, problems_,
+                                        "PREFIX/LENGTH, such as \"198.51.100.0/24\", or \"0.0.0.0/0\" for all");
         const auto via = parse<IpAddress>(via_value, problems_, "address of the gateway");
         if (to && network_of(*to) != to->address)
-            problems_.add(to_value, "has bits set beyond its length", in_quotes(IpPrefix{network_of(*to), to->length}.to_string()));
+            problems_.add(to_value, "has bits set beyond its length",
+                          in_quotes(IpPrefix{network_of(*to), to->length}.to_string()));
         if (to && to_value.good) {
             const auto [found, added] = routes_.emplace(to->to_string(), to_value.place.line);
-            if (!added) problems_.add(to_value, "has a route already, at " + line_text(found->second), "one route for each destination");
+            if (!added)
+                problems_.add(to_value, "has a route already, at " + line_text(found->second),
+                              "one route for each destination");
         }
         if (to && via && to->address.is_v4() != via->is_v4())
-            problems_.add(via_value, "is not of the same version of IP as the destination", to->address.is_v4() ? "an IPv4 address" : "an IPv6 address");
+            problems_.add(via_value, "is not of the same version of IP as the destination",
+                          to->address.is_v4() ? "an IPv4 address" : "an IPv6 address");
         if (via && via_value.good && check_unicast(via_value, *via, problems_)) {
             if (has_address(*via))
                 problems_.add(via_value, "is an address of the appliance itself", "the address of another router");
-            else if (complete_ && !std::ranges::any_of(port.addresses, [&](const IpPrefix& prefix) { return prefix.contains(*via); }))
-                problems_.add(via_value, "is in no prefix of this port", "a gateway in a prefix of the port's addresses");
+            else if (complete_ && !std::ranges::any_of(port.addresses,
+                                                       [&](const IpPrefix& prefix) { return prefix.contains(*via); }))
+                problems_.add(via_value, "is in no prefix of this port",
+                              "a gateway in a prefix of the port's addresses");
         }
         if (to && via) port.routes.push_back({*to, *via});
         complete_ = complete_ && to_value.good && via_value.good;
@@ -222,13 +251,16 @@ void Ports::routes(Value& value, channel::PortConfiguration& port) {
 }
 
 bool Ports::has_address(const IpAddress& address) const {
-    return std::ranges::any_of(configurations_, [&](const auto& port) { return std::ranges::contains(port.addresses, address, &IpPrefix::address); });
+    return std::ranges::any_of(configurations_, [&](const auto& port) {
+        return std::ranges::contains(port.addresses, address, &IpPrefix::address);
+    });
 }
 
 bool Ports::reaches(const IpAddress& address) const {
     return std::ranges::any_of(configurations_, [&](const channel::PortConfiguration& port) {
         return std::ranges::any_of(port.addresses, [&](const IpPrefix& prefix) { return prefix.contains(address); }) ||
-               std::ranges::any_of(port.routes, [&](const channel::RouteConfiguration& route) { return route.to.contains(address); });
+               std::ranges::any_of(
+                   port.routes, [&](const channel::RouteConfiguration& route) { return route.to.contains(address); });
     });
 }
 

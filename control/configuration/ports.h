@@ -19,8 +19,8 @@ class Ports {
     /// Only meaningful where no problem was found.
     [[nodiscard]] std::vector<channel::PortConfiguration>& configurations() { return configurations_; }
 
-    /// Whether the question can be answered: false when some address or route could not be read, so that a complaint about a
-    /// missing one would mislead.
+    /// Whether the question can be answered: false when some address or route could not be read, so that a complaint
+    /// about a missing one would mislead.
     [[nodiscard]] bool complete() const { return complete_; }
     [[nodiscard]] bool has_address(const IpAddress& address) const;
     [[nodiscard]] bool reaches(const IpAddress& address) const;
@@ -38,7 +38,7 @@ class Ports {
     Problems& problems_;
     std::vector<channel::PortConfiguration> configurations_;
     bool complete_ = true;
-    std::map<std::string, int> names_, devices_, routes_;   ///< to the line where they were first seen
+    std::map<std::string, int> names_, devices_, routes_;  ///< to the line where they were first seen
 };
 
 /// Whether a name of ours is fit for logs, metrics and commands; complains if not, or when it is in `seen` already.

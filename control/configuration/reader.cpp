@@ -31,15 +31,23 @@ std::int64_t integer_of(const Parsed& parsed) {
 
 const char* type_name(const Parsed& parsed) {
     switch (parsed.getType()) {
-        case Parsed::TypeNone: return "nothing";
+        case Parsed::TypeNone:
+            return "nothing";
         case Parsed::TypeInt:
-        case Parsed::TypeInt64: return "an integer";
-        case Parsed::TypeFloat: return "a number with a fraction";
-        case Parsed::TypeString: return "a string";
-        case Parsed::TypeBoolean: return "a boolean";
-        case Parsed::TypeGroup: return "a group";
-        case Parsed::TypeArray: return "an array";
-        case Parsed::TypeList: return "a list";
+        case Parsed::TypeInt64:
+            return "an integer";
+        case Parsed::TypeFloat:
+            return "a number with a fraction";
+        case Parsed::TypeString:
+            return "a string";
+        case Parsed::TypeBoolean:
+            return "a boolean";
+        case Parsed::TypeGroup:
+            return "a group";
+        case Parsed::TypeArray:
+            return "an array";
+        case Parsed::TypeList:
+            return "a list";
     }
     return "nothing";
 }
@@ -55,30 +63,45 @@ std::string written(const Parsed& parsed) {
             std::snprintf(text.data(), text.size(), "%g", static_cast<double>(parsed));
             return text.data();
         }
-        case Parsed::TypeString: return in_quotes(parsed.c_str());
-        case Parsed::TypeBoolean: return static_cast<bool>(parsed) ? "true" : "false";
-        case Parsed::TypeGroup: return parsed.getLength() == 0 ? "{ }" : "{ ... }";
-        case Parsed::TypeArray: return parsed.getLength() == 0 ? "[ ]" : "[ ... ]";
-        case Parsed::TypeList: return parsed.getLength() == 0 ? "( )" : "( ... )";
-        case Parsed::TypeNone: break;
+        case Parsed::TypeString:
+            return in_quotes(parsed.c_str());
+        case Parsed::TypeBoolean:
+            return static_cast<bool>(parsed) ? "true" : "false";
+        case Parsed::TypeGroup:
+            return parsed.getLength() == 0 ? "{ }" : "{ ... }";
+        case Parsed::TypeArray:
+            return parsed.getLength() == 0 ? "[ ]" : "[ ... ]";
+        case Parsed::TypeList:
+            return parsed.getLength() == 0 ? "( )" : "( ... )";
+        case Parsed::TypeNone:
+            break;
     }
     return "";
 }
 
 const char* wanted(Kind kind) {
     switch (kind) {
-        case Kind::boolean: return "true or false";
-        case Kind::integer: return "an integer";
-        case Kind::text: return "a string in double quotes";
-        case Kind::integers: return "an array of integers: [ 1, 2 ]";
-        case Kind::texts: return "an array of strings: [ \"a\", \"b\" ]";
-        case Kind::group: return "a group: { ... }";
-        case Kind::groups: return "a list of groups: ( { ... }, { ... } )";
+        case Kind::boolean:
+            return "true or false";
+        case Kind::integer:
+            return "an integer";
+        case Kind::text:
+            return "a string in double quotes";
+        case Kind::integers:
+            return "an array of integers: [ 1, 2 ]";
+        case Kind::texts:
+            return "an array of strings: [ \"a\", \"b\" ]";
+        case Kind::group:
+            return "a group: { ... }";
+        case Kind::groups:
+            return "a list of groups: ( { ... }, { ... } )";
     }
     return "";
 }
 
-bool is_integer(const Parsed& parsed) { return parsed.getType() == Parsed::TypeInt || parsed.getType() == Parsed::TypeInt64; }
+bool is_integer(const Parsed& parsed) {
+    return parsed.getType() == Parsed::TypeInt || parsed.getType() == Parsed::TypeInt64;
+}
 
 std::vector<std::string_view> names_of(const Setting& group) {
     std::vector<std::string_view> names;
@@ -93,11 +116,14 @@ class Reader {
 
     Value group(const Setting& setting, const Parsed& parsed, const std::string& path) {
         Value value = begin(setting, parsed, path);
-        if (!parsed.isGroup()) return wrong_type(std::move(value), parsed, setting.kind == Kind::groups ? Kind::group : setting.kind);
+        if (!parsed.isGroup())
+            return wrong_type(std::move(value), parsed, setting.kind == Kind::groups ? Kind::group : setting.kind);
         for (const Setting& member : setting.members) {
-            const std::string member_path = path.empty() ? std::string(member.name) : path + "." + std::string(member.name);
+            const std::string member_path =
+                path.empty() ? std::string(member.name) : path + "." + std::string(member.name);
             const std::string name(member.name);
-            value.members.push_back(parsed.exists(name) ? one(member, parsed[name], member_path) : missing(member, value, member_path));
+            value.members.push_back(parsed.exists(name) ? one(member, parsed[name], member_path)
+                                                        : missing(member, value, member_path));
         }
         for (int i = 0; i < parsed.getLength(); ++i) unknown(setting, parsed[i], path);
         return value;
@@ -132,12 +158,16 @@ class Reader {
                 value.boolean = static_cast<bool>(parsed);
                 return value;
             }
-            case Kind::integer: return integer(setting, parsed, path);
-            case Kind::text: return text(setting, parsed, path);
-            case Kind::group: return group(setting, parsed, path);
+            case Kind::integer:
+                return integer(setting, parsed, path);
+            case Kind::text:
+                return text(setting, parsed, path);
+            case Kind::group:
+                return group(setting, parsed, path);
             case Kind::integers:
             case Kind::texts:
-            case Kind::groups: return sequence(setting, parsed, path);
+            case Kind::groups:
+                return sequence(setting, parsed, path);
         }
         return {};
     }
@@ -167,12 +197,14 @@ class Reader {
             if (std::ranges::contains(setting.choices, value.text)) return value;
             const std::vector<std::string_view> choices(setting.choices.begin(), setting.choices.end());
             const std::string_view near = nearest(value.text, choices);
-            problems_.add(value, near.empty() ? "is not known" : "is not known (is \"" + std::string(near) + "\" meant?)",
+            problems_.add(value,
+                          near.empty() ? "is not known" : "is not known (is \"" + std::string(near) + "\" meant?)",
                           one_of(choices), setting.requirement);
         } else if (value.text.size() < (item ? 1 : setting.least_items)) {
             problems_.add(value, "is empty", item ? "no empty strings" : setting.documentation, setting.requirement);
         } else if (value.text.size() > (item ? 4095 : setting.most_items)) {
-            problems_.add(value, "is longer than " + std::to_string(item ? 4095 : setting.most_items) + " octets", setting.documentation);
+            problems_.add(value, "is longer than " + std::to_string(item ? 4095 : setting.most_items) + " octets",
+                          setting.documentation);
         } else if (std::ranges::any_of(value.text, [](unsigned char c) { return c < 0x20 || c == 0x7f; })) {
             problems_.add(value, "has control characters in it", "text without them");
         }
@@ -186,20 +218,28 @@ class Reader {
         if (!right_type) return wrong_type(std::move(value), parsed, setting.kind);
         const auto length = static_cast<std::uint32_t>(parsed.getLength());
         if (length < setting.least_items) {
-            problems_.add(value, "is empty", std::string("at least one: ") + setting.documentation, setting.requirement);
+            problems_.add(value, "is empty", std::string("at least one: ") + setting.documentation,
+                          setting.requirement);
             return value;
         }
         if (length > setting.most_items) {
-            problems_.add(value, "has " + std::to_string(length) + " items", "at most " + std::to_string(setting.most_items));
+            problems_.add(value, "has " + std::to_string(length) + " items",
+                          "at most " + std::to_string(setting.most_items));
             return value;
         }
         value.items.reserve(length);
         for (int i = 0; i < parsed.getLength(); ++i) {
             const std::string item = path + ".[" + std::to_string(i) + "]";
             switch (setting.kind) {
-                case Kind::integers: value.items.push_back(integer(setting, parsed[i], item)); break;
-                case Kind::texts: value.items.push_back(text(setting, parsed[i], item)); break;
-                default: value.items.push_back(group(setting, parsed[i], item)); break;
+                case Kind::integers:
+                    value.items.push_back(integer(setting, parsed[i], item));
+                    break;
+                case Kind::texts:
+                    value.items.push_back(text(setting, parsed[i], item));
+                    break;
+                default:
+                    value.items.push_back(group(setting, parsed[i], item));
+                    break;
             }
         }
         return value;
@@ -236,8 +276,8 @@ class Reader {
         const std::string name = parsed.getName() != nullptr ? parsed.getName() : "";
         if (std::ranges::contains(names, name)) return;
         const std::string_view near = nearest(name, names);
-        problems_.add({place_of(parsed), path.empty() ? name : path + "." + name, written(parsed), "there is no such setting",
-                       near.empty() ? one_of(names) : "probably " + std::string(near), ""});
+        problems_.add({place_of(parsed), path.empty() ? name : path + "." + name, written(parsed),
+                       "there is no such setting", near.empty() ? one_of(names) : "probably " + std::string(near), ""});
     }
 
     std::string file_;
@@ -248,7 +288,8 @@ class Reader {
 class Config : public libconfig::Config {
  public:
     const char** evaluateIncludePath(const char* path, const char** error) override {
-        const std::filesystem::path file = std::filesystem::path(getIncludeDir() != nullptr ? getIncludeDir() : "") / path;
+        const std::filesystem::path file =
+            std::filesystem::path(getIncludeDir() != nullptr ? getIncludeDir() : "") / path;
         struct stat status{};
         *error = nullptr;
         if (stat(file.c_str(), &status) != 0)
@@ -280,7 +321,8 @@ std::optional<std::string> text_of(const std::filesystem::path& file, Problems& 
     if (fstat(fd, &status) != 0) return refuse(std::string("cannot be read: ") + std::strerror(errno));
     if (S_ISDIR(status.st_mode)) return refuse("is a directory");
     if (!S_ISREG(status.st_mode)) return refuse("is not a regular file");
-    if (static_cast<std::uint64_t>(status.st_size) > kMaxFile) return refuse("is larger than " + std::to_string(kMaxFile >> 20) + " MiB");
+    if (static_cast<std::uint64_t>(status.st_size) > kMaxFile)
+        return refuse("is larger than " + std::to_string(kMaxFile >> 20) + " MiB");
     std::string text(static_cast<std::size_t>(status.st_size), '\0');
     std::size_t have = 0;
     while (have < text.size()) {
@@ -293,32 +335,39 @@ std::optional<std::string> text_of(const std::filesystem::path& file, Problems& 
     text.resize(have);
     const auto zero = text.find('\0');
     if (zero == std::string::npos) return text;
-    const int line = 1 + static_cast<int>(std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(zero), '\n'));
+    const int line =
+        1 + static_cast<int>(std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(zero), '\n'));
     problems.add({{file.string(), line}, "", "", "there is a zero octet in the file", "text", ""});
     return std::nullopt;
 }
 
 /// libconfig's words about the syntax, with what to do about it.
 std::string mend(const std::string& error) {
-    if (error.contains("include")) return "@include \"FILE\" with a regular file, its path relative to the configuration file's directory";
+    if (error.contains("include"))
+        return "@include \"FILE\" with a regular file, its path relative to the configuration file's directory";
     if (error.contains("duplicate")) return "each setting once";
     if (error.contains("mismatched")) return "elements of one type in [ ]";
-    return "NAME = VALUE; with { } around groups, [ ] around arrays, ( ) around lists and commas between items; the mistake may be just before this line";
+    return "NAME = VALUE; with { } around groups, [ ] around arrays, ( ) around lists and commas between items; the "
+           "mistake may be just before this line";
 }
 
 }  // namespace
 
 const Value& Value::operator[](std::string_view name) const {
-    const auto found = std::ranges::find_if(members, [name](const Value& member) { return member.setting->name == name; });
+    const auto found =
+        std::ranges::find_if(members, [name](const Value& member) { return member.setting->name == name; });
     SALLYPORT_CHECK(found != members.end());
     return *found;
 }
 
-Value& Value::operator[](std::string_view name) { return const_cast<Value&>(std::as_const(*this)[name]); }
+Value& Value::operator[](std::string_view name) {
+    return const_cast<Value&>(std::as_const(*this)[name]);
+}
 
 void Problems::add(Value& value, std::string wrong, std::string right, std::string requirement) {
     value.good = false;
-    problems_.push_back({value.place, value.path, value.written, std::move(wrong), std::move(right), std::move(requirement)});
+    problems_.push_back(
+        {value.place, value.path, value.written, std::move(wrong), std::move(right), std::move(requirement)});
 }
 
 std::vector<Problem> Problems::sorted(const std::string& first) && {
@@ -339,7 +388,12 @@ std::optional<Value> read(const std::filesystem::path& file, Problems& problems)
         config.readString(*text);
     } catch (const libconfig::ParseException& error) {
         const std::string what = error.getError() != nullptr ? error.getError() : "syntax error";
-        problems.add({{error.getFile() != nullptr ? error.getFile() : file.string(), error.getLine()}, "", "", what, mend(what), ""});
+        problems.add({{error.getFile() != nullptr ? error.getFile() : file.string(), error.getLine()},
+                      "",
+                      "",
+                      what,
+                      mend(what),
+                      ""});
         return std::nullopt;
     }
     Reader reader(file.string(), problems);
@@ -349,8 +403,9 @@ std::optional<Value> read(const std::filesystem::path& file, Problems& problems)
 
 std::string_view nearest(std::string_view name, const std::vector<std::string_view>& names) {
     std::string_view best;
-    std::size_t least = 1 + (name.size() + 1) / 3;   // a slip in about every third letter, two letters swapped counting as two
-    if (name.size() < 4 || name.size() > 64) return best;   // among very short names every other one is near
+    std::size_t least =
+        1 + (name.size() + 1) / 3;  // a slip in about every third letter, two letters swapped counting as two
+    if (name.size() < 4 || name.size() > 64) return best;  // among very short names every other one is near
     for (const std::string_view candidate : names) {
         // Levenshtein's distance, one row of the table at a time.
         std::vector<std::size_t> row(candidate.size() + 1);

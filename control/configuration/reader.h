@@ -15,19 +15,19 @@ namespace sallyport::configuration {
 
 /// A setting as read, or its default. One thread.
 struct Value {
-    const Setting* setting = nullptr;   ///< of an item of an array: that of the array
-    Place place;                        ///< of a default: of the group that lacks it
-    std::string path;                   ///< such as services.[0].listen.[1]
-    std::string written;                ///< as it was written, for messages; empty for a default
-    bool present = false;               ///< written in the file
-    bool good = true;                   ///< no problem was found with it so far; else it must not be used
-    bool absent = false;                ///< optional, without a default, and not written
+    const Setting* setting = nullptr;  ///< of an item of an array: that of the array
+    Place place;                       ///< of a default: of the group that lacks it
+    std::string path;                  ///< such as services.[0].listen.[1]
+    std::string written;               ///< as it was written, for messages; empty for a default
+    bool present = false;              ///< written in the file
+    bool good = true;                  ///< no problem was found with it so far; else it must not be used
+    bool absent = false;               ///< optional, without a default, and not written
 
     bool boolean = false;
     std::int64_t integer = 0;
     std::string text;
-    std::vector<Value> items;           ///< of an array or list, also the bad ones
-    std::vector<Value> members;         ///< of a group, one for each member of the schema, in its order
+    std::vector<Value> items;    ///< of an array or list, also the bad ones
+    std::vector<Value> members;  ///< of a group, one for each member of the schema, in its order
 
     /// Member of a group. The name must be of the schema.
     [[nodiscard]] const Value& operator[](std::string_view name) const;
@@ -48,8 +48,8 @@ class Problems {
     std::vector<Problem> problems_;
 };
 
-/// Reads the file and what it includes, and checks names, types and ranges by the schema. nullopt when the text has not even the
-/// syntax of libconfig. Regular files only; never waits.
+/// Reads the file and what it includes, and checks names, types and ranges by the schema. nullopt when the text has not
+/// even the syntax of libconfig. Regular files only; never waits.
 [[nodiscard]] std::optional<Value> read(const std::filesystem::path& file, Problems& problems);
 
 /// The one of `names` that `name` was probably meant to be; empty when none is near.

@@ -9,7 +9,8 @@ namespace sallyport::policy {
 namespace {
 
 bool same_name(std::string_view a, std::string_view b) noexcept {
-    return std::ranges::equal(a, b, [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
+    return std::ranges::equal(a, b,
+                              [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
 }
 
 std::string suites_of(std::uint16_t version) {
@@ -19,7 +20,9 @@ std::string suites_of(std::uint16_t version) {
     return list;
 }
 
-bool is_hybrid(const Group& group) { return group.oldest_version == kTls13; }
+bool is_hybrid(const Group& group) {
+    return group.oldest_version == kTls13;
+}
 
 std::string groups(bool client) {
     std::string list;
@@ -73,20 +76,27 @@ const char* openssl_signature_schemes() noexcept {
     return list.c_str();
 }
 
-const Suite* find_suite(std::uint16_t id) noexcept { return find_id(kSuites, id); }
-const Group* find_group(std::uint16_t id) noexcept { return find_id(kGroups, id); }
+const Suite* find_suite(std::uint16_t id) noexcept {
+    return find_id(kSuites, id);
+}
+const Group* find_group(std::uint16_t id) noexcept {
+    return find_id(kGroups, id);
+}
 
 const Group* find_group(std::string_view name) noexcept {
-    const auto found = std::ranges::find_if(
-        kGroups, [name](const Group& group) { return same_name(group.name, name) || same_name(group.openssl_name, name); });
+    const auto found = std::ranges::find_if(kGroups, [name](const Group& group) {
+        return same_name(group.name, name) || same_name(group.openssl_name, name);
+    });
     return found == kGroups.end() ? nullptr : &*found;
 }
 
-const SignatureScheme* find_signature_scheme(std::uint16_t id) noexcept { return find_id(kSignatureSchemes, id); }
+const SignatureScheme* find_signature_scheme(std::uint16_t id) noexcept {
+    return find_id(kSignatureSchemes, id);
+}
 
 const SignatureScheme* find_signature_scheme(std::string_view name) noexcept {
-    const auto found = std::ranges::find_if(kSignatureSchemes,
-                                            [name](const SignatureScheme& scheme) { return same_name(scheme.name, name); });
+    const auto found = std::ranges::find_if(
+        kSignatureSchemes, [name](const SignatureScheme& scheme) { return same_name(scheme.name, name); });
     return found == kSignatureSchemes.end() ? nullptr : &*found;
 }
 
@@ -104,6 +114,8 @@ bool is_allowed_group(std::uint16_t id, std::uint16_t version) noexcept {
     return group != nullptr && version >= group->oldest_version;
 }
 
-bool is_allowed_signature_scheme(std::string_view name) noexcept { return find_signature_scheme(name) != nullptr; }
+bool is_allowed_signature_scheme(std::string_view name) noexcept {
+    return find_signature_scheme(name) != nullptr;
+}
 
 }  // namespace sallyport::policy

@@ -72,7 +72,9 @@ std::string key_name(const EVP_PKEY* key) {
 std::optional<Weakness> check_own_key(const EVP_PKEY* key, int level) {
     if (level < 3) {
         const int bits = level < 2 ? 2048 : 3072;
-        return check(key, bits, "ECDSA P-256 or P-384, or RSA from " + std::to_string(bits) + " bits, at level " + std::to_string(level));
+        return check(
+            key, bits,
+            "ECDSA P-256 or P-384, or RSA from " + std::to_string(bits) + " bits, at level " + std::to_string(level));
     }
     const int curve = type_of(key) == Type::ec ? curve_of(key) : NID_undef;
     if (curve == NID_X9_62_prime256v1 || curve == NID_secp384r1) return std::nullopt;
@@ -87,7 +89,8 @@ std::optional<Weakness> check_certificate_signature(const X509* certificate) {
     const std::string right = "a certificate signed with SHA-256 or better";
     int digest = NID_undef, key = NID_undef, bits = 0;
     std::uint32_t flags = 0;
-    if (X509_get_signature_info(certificate, &digest, &key, &bits, &flags) != 1 && digest == NID_undef && key == NID_undef)
+    if (X509_get_signature_info(certificate, &digest, &key, &bits, &flags) != 1 && digest == NID_undef &&
+        key == NID_undef)
         return Weakness{"has a signature of unknown kind", right};
     switch (digest) {
         case NID_sha256:

@@ -1,5 +1,5 @@
-// Whatever stands in a configuration, load() ends with a configuration that the dataplane's side accepts too, or with problems
-// that can be printed, in order.
+// Whatever stands in a configuration, load() ends with a configuration that the dataplane's side accepts too, or with
+// problems that can be printed, in order.
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -19,7 +19,9 @@ class Files {
         root.write(directory_.path(), "ca");
         sallyport::test::make_leaf({"www.example.org"}, root).write(directory_.path(), "www");
     }
-    [[nodiscard]] std::filesystem::path write(const std::string& text) const { return directory_.write("fuzz.conf", text); }
+    [[nodiscard]] std::filesystem::path write(const std::string& text) const {
+        return directory_.write("fuzz.conf", text);
+    }
 
  private:
     sallyport::test::TemporaryDirectory directory_;
@@ -35,9 +37,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (loaded) {
         SALLYPORT_CHECK(!loaded->services.empty() && !loaded->pools.empty() && !loaded->dataplane.ports.empty());
         for (const configuration::Service& service : loaded->services)
-            SALLYPORT_CHECK(service.pool < loaded->pools.size() && !service.listen.empty() && !service.certificates.empty() && !service.versions.empty());
+            SALLYPORT_CHECK(service.pool < loaded->pools.size() && !service.listen.empty() &&
+                            !service.certificates.empty() && !service.versions.empty());
         for (const configuration::Pool& pool : loaded->pools)
-            SALLYPORT_CHECK(!pool.members.empty() && (pool.tls ? !pool.tls->trust.empty() && !pool.tls->versions.empty() : loaded->policy_level == 1 && !pool.proxy_protocol));
+            SALLYPORT_CHECK(!pool.members.empty() && (pool.tls ? !pool.tls->trust.empty() && !pool.tls->versions.empty()
+                                                               : loaded->policy_level == 1 && !pool.proxy_protocol));
         const std::string json = channel::to_json(loaded->dataplane);
         SALLYPORT_CHECK(channel::to_json(channel::dataplane_configuration_from_json(json)) == json);
         return 0;

@@ -19,7 +19,8 @@ using testing::HasSubstr;
 std::string text(const std::vector<Problem>& problems) {
     std::string all;
     for (const Problem& problem : problems)
-        all += problem.file.filename().string() + ": " + problem.wrong + "; " + problem.right + " [" + problem.requirement + "]\n";
+        all += problem.file.filename().string() + ": " + problem.wrong + "; " + problem.right + " [" +
+               problem.requirement + "]\n";
     return all;
 }
 
@@ -46,7 +47,8 @@ class CertificateChainTest : public testing::Test {
 };
 
 TEST_F(CertificateChainTest, GoodChain_IsLoadedWithoutItsRoot) {
-    Identity identity = test::make_leaf({"WWW.example.org", "*.example.net", "192.0.2.1", "2001:db8::1"}, intermediate_);
+    Identity identity =
+        test::make_leaf({"WWW.example.org", "*.example.net", "192.0.2.1", "2001:db8::1"}, intermediate_);
     identity.chain.push_back(openssl::share(root_.certificate.get()));
     const auto chain = load(identity);
     ASSERT_TRUE(chain) << text(chain.error());
@@ -69,17 +71,19 @@ TEST_F(CertificateChainTest, GoodChain_IsLoadedWithoutItsRoot) {
 TEST_F(CertificateChainTest, KeyTypeAndLevel_DecideWhetherTheKeyIsStrongEnough) {
     struct Row {
         Key key;
-        int strictest;   ///< level that still takes it; 0: none
+        int strictest;  ///< level that still takes it; 0: none
     };
-    for (const Row& row : {Row{Key::rsa1024, 0}, Row{Key::rsa2048, 1}, Row{Key::rsa3072, 2}, Row{Key::p224, 0}, Row{Key::p256, 3},
-                           Row{Key::p384, 3}, Row{Key::p521, 2}, Row{Key::ed25519, 2}}) {
+    for (const Row& row : {Row{Key::rsa1024, 0}, Row{Key::rsa2048, 1}, Row{Key::rsa3072, 2}, Row{Key::p224, 0},
+                           Row{Key::p256, 3}, Row{Key::p384, 3}, Row{Key::p521, 2}, Row{Key::ed25519, 2}}) {
         const Identity identity = test::make_leaf({"a.example"}, intermediate_, row.key);
         for (int level = 1; level <= 3; ++level) {
             const std::string found = problems(identity, level);
             if (level <= row.strictest)
                 EXPECT_EQ(found, "") << level;
             else
-                EXPECT_THAT(found, HasSubstr("leaf.pem: the certificate has the key type " + policy::key_name(identity.key.get()))) << level;
+                EXPECT_THAT(found, HasSubstr("leaf.pem: the certificate has the key type " +
+                                             policy::key_name(identity.key.get())))
+                    << level;
             EXPECT_EQ(found.contains("[9.4.1 (12.1.2)]"), level > row.strictest);
         }
     }
@@ -98,7 +102,8 @@ TEST_F(CertificateChainTest, KeyFileThatOthersCanRead_IsRefused) {
         const auto key = directory_.write("open.key", identity.key_pem(), mode);
         const auto chain = load_certificate_chain(directory_.path() / "leaf.pem", key, 2, now_);
         ASSERT_FALSE(chain);
-        EXPECT_THAT(text(chain.error()), HasSubstr("so that others than its owner have access to the private key; mode 0600 or 0400"));
+        EXPECT_THAT(text(chain.error()),
+                    HasSubstr("so that others than its owner have access to the private key; mode 0600 or 0400"));
     }
 }
 
@@ -107,13 +112,15 @@ TEST_F(CertificateChainTest, EncryptedKey_IsRefusedWithoutAskingForAPassword) {
     identity.write(directory_.path(), "leaf");
     const openssl::Bio bio(BIO_new(BIO_s_mem()));
     const unsigned char password[] = "secret";
-    ASSERT_EQ(PEM_write_bio_PrivateKey(bio.get(), identity.key.get(), EVP_aes_256_cbc(), password, 6, nullptr, nullptr), 1);
+    ASSERT_EQ(PEM_write_bio_PrivateKey(bio.get(), identity.key.get(), EVP_aes_256_cbc(), password, 6, nullptr, nullptr),
+              1);
     char* begin = nullptr;
     const long length = BIO_get_mem_data(bio.get(), &begin);
     const auto key = directory_.write("encrypted.key", std::string(begin, static_cast<std::size_t>(length)), 0600);
     const auto chain = load_certificate_chain(directory_.path() / "leaf.pem", key, 2, now_);
     ASSERT_FALSE(chain);
-    EXPECT_THAT(text(chain.error()), HasSubstr("encrypted.key: is encrypted, and nobody is there to type its password"));
+    EXPECT_THAT(text(chain.error()),
+                HasSubstr("encrypted.key: is encrypted, and nobody is there to type its password"));
 }
 
 TEST_F(CertificateChainTest, OutOfDate_IsRefused) {
@@ -121,13 +128,15 @@ TEST_F(CertificateChainTest, OutOfDate_IsRefused) {
     EXPECT_THAT(problems(test::make_identity(options, &intermediate_)), HasSubstr("the certificate expired at 2"));
     options.not_before_days = 2;
     options.not_after_days = 9;
-    EXPECT_THAT(problems(test::make_identity(options, &intermediate_)), HasSubstr("the certificate is not valid before 2"));
+    EXPECT_THAT(problems(test::make_identity(options, &intermediate_)),
+                HasSubstr("the certificate is not valid before 2"));
 }
 
 TEST_F(CertificateChainTest, ExpiredIntermediate_IsNamed) {
     const CertificateOptions options{.common_name = "Old", .ca = true, .not_before_days = -9, .not_after_days = -1};
     const Identity old = test::make_identity(options, &root_);
-    EXPECT_THAT(problems(test::make_leaf({"a.example"}, old)), HasSubstr("certificate 2 in the file (CN=Old) expired at"));
+    EXPECT_THAT(problems(test::make_leaf({"a.example"}, old)),
+                HasSubstr("certificate 2 in the file (CN=Old) expired at"));
 }
 
 TEST_F(CertificateChainTest, NoSubjectAltName_IsRefused) {
@@ -150,7 +159,8 @@ TEST_F(CertificateChainTest, ChainInWrongOrder_IsRefused) {
     Identity identity = test::make_leaf({"a.example"}, lower);
     EXPECT_EQ(problems(identity), "");
     std::swap(identity.chain[0], identity.chain[1]);
-    EXPECT_THAT(problems(identity), HasSubstr("certificate 2 in the file (CN=Intermediate) has not signed the one before it"));
+    EXPECT_THAT(problems(identity),
+                HasSubstr("certificate 2 in the file (CN=Intermediate) has not signed the one before it"));
 }
 
 TEST_F(CertificateChainTest, IntermediateOfTheSameNameWithAnotherKey_IsRefused) {
@@ -158,6 +168,20 @@ TEST_F(CertificateChainTest, IntermediateOfTheSameNameWithAnotherKey_IsRefused) 
     CertificateOptions options{.common_name = "Intermediate", .ca = true};
     identity.chain[0] = std::move(test::make_identity(options, &root_).certificate);
     EXPECT_THAT(problems(identity), HasSubstr("has not signed the one before it"));
+}
+
+TEST_F(CertificateChainTest, ForgedSignature_IsRefused) {
+    Identity identity = test::make_leaf({"a.example"}, intermediate_);
+    unsigned char* der = nullptr;
+    const int length = i2d_X509(identity.certificate.get(), &der);
+    ASSERT_GT(length, 0);
+    der[length - 1] ^= 1;  // the signature is what a certificate ends with
+    const unsigned char* begin = der;
+    identity.certificate.reset(d2i_X509(nullptr, &begin, length));
+    OPENSSL_free(der);
+    ASSERT_NE(identity.certificate, nullptr);
+    EXPECT_THAT(problems(identity),
+                HasSubstr("certificate 2 in the file (CN=Intermediate) has not signed the one before it"));
 }
 
 TEST_F(CertificateChainTest, SignatureWithSha1_IsRefused) {
@@ -176,7 +200,8 @@ TEST_F(CertificateChainTest, SignaturesOfRsaAndEd25519Issuers_AreAccepted) {
 
 TEST_F(CertificateChainTest, WeakIntermediate_IsRefused) {
     const Identity weak = test::make_ca("Weak", &root_, Key::rsa1024);
-    EXPECT_THAT(problems(test::make_leaf({"a.example"}, weak), 1), HasSubstr("certificate 2 in the file (CN=Weak) has the key type RSA 1024"));
+    EXPECT_THAT(problems(test::make_leaf({"a.example"}, weak), 1),
+                HasSubstr("certificate 2 in the file (CN=Weak) has the key type RSA 1024"));
 }
 
 TEST_F(CertificateChainTest, UnreadableFiles_AreSaidBothAtOnce) {
@@ -186,7 +211,8 @@ TEST_F(CertificateChainTest, UnreadableFiles_AreSaidBothAtOnce) {
     EXPECT_EQ(text(chain.error()),
               "not.pem: has no certificate in it; PEM: -----BEGIN CERTIFICATE----- []\n"
               "none.key: cannot be read: No such file or directory; a PEM file with the private key []\n");
-    EXPECT_THAT(text(load_certificate_chain(directory_.path(), directory_.path(), 2, now_).error()), HasSubstr("is a directory"));
+    EXPECT_THAT(text(load_certificate_chain(directory_.path(), directory_.path(), 2, now_).error()),
+                HasSubstr("is a directory"));
 }
 
 TEST_F(CertificateChainTest, DamagedCertificate_IsNotSkipped) {
@@ -200,7 +226,8 @@ TEST_F(CertificateChainTest, DamagedCertificate_IsNotSkipped) {
 }
 
 TEST_F(CertificateChainTest, TrustAnchors_AreRead) {
-    const auto anchors = load_trust_anchors(directory_.write("both.pem", root_.certificate_pem() + intermediate_.certificate_pem()), 2, now_);
+    const auto anchors = load_trust_anchors(
+        directory_.write("both.pem", root_.certificate_pem() + intermediate_.certificate_pem()), 2, now_);
     ASSERT_TRUE(anchors) << text(anchors.error());
     EXPECT_EQ(anchors->size(), 2u);
 }
@@ -214,11 +241,13 @@ TEST_F(CertificateChainTest, BadTrustAnchors_AreRefused) {
     EXPECT_THAT(anchor_problems(""), HasSubstr("anchors.pem: is empty"));
     EXPECT_THAT(anchor_problems("hello"), HasSubstr("has no certificate in it"));
     const std::string leaf = test::make_leaf({"a.example"}, intermediate_).certificate_pem();
-    EXPECT_THAT(anchor_problems(leaf, 1), HasSubstr("(CN=a.example) is not one of a certification authority; certificates with basicConstraints CA [9.2.6 (12.3.2)]"));
+    EXPECT_THAT(anchor_problems(leaf, 1), HasSubstr("(CN=a.example) is not one of a certification authority; "
+                                                    "certificates with basicConstraints CA [9.2.6 (12.3.2)]"));
     EXPECT_THAT(anchor_problems(leaf, 2), HasSubstr("[9.3.2 (12.3.4)]"));
     const CertificateOptions old{.common_name = "Old", .ca = true, .not_before_days = -9, .not_after_days = -1};
     EXPECT_THAT(anchor_problems(test::make_identity(old).certificate_pem()), HasSubstr("(CN=Old) expired at"));
-    EXPECT_THAT(anchor_problems(test::make_ca("Weak", nullptr, Key::rsa1024).certificate_pem()), HasSubstr("(CN=Weak) has the key type RSA 1024"));
+    EXPECT_THAT(anchor_problems(test::make_ca("Weak", nullptr, Key::rsa1024).certificate_pem()),
+                HasSubstr("(CN=Weak) has the key type RSA 1024"));
 }
 
 TEST(NameCovers, FollowsRfc9525) {

@@ -124,10 +124,14 @@ TEST(DataplaneConfiguration, WrongType_IsNamed) {
 }
 
 TEST(DataplaneConfiguration, BadText_IsNamed) {
-    EXPECT_EQ(complaint("/ports/0/profile", "e1000"), "ports[0].profile is 'e1000', not one of pci, af_xdp, af_packet, memif, tap");
-    EXPECT_EQ(complaint("/ports/0/addresses/1", "2001:db8::1"), "ports[0].addresses[1]: '2001:db8::1' has no prefix length; write ADDRESS/LENGTH");
-    EXPECT_EQ(complaint("/ports/0/routes/0/via", "gateway"), "ports[0].routes[0].via: 'gateway' is not an IPv4 or IPv6 address");
-    EXPECT_EQ(complaint("/listens/0/address", "192.0.2.1"), "listens[0].address: '192.0.2.1' has no port; write ADDRESS:PORT");
+    EXPECT_EQ(complaint("/ports/0/profile", "e1000"),
+              "ports[0].profile is 'e1000', not one of pci, af_xdp, af_packet, memif, tap");
+    EXPECT_EQ(complaint("/ports/0/addresses/1", "2001:db8::1"),
+              "ports[0].addresses[1]: '2001:db8::1' has no prefix length; write ADDRESS/LENGTH");
+    EXPECT_EQ(complaint("/ports/0/routes/0/via", "gateway"),
+              "ports[0].routes[0].via: 'gateway' is not an IPv4 or IPv6 address");
+    EXPECT_EQ(complaint("/listens/0/address", "192.0.2.1"),
+              "listens[0].address: '192.0.2.1' has no port; write ADDRESS:PORT");
 }
 
 TEST(DataplaneConfiguration, UnknownMember_IsRefused) {

@@ -31,7 +31,8 @@ std::string text(const std::vector<Problem>& problems) {
     std::string all;
     for (const Problem& problem : problems) all += problem.to_string() + "\n";
     const std::string directory = files().path().string() + "/";
-    for (auto at = all.find(directory); at != std::string::npos; at = all.find(directory)) all.erase(at, directory.size());
+    for (auto at = all.find(directory); at != std::string::npos; at = all.find(directory))
+        all.erase(at, directory.size());
     return std::regex_replace(all, std::regex(R"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC)"), "DATE");
 }
 
@@ -48,7 +49,9 @@ std::vector<std::string> cases(const char* folder) {
     return names;
 }
 
-std::string name_of(const testing::TestParamInfo<std::string>& info) { return info.param; }
+std::string name_of(const testing::TestParamInfo<std::string>& info) {
+    return info.param;
+}
 
 Configuration load_text(const std::string& name, const std::string& configuration) {
     const auto loaded = load(files().write(name, configuration));
@@ -61,7 +64,8 @@ Configuration load_good(const std::string& name) {
     return load_text(name + ".conf", contents(fs::path(SALLYPORT_CONFIGURATION_TESTS) / "good" / (name + ".conf")));
 }
 
-/// bad/NAME.conf is refused with exactly the messages of bad/NAME.expected. With SALLYPORT_UPDATE set, these are written anew.
+/// bad/NAME.conf is refused with exactly the messages of bad/NAME.expected. With SALLYPORT_UPDATE set, these are
+/// written anew.
 class BadConfiguration : public testing::TestWithParam<std::string> {};
 
 TEST_P(BadConfiguration, IsRefusedWithItsMessage) {
@@ -78,7 +82,9 @@ INSTANTIATE_TEST_SUITE_P(Files, BadConfiguration, testing::ValuesIn(cases("bad")
 
 class GoodConfiguration : public testing::TestWithParam<std::string> {};
 
-TEST_P(GoodConfiguration, IsLoaded) { static_cast<void>(load_good(GetParam())); }
+TEST_P(GoodConfiguration, IsLoaded) {
+    static_cast<void>(load_good(GetParam()));
+}
 
 INSTANTIATE_TEST_SUITE_P(Files, GoodConfiguration, testing::ValuesIn(cases("good")), name_of);
 
@@ -176,7 +182,8 @@ TEST(Configuration, Example_NamesEverySetting) {
     const std::string example = contents(SALLYPORT_CONFIGURATION_EXAMPLE);
     const auto check = [&example](const auto& self, const Setting& group) -> void {
         for (const Setting& member : group.members) {
-            EXPECT_TRUE(std::regex_search(example, std::regex("\\b" + std::string(member.name) + "\\s*[=:]"))) << member.name;
+            EXPECT_TRUE(std::regex_search(example, std::regex("\\b" + std::string(member.name) + "\\s*[=:]")))
+                << member.name;
             self(self, member);
         }
     };
@@ -193,7 +200,9 @@ TEST(Configuration, Level3_LeavesOutTls12UnlessALineAsksForIt) {
 }
 
 TEST(Configuration, RelativePaths_StartAtTheConfiguration) {
-    const fs::path file = files().write("relative.conf", "management = { socket = \"a.sock\"; };\n@include \"ports.inc\"\n@include \"pools.inc\"\n@include \"services.inc\"\n");
+    const fs::path file = files().write("relative.conf",
+                                        "management = { socket = \"a.sock\"; };\n@include \"ports.inc\"\n@include "
+                                        "\"pools.inc\"\n@include \"services.inc\"\n");
     const auto loaded = load(fs::relative(file));
     ASSERT_TRUE(loaded) << text(loaded.error());
     EXPECT_EQ(loaded->management_socket, files().path() / "a.sock");
@@ -201,12 +210,14 @@ TEST(Configuration, RelativePaths_StartAtTheConfiguration) {
 }
 
 TEST(Configuration, FileThatIsNone_IsSaid) {
-    EXPECT_EQ(text(load(files().path() / "nowhere.conf").error()), "nowhere.conf: cannot be read: No such file or directory; a configuration file\n");
+    EXPECT_EQ(text(load(files().path() / "nowhere.conf").error()),
+              "nowhere.conf: cannot be read: No such file or directory; a configuration file\n");
     EXPECT_EQ(text(load(files().path()).error()), files().path().string() + ": is a directory; a configuration file\n");
     const fs::path fifo = files().path() / "fifo.conf";
     ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
     EXPECT_EQ(text(load(fifo).error()), "fifo.conf: is not a regular file; a configuration file\n");
-    EXPECT_EQ(text(load(files().write("zero.conf", std::string("a = 1;\n\0b = 2;\n", 15))).error()), "zero.conf:2: there is a zero octet in the file; text\n");
+    EXPECT_EQ(text(load(files().write("zero.conf", std::string("a = 1;\n\0b = 2;\n", 15))).error()),
+              "zero.conf:2: there is a zero octet in the file; text\n");
 }
 
 TEST(Configuration, IncludeOfItself_Ends) {
@@ -225,7 +236,10 @@ TEST(Configuration, DefaultsOfTheSchema_KeepToTheSchema) {
         EXPECT_TRUE(value.good || value.setting->fallback[0] == '\0') << value.path;
         for (const Value& member : value.members) self(self, member);
     };
-    const auto root = read(files().write("defaults.conf", "ports = ( { } ); pools = ( { tls = { }; health = { }; members = ( { } ); } ); services = ( { certificates = ( { } ); } );"), problems);
+    const auto root = read(files().write("defaults.conf",
+                                         "ports = ( { } ); pools = ( { tls = { }; health = { }; members = ( { } ); } "
+                                         "); services = ( { certificates = ( { } ); } );"),
+                           problems);
     ASSERT_TRUE(root);
     check(check, *root);
     for (const char* list : {"ports", "pools", "services"}) check(check, (*root)[list].items.at(0));

@@ -34,7 +34,9 @@ Files::Files() {
     const test::Identity lower = test::make_ca("Lower", &upper);
     root.write(here, "ca");
 
-    const auto leaf = [&](const char* name, const CertificateOptions& options) { test::make_identity(options, &lower).write(here, name); };
+    const auto leaf = [&](const char* name, const CertificateOptions& options) {
+        test::make_identity(options, &lower).write(here, name);
+    };
     const test::Identity www = test::make_leaf({"www.example.org"}, lower);
     www.write(here, "www");
     leaf("rsa2048", {.key = Key::rsa2048, .names = {"www.example.org"}});
@@ -59,7 +61,8 @@ Files::Files() {
     root.write(here / "certificates", "internal-ca");
 
     for (const char* folder : {"bad", "good"})
-        for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(SALLYPORT_CONFIGURATION_TESTS) / folder))
+        for (const auto& entry :
+             std::filesystem::directory_iterator(std::filesystem::path(SALLYPORT_CONFIGURATION_TESTS) / folder))
             if (entry.path().extension() == ".inc") static_cast<void>(place(entry.path()));
 }
 

@@ -13,7 +13,9 @@ class Files {
     Files();
     /// Copies a configuration to where the files are.
     [[nodiscard]] std::filesystem::path place(const std::filesystem::path& configuration) const;
-    [[nodiscard]] std::filesystem::path write(const std::string& name, const std::string& text) const { return directory_.write(name, text); }
+    [[nodiscard]] std::filesystem::path write(const std::string& name, const std::string& text) const {
+        return directory_.write(name, text);
+    }
     [[nodiscard]] const std::filesystem::path& path() const { return directory_.path(); }
 
  private:

@@ -54,10 +54,10 @@ TEST(Catalogue, Suites_BelongToOneVersion) {
         EXPECT_EQ(is_allowed_suite(suite.id, kTls12), suite.version == kTls12);
         EXPECT_FALSE(is_allowed_suite(suite.id, 0x0302));
     }
-    EXPECT_FALSE(is_allowed_suite(0x009c, kTls12));   // TLS_RSA_WITH_AES_128_GCM_SHA256: no forward secrecy
-    EXPECT_FALSE(is_allowed_suite(0x009e, kTls12));   // TLS_DHE_RSA_WITH_AES_128_GCM_SHA256
-    EXPECT_FALSE(is_allowed_suite(0xc027, kTls12));   // TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256
-    EXPECT_FALSE(is_allowed_suite(0x1304, kTls13));   // TLS_AES_128_CCM_SHA256
+    EXPECT_FALSE(is_allowed_suite(0x009c, kTls12));  // TLS_RSA_WITH_AES_128_GCM_SHA256: no forward secrecy
+    EXPECT_FALSE(is_allowed_suite(0x009e, kTls12));  // TLS_DHE_RSA_WITH_AES_128_GCM_SHA256
+    EXPECT_FALSE(is_allowed_suite(0xc027, kTls12));  // TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256
+    EXPECT_FALSE(is_allowed_suite(0x1304, kTls13));  // TLS_AES_128_CCM_SHA256
     EXPECT_FALSE(is_allowed_suite(0, kTls13));
 }
 
@@ -65,7 +65,8 @@ TEST(Catalogue, Groups) {
     EXPECT_TRUE(is_allowed_group(0x11ec, kTls13));
     EXPECT_FALSE(is_allowed_group(0x11ec, kTls12));
     EXPECT_TRUE(is_allowed_group(0x0017, kTls12));
-    for (const std::uint16_t banned : {0x0100 /* ffdhe2048 */, 0x0015 /* secp224r1 */, 0x001e /* x448 */, 0x0019 /* secp521r1 */, 0})
+    for (const std::uint16_t banned :
+         {0x0100 /* ffdhe2048 */, 0x0015 /* secp224r1 */, 0x001e /* x448 */, 0x0019 /* secp521r1 */, 0})
         EXPECT_FALSE(is_allowed_group(banned, kTls13)) << banned;
     EXPECT_EQ(find_group("x25519"), find_group("X25519"));
     EXPECT_EQ(find_group("secp256r1"), find_group("P-256"));
@@ -79,7 +80,7 @@ TEST(Catalogue, SignatureSchemes) {
     EXPECT_FALSE(is_allowed_signature_scheme("ecdsa_sha1"));
     EXPECT_FALSE(is_allowed_signature_scheme(""));
     for (const SignatureScheme& scheme : kSignatureSchemes) EXPECT_EQ(find_signature_scheme(scheme.id), &scheme);
-    EXPECT_EQ(find_signature_scheme(0x0401), nullptr);   // rsa_pkcs1_sha256
+    EXPECT_EQ(find_signature_scheme(0x0401), nullptr);  // rsa_pkcs1_sha256
 }
 
 TEST(Catalogue, Versions_ByLevel) {
