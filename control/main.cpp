@@ -1,8 +1,10 @@
+#include <openssl/evp.h>
 #include <poll.h>
 #include <pwd.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <array>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -30,6 +32,24 @@ std::expected<Owner, std::string> owner_of(const std::string& user) {
     const passwd* const entry = getpwnam(user.c_str());
     if (entry == nullptr) return std::unexpected("there is no user '" + user + "'; make it, or name another in control.user");
     return Owner{entry->pw_uid, entry->pw_gid};
+}
+
+/// Names what the dataplane knows of a configuration by position (services, pools, members), so that a control that starts anew knows
+/// whether the flows that it finds mean the same. Never 0, which is none.
+std::uint32_t generation_of(const configuration::Configuration& configuration) {
+    std::string text;
+    for (const auto& service : configuration.services) {
+        text += "service " + service.name + "\n";
+        for (const auto& listen : service.listen) text += listen.to_string() + "\n";
+    }
+    for (const auto& pool : configuration.pools) {
+        text += "pool " + pool.name + "\n";
+        for (const auto& member : pool.members) text += member.name + " " + member.address.to_string() + "\n";
+    }
+    std::array<unsigned char, 32> digest{};
+    std::size_t length = 0;
+    if (EVP_Q_digest(nullptr, "SHA256", nullptr, text.data(), text.size(), digest.data(), &length) != 1) return 1;
+    return 1 | (std::uint32_t{digest[0]} << 24 | std::uint32_t{digest[1]} << 16 | std::uint32_t{digest[2]} << 8 | digest[3]);
 }
 
 /// A directory for the sockets, owned by the user that we change to.
@@ -74,6 +94,7 @@ int main(int argc, char** argv) {
         daemon::log(daemon::Level::error, "cannot_start", {{"why", why}});
         return code;
     };
+    loaded->dataplane.generation = generation_of(*loaded);
     const std::string user = loaded->user;
     const bool change_user = !stay_root && geteuid() == 0;
     Owner owner{geteuid(), getegid()};

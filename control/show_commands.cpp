@@ -123,9 +123,10 @@ Result show_pools(Appearance& appearance) {
 }
 
 Result show_flows(Appearance& appearance, const Request& request) {
-    const auto limit = request.number("limit", 1000, 1, 100'000);
+    constexpr std::uint64_t kMost = 100'000;
+    const auto limit = request.number("limit", 1000, 0, kMost);
     if (!limit) return std::unexpected(limit.error());
-    auto answer = ask(appearance.link, "flows", {{"limit", *limit}});
+    auto answer = ask(appearance.link, "flows", {{"limit", *limit == 0 ? kMost : *limit}});
     if (!answer) return answer;
     management::FlowsView view;
     view.total = answer->value("total", std::uint64_t{0});
@@ -222,7 +223,7 @@ void add_show_commands(management::CommandTable& table, Appearance& appearance) 
               [&](const Request&, const Peer&) { return show_services(appearance); });
     table.add("show pools", "pools and their members: state, flows, failures", {},
               [&](const Request&, const Peer&) { return show_pools(appearance); });
-    table.add("show flows", "flows now: both legs, what was negotiated, octets", {{"limit", "at most so many (1 to 100000; 1000)"}},
+    table.add("show flows", "flows now: both legs, what was negotiated, octets", {{"limit", "at most so many (to 100000; 0: all that; otherwise 1000)"}},
               [&](const Request& request, const Peer&) { return show_flows(appearance, request); });
     table.add("show counters", "every counter with its sentence", {},
               [&](const Request&, const Peer&) { return show_counters(appearance); });

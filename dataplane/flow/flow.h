@@ -40,7 +40,7 @@ struct Leg {
     bool application_data_seen = false;
     bool key_update_owed = false;    ///< the peer asked for our KeyUpdate
     bool key_update_asked = false;   ///< we asked the peer for one, and it has not come yet
-    std::uint8_t key_updates = 0;    ///< received since the last application data
+    std::uint32_t key_update_debt = 0;   ///< octets of application data that KeyUpdates received have not been paid with
     std::uint8_t empty_records = 0;  ///< received since the last application data
     std::uint8_t attempt = 0;
     std::uint16_t suite = 0;

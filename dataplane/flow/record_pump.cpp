@@ -47,8 +47,11 @@ bool fin_received(const tcp::Connection& connection) {
 constexpr int kRounds = 8;
 /// Octets kept free in a leg's send buffer for alerts and KeyUpdate, beyond the record that is being moved.
 constexpr std::uint32_t kControlRoom = 128;
-/// KeyUpdates, or records without content, in a row: as many as OpenSSL takes.
-constexpr std::uint8_t kMaxKeyUpdates = 32;
+/// A KeyUpdate costs us a key derivation, so it has to be paid for with data: so many octets each, with credit for 32 (as many in a
+/// row as OpenSSL takes).
+constexpr std::uint32_t kOctetsAKeyUpdate = 512;
+constexpr std::uint32_t kKeyUpdateCredit = 32 * kOctetsAKeyUpdate;
+/// Records without content in a row.
 constexpr std::uint8_t kMaxEmptyRecords = 32;
 
 // Alerts (RFC 8446 6).
@@ -210,7 +213,8 @@ void FlowEngine::on_opened(Opening& opening, Time now) {
                                 by_side(opening.side, EndReason::client_protocol_error, EndReason::backend_protocol_error), now);
                 return;
             }
-            leg.key_updates = leg.empty_records = 0;
+            leg.empty_records = 0;
+            leg.key_update_debt -= std::min(leg.key_update_debt, opening.result.content_length);
             leg.octets_in += opening.result.content_length;
             leg.opened = {opening.record_length, content_offset, opening.result.content_length};
             return;
@@ -303,7 +307,8 @@ void FlowEngine::on_handshake_record(Opening& opening, Time now) {
 void FlowEngine::on_key_update(Flow& flow, Side side, bool requested, Time now) {
     Leg& leg = flow.legs[index_of(side)];
     ++counters_.key_updates_received;
-    if (++leg.key_updates > kMaxKeyUpdates) {
+    leg.key_update_debt += kOctetsAKeyUpdate;
+    if (leg.key_update_debt > kKeyUpdateCredit) {
         fail_record(flow, side, kUnexpectedMessage, EndReason::key_update_flood, now);
         return;
     }
