@@ -66,8 +66,7 @@ def look(lab, appliance):
     held = lab.client_process("held-flows", "sh", "-c", "; ".join(
         [f"(sleep 30 | openssl s_client -quiet -connect {lab.service(port, family)} -servername {name} -CAfile {lab.certificates.ca} {more}) &"
          for port, family, name, more in ((4433, 4, "echo.example.com", "-tls1_3"), (4433, 6, "echo.example.com", "-tls1_2"),
-                                          (443, 4, "www.example.com", "-alpn http/1.1"))]).replace("&;", "&") + " wait",
-        start_new_session=True)
+                                          (443, 4, "www.example.com", "-alpn http/1.1"))]).replace("&;", "&") + " wait")
     try:
         wait_for("three flows", lambda: sum(bool(flow["backend_suite"]) for flow in appliance.flows()) == 3)
         for what in ("flows", "services", "pools", "ports", "workers"):
@@ -75,9 +74,7 @@ def look(lab, appliance):
             for line in appliance.cli("show", what).rstrip().splitlines():
                 say(f"    {line}")
     finally:
-        import os
-        os.killpg(held.pid, signal.SIGKILL)
-        held.kill()
+        held.kill_group()
     step("sallyport show counters (those that are not 0)")
     for counter in appliance.show("counters"):
         if counter["value"]:

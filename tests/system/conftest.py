@@ -16,6 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 from tests.lab import certificates, network                                        # noqa: E402
 from tests.lab.configuration import Configuration, Pool, Service                   # noqa: E402
 from tests.lab.lab import Appliance, Backend, Lab, StandIn, best_profile           # noqa: E402
+from .tls_client import TlsClient                                                  # noqa: E402
 
 STAND_IN = os.environ.get("SALLYPORT_STAND_IN") == "1"
 SLOW_BUILD = "asan" in os.environ.get("SALLYPORT_BUILD", "") or "tsan" in os.environ.get("SALLYPORT_BUILD", "")
@@ -151,6 +152,8 @@ def appliance(manager, standard, standard_configuration):
     for backend in standard.backends.values():
         backend.forget()
     yield appliance
+    standard.lab.end_clients()
+    TlsClient.close_all()
     try:
         appliance.check_running()
     except Exception:

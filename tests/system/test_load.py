@@ -39,7 +39,7 @@ def test_thousand_flows_are_shown(appliance, lab):
     wait_for("1,000 flows", lambda: appliance.show("flows")["total"] >= 1000, 60)
     services = {service["name"]: service for service in appliance.show("services")}
     assert services["echo"]["flows_now"] >= 1000
-    hold.kill()
+    hold.kill_group()
     appliance.wait_no_flows()
 
 
@@ -80,7 +80,7 @@ def test_stuck_backend_holds_back_the_client(appliance, lab):
     else:
         pytest.fail(f"the client still sends: {seen} octets")
     assert 0 < seen < 8_000_000
-    client.kill()
+    client.kill_group()
     appliance.wait_no_flows()
 
 
@@ -89,7 +89,7 @@ def test_slow_flow_does_not_hold_up_others(appliance, lab):
     stuck = lab.client_process("stuck", *[str(part).replace(":4433", ":4445") for part in holding(lab, 50)], "--octets", 1 << 30)
     wait_for("the stuck flows", lambda: appliance.show("flows")["total"] >= 50)
     lab.lab_client(ECHO, "--connections", 50, "--octets", 100_000)
-    stuck.kill()
+    stuck.kill_group()
     appliance.wait_no_flows()
 
 

@@ -44,7 +44,7 @@ def test_least_connections(appliance, lab):
         if member == b"b":
             client.close_notify()
             client.end()
-    wait_for("b's flows to end", lambda: appliance.show("flows")["total"] == 5)
+    wait_for("b's flows to end", lambda: len(appliance.flows()) == 5)
     more = [TlsClient(LEAST, context_for(lab.certificates.ca)).handshake() for _ in range(5)]
     assert {client.read_exactly(1) for client in more} == {b"b"}
     for client in held + more:
@@ -73,6 +73,6 @@ def test_member_dies_and_health_check_brings_it_back(appliance, lab, standard):
 
 def test_health_checks_leave_nothing(appliance, lab):
     both_up(appliance)
-    wait_for("no flows", lambda: appliance.show("flows")["total"] == 0)
+    appliance.wait_no_flows()
     wait_for(lambda: f"no connections beside a probe's: {appliance.show('workers')}",
              lambda: all(worker["connections"] <= 8 for worker in appliance.show("workers")), 60, 0.2)

@@ -25,10 +25,19 @@ def context_for(ca, *, version=None, groups=None, alpn=None):
 
 
 class TlsClient:
-    """One connection. `transmit` may be replaced to change what is sent."""
+    """One connection. `transmit` may be replaced to change what is sent. close_all() ends those that a test left open."""
+
+    open_sockets = []
+
+    @classmethod
+    def close_all(cls):
+        for sock in cls.open_sockets:
+            sock.close()
+        cls.open_sockets.clear()
 
     def __init__(self, port, context, *, name="www.example.com", family=4, timeout=10):
         self.socket = network.connect("client", network.APPLIANCE["client"][0 if family == 4 else 1], port, timeout)
+        self.open_sockets.append(self.socket)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=name)
