@@ -28,6 +28,7 @@ Verdict Core::acknowledge(ControlBlock& cb, Arrival& arrival) {
     const bool sacks = cb.sack_permitted && arrival.options.sack_count > 0;
     if (sacks && outstanding) apply_sacks(cb, arrival, delivery);
     if (ack.after(cb.snd_una)) drop_acknowledged(cb, ack, arrival, delivery);
+    const std::uint32_t window_before = cb.snd_wnd;
     if (ack.at_or_after(cb.snd_una)) update_send_window(cb, arrival);
 
     if (outstanding) {
@@ -40,7 +41,7 @@ Verdict Core::acknowledge(ControlBlock& cb, Arrival& arrival) {
                 cb.rtt.sample(Duration{1ms} * std::max<std::int32_t>(
                     1, static_cast<std::int32_t>(ts_now(cb, arrival.now) - arrival.options.timestamps->echo)));
         }
-        if (cb.tlp_outstanding) tail_loss_probe_acknowledged(cb, arrival, delivery);
+        if (cb.tlp_outstanding) tail_loss_probe_acknowledged(cb, arrival, delivery, duplicate_ack);
         recover(cb, arrival, delivery, duplicate_ack);
         if (delivery.acked > 0) {
             schedule_retransmit(cb, arrival.now, true);
@@ -52,7 +53,8 @@ Verdict Core::acknowledge(ControlBlock& cb, Arrival& arrival) {
         }
         settle(cb);
     }
-    if (!cb.send_buffer.empty()) mark_dirty(cb);
+    const bool news = delivery.acked > 0 || delivery.new_sack || duplicate_ack || cb.snd_wnd != window_before;
+    if (news && !cb.send_buffer.empty()) mark_dirty(cb);
     return Verdict::go_on;
 }
 

@@ -165,7 +165,7 @@ class Core {
     void rack_update(ControlBlock& cb, const SendSegment& segment, const Arrival& arrival);
     void rack_detect_loss(ControlBlock& cb, Time now);
     [[nodiscard]] Duration reordering_window(const ControlBlock& cb) const noexcept;
-    void tail_loss_probe_acknowledged(ControlBlock& cb, const Arrival& arrival, const Delivery& delivery);
+    void tail_loss_probe_acknowledged(ControlBlock& cb, const Arrival& arrival, const Delivery& delivery, bool duplicate_ack);
     void recover(ControlBlock& cb, const Arrival& arrival, const Delivery& delivery, bool duplicate_ack);
     void enter_recovery(ControlBlock& cb);
     [[nodiscard]] bool undo_spurious(ControlBlock& cb, const Arrival& arrival);

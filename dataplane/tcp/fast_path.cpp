@@ -15,9 +15,13 @@ bool Core::fast_path(ControlBlock& cb, Arrival& arrival) {
     if (cb.timestamps && (!arrival.options.timestamps ||
                           static_cast<std::int32_t>(arrival.options.timestamps->value - cb.ts_recent) < 0))
         return false;
+    // Any ACK may matter to a recovery or to a probe.
+    if (cb.recovery != Recovery::open || cb.send_buffer.sacked_octets > 0 || cb.send_buffer.lost_octets > 0 || cb.tlp_outstanding)
+        return false;
     // Only an ACK that is no news, with the window as it was; others go through all of the fifth step.
     const bool same_ack = arrival.ack == cb.snd_una;
     if (!same_ack || arrival.length == 0) return false;
+    if (cb.snd_wl1.after(arrival.seq) || (cb.snd_wl1 == arrival.seq && cb.snd_wl2.after(arrival.ack))) return false;
     if (std::uint32_t{arrival.segment.tcp.window} << cb.snd_wnd_shift != cb.snd_wnd) return false;
 
     cb.last_received = arrival.now;

@@ -85,7 +85,8 @@ void Core::tail_loss_probe(ControlBlock& cb) {  // 7.3
     cb.tlp_outstanding = true;
 }
 
-void Core::tail_loss_probe_acknowledged(ControlBlock& cb, const Arrival& arrival, const Delivery& delivery) {  // 7.4.2
+void Core::tail_loss_probe_acknowledged(ControlBlock& cb, const Arrival& arrival, const Delivery& delivery,
+                                        bool duplicate_ack) {  // 7.4.2
     if (arrival.ack.before(cb.tlp_end)) return;
     if (!cb.tlp_retransmission || delivery.duplicate_report) {
         cb.tlp_outstanding = false;
@@ -95,7 +96,7 @@ void Core::tail_loss_probe_acknowledged(ControlBlock& cb, const Arrival& arrival
         if (cb.recovery != Recovery::open) return;
         cb.cubic.on_congestion(cb.snd_mss);
         cb.cubic.set_cwnd(cb.cubic.ssthresh());
-    } else if (delivery.acked == 0 && !delivery.new_sack) {
+    } else if (duplicate_ack && !delivery.new_sack) {
         cb.tlp_outstanding = false;
     }
 }

@@ -49,9 +49,13 @@ void Core::flush(ControlBlock& cb, Time now) {
     if (!cb.synchronized()) return;
     if (cb.can_send()) {
         if (cb.closing && !cb.fin_appended) cb.fin_appended = cb.send_buffer.append_fin(cb.stream_end(), pool_);
+        const SeqNum snd_nxt_before = cb.snd_nxt;
+        const std::uint64_t retransmissions_before = cb.retransmissions;
         send_lost(cb, now);
         send_new(cb, now, false);
-        schedule_retransmit(cb, now, false);
+        // What did not send does not put off the probe either (RFC 8985 7.2).
+        const bool sent = cb.snd_nxt != snd_nxt_before || cb.retransmissions != retransmissions_before;
+        if (sent || !armed(cb, Timer::retransmit)) schedule_retransmit(cb, now, false);
         if (cb.closing && !cb.fin_appended) arm(cb, Timer::delayed_ack, now + kDelayedAck);  // no buffer: soon again
     }
     // ACKs of a burst are one, but a peer without SACK counts duplicates.
