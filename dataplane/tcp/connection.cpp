@@ -38,25 +38,16 @@ void Connection::append() noexcept { block(*this).core->append(block(*this)); }
 void Connection::give_back() noexcept { block(*this).send_buffer.give_back(); }
 bool Connection::send(std::span<const std::byte> octets) noexcept {
     if (octets.empty()) return true;
-    // In steps of what 64 pieces surely hold; all or nothing is kept by looking at the buffers' number first.
-    ControlBlock& cb = block(*this);
     if (octets.size() > send_space()) return false;
-    const std::size_t buffers = octets.size() / cb.snd_mss + 1;
-    if (rte_mempool_avail_count(cb.core->pool()) < buffers) return false;
-    std::array<WritePiece, 64> pieces;
-    const std::size_t step = std::size_t{cb.snd_mss} * (pieces.size() - 2);
-    while (!octets.empty()) {
-        const auto now = octets.first(std::min(octets.size(), step));
-        const std::size_t count = reserve(static_cast<std::uint32_t>(now.size()), pieces);
-        if (count == 0) return false;
-        const std::byte* from = now.data();
-        for (const WritePiece& piece : std::span(pieces).first(count)) {
-            std::memcpy(piece.data, from, piece.length);
-            from += piece.length;
-        }
-        append();
-        octets = octets.subspan(now.size());
+    std::array<WritePiece, kMaxSendSegments> pieces;
+    const std::size_t count = reserve(static_cast<std::uint32_t>(octets.size()), pieces);
+    if (count == 0) return false;
+    const std::byte* from = octets.data();
+    for (const WritePiece& piece : std::span(pieces).first(count)) {
+        std::memcpy(piece.data, from, piece.length);
+        from += piece.length;
     }
+    append();
     return true;
 }
 void Connection::close() noexcept { block(*this).core->close(block(*this)); }
