@@ -147,7 +147,12 @@ int main(int argc, char** argv) {
     daemon::log(daemon::Level::info, "running",
                 {{"configuration", settings.file.string()}, {"services", settings.services.size()}, {"pools", settings.pools.size()}});
     daemon::notify_ready("running");
+    auto next_rotation = std::chrono::steady_clock::now();
     while (true) {
+        if (const auto now = std::chrono::steady_clock::now(); now >= next_rotation) {
+            runtime->rotate_tickets();
+            next_rotation = now + std::chrono::minutes(1);
+        }
         link.turn();
         (*server)->poll(std::chrono::milliseconds(0));
         while (const auto signal = signals.take()) {

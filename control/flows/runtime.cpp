@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "control/handshake/ticket_keys.h"
+
 namespace sallyport::flows {
 
 namespace {
@@ -111,7 +113,7 @@ ServiceState::Counts ServiceState::counts() const {
 }
 
 Runtime::Runtime(configuration::Configuration loaded) : configuration(std::move(loaded)) {
-    const auto tickets = handshake::make_ticket_keys();
+    tickets = handshake::make_ticket_keys();
     for (std::uint32_t i = 0; i < configuration.services.size(); ++i) {
         services.push_back(std::make_unique<Service>());
         services.back()->settings = configuration.services[i];
@@ -119,5 +121,7 @@ Runtime::Runtime(configuration::Configuration loaded) : configuration(std::move(
     }
     for (std::uint32_t i = 0; i < configuration.pools.size(); ++i) pools.push_back(std::make_unique<Pool>(configuration, i));
 }
+
+void Runtime::rotate_tickets() { tickets->rotate(); }
 
 }  // namespace sallyport::flows

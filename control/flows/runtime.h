@@ -96,6 +96,10 @@ struct Runtime {
     configuration::Configuration configuration;
     std::vector<std::unique_ptr<Service>> services;
     std::vector<std::unique_ptr<Pool>> pools;
+    std::shared_ptr<handshake::TicketKeys> tickets;
+
+    /// Lets old ticket keys die on time, also when no handshake comes. Any thread; once a minute will do.
+    void rotate_tickets();
 };
 
 }  // namespace sallyport::flows
