@@ -33,6 +33,7 @@ struct Options {
     bool together = false;                 // nobody sends before all have shaken hands
     bool close_first = false;              // close_notify right after the last octet, before the answers are in
     bool no_close = false;                 // reset instead of an orderly end
+    bool reset_on_exit = false;            // a killed client's kernel resets, in place of sending on what is left
     bool fin_is_end = false;               // a FIN without close_notify ends in order too (nginx's stream sends no close_notify)
     std::size_t read_rate = 0;             // octets every 10 ms
     std::size_t write_rate = 0;
@@ -277,6 +278,10 @@ bool Client::open_one() {
         ++done_;
         return false;
     }
+    if (options.reset_on_exit) {
+        const linger now{1, 0};
+        ::setsockopt(socket, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    }
     SSL* ssl = SSL_new(context_);
     SSL_set_tlsext_host_name(ssl, options.server_name.c_str());
     SSL_set1_dnsname(ssl, options.server_name.c_str());
@@ -363,6 +368,7 @@ int main(int count, char** arguments) {
     app.add_option("--expect", options.expect, "echo, digest, none, or the number of octets of a source");
     app.add_flag("--together", options.together, "nobody sends before all have shaken hands");
     app.add_flag("--close-first", options.close_first, "close_notify right after the last octet sent");
+    app.add_flag("--reset-on-exit", options.reset_on_exit, "RST, not FIN, when the program ends");
     app.add_flag("--fin-is-end", options.fin_is_end, "a FIN without close_notify ends in order too");
     app.add_flag("--no-close", options.no_close, "reset instead of an orderly end");
     CLI11_PARSE(app, count, arguments);

@@ -5,6 +5,7 @@ import collections
 import pytest
 
 from tests.lab.lab import wait_for
+from .test_load import TIME_WAIT_OF_PROBES
 from .tls_client import TlsClient, context_for
 
 pytestmark = pytest.mark.needs_appliance
@@ -75,4 +76,4 @@ def test_health_checks_leave_nothing(appliance, lab):
     both_up(appliance)
     appliance.wait_no_flows()
     wait_for(lambda: f"no connections beside a probe's: {appliance.show('workers')}",
-             lambda: all(worker["connections"] <= 8 for worker in appliance.show("workers")), 60, 0.2)
+             lambda: all(worker["connections"] <= TIME_WAIT_OF_PROBES for worker in appliance.show("workers")), 60, 0.2)

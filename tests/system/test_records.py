@@ -206,7 +206,7 @@ def test_not_tls(appliance, lab, standard, octets):
 def test_silent_client_is_timed_out(appliance, lab):
     """handshake_timeout_ms, 10 s as default."""
     from tests.lab import network
-    with network.connect("client", network.APPLIANCE["client"][0], ECHO, timeout=20) as sock:
+    with network.connect("client", network.APPLIANCE["client"][0], 443, timeout=20) as sock:
         begun = time.monotonic()
         read_all(sock)
         assert 5 < time.monotonic() - begun < 15
