@@ -95,6 +95,7 @@ using Tag = std::array<std::uint8_t, kAeadTagLength>;
 /// its RecordProtection.
 struct Job {
     OpenResult* result;            ///< null when the record is to be sealed
+    RecordProtection* stops;       ///< opening only: whose records are left alone behind one that is not application data, or null
     std::uint32_t first_piece;     ///< of the fragment, or of the content, whose pieces those of the sealed record follow
     std::uint32_t content_pieces;  ///< sealing only
     std::uint32_t content_length;  ///< sealing only
@@ -122,6 +123,7 @@ struct BatchKey {
     std::array<std::byte, kMaxKeyLength> key;
     Aead aead;
     std::uint8_t uses;
+    bool stopped;                  ///< a record opened with it was not application data
     const gcm_key_data* expanded;  ///< once it was needed
 };
 
@@ -400,7 +402,7 @@ std::uint8_t AeadBatch::State::find_key(const RecordProtection& owner, Aead aead
     for (std::size_t slot = (address * 0x9e3779b97f4a7c15U) >> 56;; slot = (slot + 1) % kKeyTableSize) {
         if (key_table[slot] == 0) {
             key_table[slot] = static_cast<std::uint8_t>(keys_used + 1);
-            keys[keys_used] = {&owner, key, aead, 1, nullptr};
+            keys[keys_used] = {&owner, key, aead, 1, false, nullptr};
             return static_cast<std::uint8_t>(keys_used++);
         }
         const auto index = static_cast<std::uint8_t>(key_table[slot] - 1);
@@ -523,6 +525,8 @@ void AeadBatch::State::open(Cipher& cipher, Job& job) noexcept {
     }
     ++counters.opened;
     counters.octets += result.content_length;
+    if (result.status != OpenResult::Status::ok || result.type != ContentType::application_data) [[unlikely]]
+        keys[job.key].stopped = true;
     if (result.status != OpenResult::Status::ok) [[unlikely]] {
         ++counters.failed;
         wipe_octets(body, job.body_length);
@@ -607,6 +611,10 @@ void AeadBatch::State::run(Cipher cipher, Job& job) noexcept {
 
 void AeadBatch::State::run(Job& job) noexcept {
     BatchKey& key = keys[job.key];
+    if (job.result != nullptr && job.stops != nullptr && key.stopped) [[unlikely]] {
+        --job.stops->sequence_;
+        return;
+    }
     switch (key.aead) {
         case Aead::aes_128_gcm:
             return run(Gcm(gcm_128, expand(key, gcm_128), gcm_context), job);
@@ -654,7 +662,7 @@ bool AeadBatch::supported(Instructions instructions) noexcept {
 }
 
 bool AeadBatch::open(RecordProtection& protection, RecordHeader header, std::span<const WritePiece> fragment,
-                     OpenResult* result) noexcept {
+                     OpenResult* result, After after) noexcept {
     const bool explicit_nonce =
         protection.version_ == Version::tls12 && protection.aead_ != Aead::chacha20_poly1305;
     const std::size_t expansion = kAeadTagLength + (explicit_nonce ? kExplicitNonceLength : 0);
@@ -665,6 +673,7 @@ bool AeadBatch::open(RecordProtection& protection, RecordHeader header, std::spa
     Job* job = state_->take_job(protection, fragment.size(), length - expansion, header.type);
     if (job == nullptr) return false;
     job->result = result;
+    job->stops = after == After::application_data ? &protection : nullptr;
     job->type = header.type;
     job->record_pieces = static_cast<std::uint16_t>(state_->add_pieces(fragment));
     result->status = OpenResult::Status::pending;

@@ -45,6 +45,15 @@ class AeadBatch {
     AeadBatch(const AeadBatch&) = delete;
     AeadBatch& operator=(const AeadBatch&) = delete;
 
+    /// Whether a record is opened whatever became of those before it.
+    enum class After : std::uint8_t {
+        anything,
+        /// Only while every record of the same `protection` that this flush() opened before it turned out to be application data:
+        /// behind a KeyUpdate another key holds, and behind a failure nothing. Else it is left alone: status pending, its
+        /// octets untouched, its sequence number given back. So `protection` may not change before flush().
+        application_data,
+    };
+
     /// Queues a record for opening in place. `fragment` is what follows the record header, `header.length` octets
     /// in all, in pieces of any length from 1 (split anywhere, also inside nonce and tag). `header` is one that
     /// parse_record_header() returned for `protection`. The piece list is copied; the octets and `result` are borrowed
@@ -52,7 +61,7 @@ class AeadBatch {
     /// cleared before flush(). Plaintext is written over the ciphertext, in the same pieces; where the record fails, zeros.
     /// Returns false when the batch is full (flush first); then nothing was taken.
     [[nodiscard]] bool open(RecordProtection& protection, RecordHeader header, std::span<const WritePiece> fragment,
-                            OpenResult* result) noexcept;
+                            OpenResult* result, After after = After::anything) noexcept;
 
     /// Whether the octet behind the content's last one, in memory, may be overwritten by flush(). With TLS 1.3 the type is
     /// encrypted behind the content: where it can be put there, one call of IPsec-MB does a record that lies in one
