@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "dataplane/flow/alert.h"
 #include "dataplane/flow/flow_engine.h"
 
 /// Control's messages and ours to it. Control is trusted with the keys, not with our memory: every value is checked.
@@ -12,8 +13,10 @@ namespace {
 constexpr std::size_t kMessagesATurn = 256;
 /// Octets in one message: even one octet a buffer fits the list of pieces.
 constexpr std::uint32_t kForwardChunk = 4096;
-
-constexpr std::size_t index_of(channel::Leg side) { return static_cast<std::size_t>(side); }
+/// For the TLS handshake of a health check, connecting included; control has a shorter one.
+constexpr Duration kProbeTimeout = 10s;
+/// No connection gets to such a sequence number; one that is spoilt could make it wrap.
+constexpr std::uint64_t kMaxSequence = std::uint64_t{1} << 48;
 
 bool valid(channel::Leg side) { return side == channel::Leg::client || side == channel::Leg::backend; }
 
@@ -147,6 +150,7 @@ void FlowEngine::on_open_probe(const channel::OpenProbe& request, std::size_t la
     flow->known_to_control = true;
     flow->probe = request.probe;
     flow->probe_lane = lane;
+    flow->handshake_timeout = kProbeTimeout;
     flow->created = flow->last_activity = now;
     owe(*flow, owed::kProbeOpened);
     on_open_backend(*flow, channel::OpenBackend{request.remote, 1, request.connect_timeout_ms, 0, 0}, now);
@@ -164,6 +168,9 @@ void FlowEngine::on_handoff(Flow& flow, const channel::Message& message, Time no
     const crypto::CipherSuite* const suite = crypto::find_cipher_suite(handoff->suite);
     if (plain ? handoff->leg == Side::client : (handoff->protection != channel::Protection::tls || suite == nullptr))
         return count_bad_message();   // a client's leg is never plain
+    const auto first = message.payload<channel::Handoff>();
+    if (first.size() > (handoff->leg == Side::client ? 0 : crypto::kMaxPlaintextLength)) return count_bad_message();
+    if (handoff->read_sequence > kMaxSequence || handoff->write_sequence > kMaxSequence) return count_bad_message();
     if (!consume_to(leg, handoff->consumed)) return count_bad_message();
     leg.plain = plain;
     if (!plain) {
@@ -184,18 +191,18 @@ void FlowEngine::on_handoff(Flow& flow, const channel::Message& message, Time no
             leg.read_secret.assign(std::span(handoff->read_secret).first(hash));
             leg.write_secret.assign(std::span(handoff->write_secret).first(hash));
         }
-        leg.takes_tickets = handoff->leg == Side::backend && handoff->expect_tickets == 1;
+        leg.takes_tickets =
+            handoff->leg == Side::backend && handoff->expect_tickets == 1 && suite->version == crypto::Version::tls13;
     }
     leg.phase = LegPhase::open;
     if (handoff->leg == Side::client) flow.control_answered = true;
     flow.owed &= static_cast<std::uint16_t>(
         ~(handoff->leg == Side::client ? owed::kClientOctets | owed::kClientClosed : owed::kBackendOctets | owed::kBackendClosed));
     leg.connection->set_receive_limit(settings_.receive_buffer);
-    const auto first = message.payload<channel::Handoff>();
-    if (!first.empty() && handoff->leg == Side::backend) {
+    if (!first.empty()) {
         const bool sent = plain ? leg.connection->send(first) : seal_now(leg, crypto::ContentType::application_data, first);
         if (!sent) {
-            end(flow, EndReason::out_of_memory, now);
+            fail_record(flow, Side::backend, alert::kInternalError, EndReason::out_of_memory, now);
             return;
         }
     }
@@ -212,6 +219,7 @@ void FlowEngine::on_end_leg(Flow& flow, const channel::EndLeg& request, Time now
     const EndReason reason = checked_reason(request.reason);
     switch (request.how) {
         case channel::EndHow::retry_backend:
+            if (flow.backend_leg().phase == LegPhase::open) return count_bad_message();   // what it has been sent cannot be sent again
             abort_leg(flow, Side::backend);
             flow.owed &= static_cast<std::uint16_t>(~(owed::kBackendOpened | owed::kBackendOctets | owed::kBackendClosed | owed::kBackendFailed));
             return;

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #include "control/channel/messages.h"
+#include "crypto/aead_batch.h"
 #include "crypto/key_schedule.h"
 #include "crypto/record_protection.h"
 #include "dataplane/tcp/stack.h"
@@ -13,6 +15,17 @@ namespace sallyport::flow {
 
 using channel::EndReason;
 
+constexpr std::size_t index_of(channel::Leg side) { return static_cast<std::size_t>(side); }
+constexpr channel::Leg other(channel::Leg side) {
+    return side == channel::Leg::client ? channel::Leg::backend : channel::Leg::client;
+}
+constexpr EndReason by_side(channel::Leg side, EndReason client, EndReason backend) {
+    return side == channel::Leg::client ? client : backend;
+}
+
+/// Whether all that the peer will ever send has arrived.
+[[nodiscard]] bool fin_received(const tcp::Connection& connection) noexcept;
+
 enum class LegPhase : std::uint8_t {
     none,        ///< no connection: the backend's leg before control asked for it, or after an attempt failed
     connecting,  ///< our SYN is out
@@ -22,11 +35,40 @@ enum class LegPhase : std::uint8_t {
 };
 [[nodiscard]] const char* name(LegPhase phase) noexcept;
 
-/// A record that has been opened in place in the receive queue and not yet been sealed for the other leg.
+/// A record that has been opened in place in the receive queue and not been dealt with yet.
 struct OpenedRecord {
-    std::uint32_t record_length = 0;    ///< header included; 0: there is none
-    std::uint32_t content_offset = 0;   ///< from the start of the record
-    std::uint32_t content_length = 0;
+    std::uint16_t record_length = 0;    ///< header included; at most 5 + 2^14 + 2048
+    std::uint16_t content_offset = 0;   ///< from the start of the record
+    std::uint16_t content_length = 0;
+    crypto::ContentType type = crypto::ContentType::application_data;
+    crypto::OpenResult::Status status = crypto::OpenResult::Status::pending;
+
+    /// Content for the other leg.
+    [[nodiscard]] bool forwardable() const noexcept {
+        return status == crypto::OpenResult::Status::ok && type == crypto::ContentType::application_data && content_length > 0;
+    }
+};
+
+/// The opened records of a leg in order, of which the first begins at the first readable octet of the connection.
+class OpenedRecords {
+ public:
+    /// Opened in one round: a key that is expanded once for 8 records adds little to each, and they fill the worker's batch only
+    /// by a sixteenth.
+    static constexpr std::size_t kMost = 8;
+
+    [[nodiscard]] bool empty() const noexcept { return begin_ == end_; }
+    [[nodiscard]] std::size_t size() const noexcept { return end_ - begin_; }
+    [[nodiscard]] const OpenedRecord& operator[](std::size_t i) const noexcept { return records_[begin_ + i]; }
+    /// Precondition: begun empty, and no more than kMost since then.
+    void push(const OpenedRecord& record) noexcept { records_[end_++] = record; }
+    void pop() noexcept {
+        if (++begin_ == end_) begin_ = end_ = 0;
+    }
+    void clear() noexcept { begin_ = end_ = 0; }
+
+ private:
+    std::array<OpenedRecord, kMost> records_;
+    std::uint8_t begin_ = 0, end_ = 0;
 };
 
 struct Leg {
@@ -41,13 +83,14 @@ struct Leg {
     bool key_update_owed = false;    ///< the peer asked for our KeyUpdate
     bool key_update_asked = false;   ///< we asked the peer for one, and it has not come yet
     std::uint32_t key_update_debt = 0;   ///< octets of application data that KeyUpdates received have not been paid with
-    std::uint8_t empty_records = 0;  ///< received since the last application data
+    std::uint8_t empty_records = 0;  ///< without application data in them, received since the last one with some
+    std::uint32_t handshake_left = 0;    ///< octets of a NewSessionTicket that go on in the next record
     std::uint8_t attempt = 0;
     std::uint16_t suite = 0;
     std::uint16_t group = 0;
     std::uint64_t stream_offset = 0;   ///< octets consumed from the connection; its first readable one has this offset
     std::uint64_t forwarded = 0;       ///< stream offset up to which control has been given the octets
-    OpenedRecord opened;
+    OpenedRecords opened;
     crypto::RecordProtection read;
     crypto::RecordProtection write;
     crypto::TrafficSecret read_secret;   ///< TLS 1.3 only
@@ -80,7 +123,7 @@ struct Flow {
     bool is_probe = false;
     bool active = false;                ///< on the pump's list
     bool on_owed_list = false;
-    bool gone = false;                  ///< on the list of records to free at the end of the turn
+    bool gone = false;                  ///< will be freed at the end of the turn
     bool has_member = false;
     EndReason reason = EndReason::none;
     EndReason backend_event = EndReason::none;   ///< with owed::kBackendFailed and kBackendClosed
@@ -92,6 +135,8 @@ struct Flow {
     std::uint32_t member = 0;
     std::uint64_t probe = 0;
     std::size_t probe_lane = 0;         ///< a health check's messages go back to the lane that asked for it
+    Duration idle_timeout{};            ///< of the service as it was when the flow was opened
+    Duration handshake_timeout{};
     Time created{};
     Time last_activity{};
     Time deadline{};

@@ -2,19 +2,15 @@
 
 #include <algorithm>
 
+#include "dataplane/flow/alert.h"
+
 namespace sallyport::flow {
 
 using tcp::Connection;
 
 namespace {
 
-constexpr std::uint8_t kCloseNotify = 0;      // RFC 8446 6.1
-constexpr std::uint8_t kInternalError = 80;   // RFC 8446 6.2
-
-constexpr std::size_t index_of(channel::Leg side) { return static_cast<std::size_t>(side); }
-constexpr channel::Leg other(channel::Leg side) {
-    return side == channel::Leg::client ? channel::Leg::backend : channel::Leg::client;
-}
+constexpr std::size_t kMaxRecordPieces = crypto::kRecordHeaderLength + crypto::kMaxTls12CiphertextLength;
 
 /// Connection::user of a leg: the flow's position and the side; never 0, which is a connection nobody knows yet.
 std::uint64_t user_of(channel::FlowId id, channel::Leg side) { return (std::uint64_t{id.index()} << 1) | index_of(side); }
@@ -35,6 +31,24 @@ EndReason lost_reason(channel::Leg side, tcp::End end) {
     return EndReason::client_reset;
 }
 
+bool truncated(const Leg& leg) { return leg.read_done && !leg.plain && !leg.close_notify_received && leg.suite != 0; }
+
+/// A leg that ended without close_notify is why the other one fails then: the operator must see the first cause.
+EndReason first_cause(const Flow& flow, EndReason reason) {
+    switch (reason) {
+        case EndReason::client_reset:
+        case EndReason::client_alert:
+        case EndReason::client_timeout:
+            return truncated(flow.legs[1]) ? EndReason::backend_truncated : reason;
+        case EndReason::backend_reset:
+        case EndReason::backend_alert:
+        case EndReason::backend_timeout:
+            return truncated(flow.legs[0]) ? EndReason::client_truncated : reason;
+        default:
+            return reason;
+    }
+}
+
 }  // namespace
 
 const char* name(LegPhase phase) noexcept {
@@ -46,6 +60,25 @@ const char* name(LegPhase phase) noexcept {
         case LegPhase::lingering: return "closing";
     }
     return "unknown";
+}
+
+bool fin_received(const tcp::Connection& connection) noexcept {
+    switch (connection.state()) {
+        case tcp::State::close_wait:
+        case tcp::State::closing:
+        case tcp::State::last_ack:
+        case tcp::State::time_wait:
+        case tcp::State::closed:
+            return true;
+        case tcp::State::listen:
+        case tcp::State::syn_sent:
+        case tcp::State::syn_received:
+        case tcp::State::established:
+        case tcp::State::fin_wait_1:
+        case tcp::State::fin_wait_2:
+            return false;
+    }
+    return false;
 }
 
 const ServiceTable::Listen* ServiceTable::find(const SocketAddress& local) const noexcept {
@@ -66,10 +99,13 @@ FlowEngine::FlowEngine(const EngineSettings& settings, tcp::Stack& stack, crypto
       wheel_(table_),
       message_(std::make_unique<channel::Message>()),
       openings_(crypto::AeadBatch::kMaxRecords),
-      source_pieces_(4096),
-      target_pieces_(1024),
-      content_pieces_(4096) {
-    sealings_.reserve(crypto::AeadBatch::kMaxRecords);
+      ticket_records_(crypto::AeadBatch::kMaxRecords),
+      source_pieces_(kMaxRecordPieces),
+      target_pieces_(4096),   // the most that may be reserved at once, in segments of 64 octets
+      record_pieces_(4096),
+      content_pieces_(kMaxRecordPieces) {
+    round_.reserve(kMostFlowsARound);
+    sealings_.reserve(2 * kMostFlowsARound);
 }
 
 FlowEngine::~FlowEngine() = default;
@@ -91,6 +127,7 @@ void FlowEngine::serve(const ServiceTable* table) {
 }
 
 void FlowEngine::attach(Lanes* lanes, Time now) {
+    if (lanes_ != nullptr && lanes != nullptr) attach(nullptr, now);   // another control, which knows nothing of the first one's handshakes
     lanes_ = lanes;
     owed_list_.clear();
     for (std::uint32_t i = 0; i < table_.used_up_to(); ++i) {
@@ -98,39 +135,48 @@ void FlowEngine::attach(Lanes* lanes, Time now) {
         if (flow.id.value == 0) continue;
         flow.on_owed_list = false;
         if (lanes == nullptr) {
-            // Control is gone: what it knew of handshakes is lost with it. Flows whose keys we hold go on untouched.
-            flow.owed = 0;
-            flow.known_to_control = false;
-            Leg& client = flow.client_leg();
-            Leg& backend = flow.backend_leg();
-            client.takes_tickets = backend.takes_tickets = false;
-            if (flow.ending) {
-                finish_if_gone(flow);
-            } else if (client.phase == LegPhase::open && backend.phase == LegPhase::open) {
-                continue;
-            } else if (!flow.is_probe && client.phase == LegPhase::handshake && !flow.control_answered &&
-                       client.stream_offset == 0) {
-                abort_leg(flow, Side::backend);
-                flow.waits_for_control = true;
-                client.forwarded = client.stream_offset;
-                arm(flow, now);
-            } else {
-                end(flow, EndReason::control_lost, now);
-            }
-        } else {
-            if (flow.ending) continue;
-            flow.known_to_control = true;
-            if (!flow.waits_for_control) {
-                ++counters_.control_restarts_survived;
-                continue;
-            }
-            flow.waits_for_control = false;
-            arm(flow, now);
-            owe(flow, owed::kOpened | owed::kClientOctets);
+            detach(flow, now);
+            continue;
         }
+        if (flow.ending) continue;
+        flow.known_to_control = true;
+        if (!flow.waits_for_control) {
+            ++counters_.control_restarts_survived;
+            continue;
+        }
+        flow.waits_for_control = false;
+        arm(flow, now);
+        const bool closed = fin_received(*flow.client_leg().connection);
+        owe(flow, static_cast<std::uint16_t>(owed::kOpened | owed::kClientOctets | (closed ? owed::kClientClosed : 0)));
     }
     reap();
     if (lanes_ != nullptr) lanes_->publish();
+}
+
+/// Control is gone, and what it knew of handshakes is lost with it. A flow whose keys we hold goes on untouched; one in which nobody has
+/// answered the client yet waits for the next control; any other cannot go on.
+void FlowEngine::detach(Flow& flow, Time now) {
+    Leg& client = flow.client_leg();
+    Leg& backend = flow.backend_leg();
+    flow.owed = 0;
+    flow.known_to_control = false;
+    client.takes_tickets = backend.takes_tickets = false;
+    if (flow.ending) {
+        finish_if_gone(flow);
+        return;
+    }
+    if (flow.waits_for_control || (client.phase == LegPhase::open && backend.phase == LegPhase::open)) return;
+    const bool untouched =
+        !flow.is_probe && client.phase == LegPhase::handshake && !flow.control_answered && client.stream_offset == 0;
+    if (!untouched) {
+        end(flow, EndReason::control_lost, now);
+        return;
+    }
+    abort_leg(flow, Side::backend);
+    flow.has_member = false;
+    flow.waits_for_control = true;
+    client.forwarded = client.stream_offset;
+    arm(flow, now);
 }
 
 bool FlowEngine::turn(Time now) {
@@ -140,13 +186,13 @@ bool FlowEngine::turn(Time now) {
         busy = true;
     }
     if (!owed_list_.empty()) {
-        std::vector<channel::FlowId> again;
-        again.swap(owed_list_);
-        for (const channel::FlowId id : again)
-            if (Flow* const flow = table_.find(id)) {
+        owed_again_.swap(owed_list_);
+        for (const channel::FlowId id : owed_again_)
+            if (Flow* const flow = table_.find(id); flow != nullptr && flow->on_owed_list) {
                 flow->on_owed_list = false;
                 tell(*flow);
             }
+        owed_again_.clear();
     }
     busy |= pump(now);
     wheel_.advance(now, [&](Flow& flow) { on_deadline(flow, now); });
@@ -162,28 +208,30 @@ void FlowEngine::on_event(tcp::Stack::Ready ready, Time now) {
             connection.release();
             return;
         }
-        on_accepted(connection, now);
-        if (connection.user == 0) return;
+        if (!on_accepted(connection, now)) return;
     }
     const auto position = static_cast<std::uint32_t>(connection.user >> 1);
     Flow& flow = table_.at(position - 1);
     on_leg_event(flow, static_cast<Side>(connection.user & 1), ready.events, now);
 }
 
-void FlowEngine::on_accepted(Connection& connection, Time now) {
+/// False when the connection was refused, and is gone.
+bool FlowEngine::on_accepted(Connection& connection, Time now) {
     const ServiceTable::Listen* const listen = services_ == nullptr ? nullptr : services_->find(connection.local());
     Flow* const flow = listen == nullptr ? nullptr : table_.allocate();
     if (flow == nullptr) {
         if (listen != nullptr) drops_.count(DropReason::no_flow);
         connection.abort();
         connection.release();
-        return;
+        return false;
     }
     ++counters_.flows_opened;
     connection.user = user_of(flow->id, Side::client);
     connection.set_receive_limit(std::min(kHandshakeReceiveLimit, settings_.receive_buffer));
     flow->service = listen->service;
     flow->generation = services_->generation;
+    flow->idle_timeout = services_->services[listen->service].idle_timeout;
+    flow->handshake_timeout = services_->services[listen->service].handshake_timeout;
     flow->created = flow->last_activity = now;
     flow->client = connection.remote();
     flow->local = connection.local();
@@ -196,6 +244,7 @@ void FlowEngine::on_accepted(Connection& connection, Time now) {
         owe(*flow, owed::kOpened);
     }
     arm(*flow, now);
+    return true;
 }
 
 void FlowEngine::on_leg_event(Flow& flow, Side side, std::uint8_t events, Time now) {
@@ -234,6 +283,7 @@ void FlowEngine::on_leg_event(Flow& flow, Side side, std::uint8_t events, Time n
             break;
         }
         case LegPhase::open:
+            if ((events & tcp::event::kWritable) != 0) flow.last_activity = now;   // a slow reader is not idle
             activate(flow);
             break;
         case LegPhase::lingering:
@@ -276,12 +326,10 @@ void FlowEngine::arm(Flow& flow, Time now) {
         wheel_.remove(flow);
         wheel_.set(flow, now + settings_.control_away);
     } else if (flow.client_leg().phase == LegPhase::open && flow.backend_leg().phase == LegPhase::open) {
-        const bool known = services_ != nullptr && flow.service < services_->services.size();
-        wheel_.set(flow, flow.last_activity + (known ? services_->services[flow.service].idle_timeout : Duration(3600s)));
+        wheel_.set(flow, flow.last_activity + flow.idle_timeout);
     } else {
-        const bool known = services_ != nullptr && !flow.is_probe && flow.service < services_->services.size();
         wheel_.remove(flow);
-        wheel_.set(flow, now + (known ? services_->services[flow.service].handshake_timeout : Duration(10s)));
+        wheel_.set(flow, now + flow.handshake_timeout);
     }
 }
 
@@ -310,43 +358,57 @@ void FlowEngine::on_deadline(Flow& flow, Time now) {
 void FlowEngine::end(Flow& flow, EndReason reason, Time now) {
     if (!flow.ending) {
         flow.ending = true;
+        reason = first_cause(flow, reason);
         flow.reason = reason;
         flow.last_activity = now;
         ++counters_.flows_ended;
         ++counters_.ended_by[static_cast<std::size_t>(reason)];
     }
+    const bool short_ends[] = {cut_short(flow, Side::client), cut_short(flow, Side::backend)};
     for (const Side side : {Side::client, Side::backend}) {
         Leg& leg = flow.legs[index_of(side)];
         if (leg.connection == nullptr) continue;
         if (leg.phase == LegPhase::connecting)
             abort_leg(flow, side);
         else
-            close_in_order(flow, side, kCloseNotify);
+            close_in_order(flow, side, short_ends[index_of(side)] ? alert::kInternalError : alert::kCloseNotify);
     }
     arm(flow, now);
     finish_if_gone(flow);
 }
 
+/// Whether the other leg has sent what this one has not been given: then the end of this one is no orderly one.
+bool FlowEngine::cut_short(Flow& flow, Side side) {
+    const Leg& from = flow.legs[index_of(other(side))];
+    return from.phase == LegPhase::open && !from.read_done && from.connection->readable() > 0;
+}
+
+/// Nothing that the batch has borrowed may go before it is done with it.
+void FlowEngine::quiesce() {
+    if (batch_.queued() > 0) batch_.flush();
+}
+
 void FlowEngine::abort_leg(Flow& flow, Side side) {
     Leg& leg = flow.legs[index_of(side)];
     if (leg.connection == nullptr) return;
+    quiesce();
     leg.connection->abort();
     release_leg(flow, side);
 }
 
 /// Ends our side of a leg: the alert (on an open TLS leg), FIN, and from then on what arrives is discarded.
-void FlowEngine::close_in_order(Flow& flow, Side side, std::uint8_t alert) {
+void FlowEngine::close_in_order(Flow& flow, Side side, std::uint8_t description) {
     Leg& leg = flow.legs[index_of(side)];
     if (leg.connection == nullptr || leg.phase == LegPhase::lingering) return;
     if (!leg.write_done) {
         if (leg.phase == LegPhase::open && !leg.plain) {
-            const std::byte content[2] = {alert == kCloseNotify ? std::byte{1} : std::byte{2}, std::byte{alert}};
+            const std::byte content[2] = {std::byte{alert::level_of(description)}, std::byte{description}};
             if (!seal_now(leg, crypto::ContentType::alert, content)) {
                 abort_leg(flow, side);   // no room even for an alert: the peer must not take the end for an orderly one
                 return;
             }
             ++counters_.alerts_sent;
-        } else if (leg.phase == LegPhase::open && alert != kCloseNotify) {
+        } else if (leg.phase == LegPhase::open && description != alert::kCloseNotify) {
             abort_leg(flow, side);   // in plain text only a reset says that something went wrong
             return;
         }
@@ -358,8 +420,9 @@ void FlowEngine::close_in_order(Flow& flow, Side side, std::uint8_t alert) {
 
 void FlowEngine::linger(Flow& flow, Side side) {
     Leg& leg = flow.legs[index_of(side)];
+    quiesce();
     leg.phase = LegPhase::lingering;
-    leg.opened = {};
+    leg.opened.clear();
     leg.read.clear();
     leg.write.clear();
     leg.read_secret.clear();
@@ -375,10 +438,12 @@ void FlowEngine::discard(Flow& flow, Side side) {
 
 void FlowEngine::release_leg(Flow& flow, Side side) {
     Leg& leg = flow.legs[index_of(side)];
-    if (leg.connection != nullptr) leg.connection->release();
+    if (leg.connection == nullptr) return;
+    quiesce();
+    leg.connection->release();
     leg.connection = nullptr;
     leg.phase = LegPhase::none;
-    leg.opened = {};
+    leg.opened.clear();
     leg.read.clear();
     leg.write.clear();
     leg.read_secret.clear();
@@ -399,14 +464,7 @@ void FlowEngine::finish_if_gone(Flow& flow) {
 void FlowEngine::reap() {
     for (Flow* const flow : gone_) {
         wheel_.remove(*flow);
-        if (flow->active) {
-            std::erase(active_, flow);
-            flow->active = false;
-        }
-        if (flow->on_owed_list) {
-            std::erase(owed_list_, flow->id);
-            flow->on_owed_list = false;
-        }
+        flow->active = flow->on_owed_list = false;   // its id on the lists finds nothing any more
         table_.free(*flow);
     }
     gone_.clear();
@@ -415,7 +473,7 @@ void FlowEngine::reap() {
 void FlowEngine::activate(Flow& flow) {
     if (flow.active) return;
     flow.active = true;
-    active_.push_back(&flow);
+    active_.push_back(flow.id);
 }
 
 void FlowEngine::end_all(EndReason reason, Time now) {

@@ -2,10 +2,10 @@
 
 #include <array>
 #include <cstdint>
+#include <expected>
 #include <memory>
 #include <span>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "crypto/aead_batch.h"
@@ -103,18 +103,21 @@ class FlowEngine {
 
     // lifecycle (flow_engine.cpp)
     void on_event(tcp::Stack::Ready ready, Time now);
-    void on_accepted(tcp::Connection& connection, Time now);
+    [[nodiscard]] bool on_accepted(tcp::Connection& connection, Time now);
     void on_leg_event(Flow& flow, Side side, std::uint8_t events, Time now);
     void on_leg_lost(Flow& flow, Side side, tcp::End end, Time now);
     void on_deadline(Flow& flow, Time now);
     void end(Flow& flow, EndReason reason, Time now);
     void abort_leg(Flow& flow, Side side);
     void linger(Flow& flow, Side side);
-    void close_in_order(Flow& flow, Side side, std::uint8_t alert);
+    void close_in_order(Flow& flow, Side side, std::uint8_t description);
     void discard(Flow& flow, Side side);
+    [[nodiscard]] static bool cut_short(Flow& flow, Side side);
     void release_leg(Flow& flow, Side side);
     void finish_if_gone(Flow& flow);
     void reap();
+    void detach(Flow& flow, Time now);
+    void quiesce();
     void arm(Flow& flow, Time now);
     void activate(Flow& flow);
 
@@ -134,34 +137,58 @@ class FlowEngine {
     void count_bad_message();
 
     // records (record_pump.cpp)
+    /// A record that was queued for opening in this round.
     struct Opening {
         Flow* flow;
         Side side;
+        std::uint16_t record_length;
+        std::uint16_t ticket_length;   ///< octets of its ciphertext kept in ticket_records_; 0: none
         crypto::OpenResult result;
-        std::uint32_t record_length;
-        std::uint32_t ticket_length;   ///< octets of ciphertext kept for control; 0: none
-        std::array<std::byte, 2048> ticket;
     };
+    /// What is forwarded as one record.
+    struct Chunk {
+        std::uint32_t offset, length;   ///< content, among the readable octets of the source
+        std::uint32_t end;              ///< of all that is consumed with it
+    };
+    using Chunks = std::array<Chunk, OpenedRecords::kMost>;
+    /// What was forwarded from one leg in this round.
     struct Sealing {
         Flow* flow;
         Side from;
+        std::uint8_t records;    ///< opened ones that are done
         std::uint32_t consume;   ///< octets of the source's stream
-        std::uint32_t content;
     };
+    static constexpr std::size_t kMaxTicketRecord = 4096;   ///< longer ones are not worth keeping: we resume without them
+    static constexpr std::size_t kMostFlowsARound = 256;
     [[nodiscard]] bool pump(Time now);
-    [[nodiscard]] bool queue_open(Flow& flow, Side side, Time now);
-    void on_opened(Opening& opening, Time now);
-    void on_alert(Flow& flow, Side side, std::uint32_t offset, std::uint32_t length, Time now);
-    void on_handshake_record(Opening& opening, Time now);
-    void on_key_update(Flow& flow, Side side, bool requested, Time now);
+    void queue_open(Flow& flow, Side side, Time now);
+    [[nodiscard]] static std::expected<crypto::RecordHeader, std::uint8_t> parse_header(
+        const std::array<std::byte, crypto::kRecordHeaderLength>& octets, const crypto::RecordProtection& protection);
+    void take_opened(std::size_t i, Time now);
+    [[nodiscard]] static std::size_t find_chunks(const Leg& from, std::uint32_t space, Chunks& chunks);
     [[nodiscard]] bool queue_forward(Flow& flow, Side from, Time now);
+    template <typename Cursor>
+    void copy_chunk(Leg& from, const Chunk& chunk, Cursor& target);
+    template <typename Cursor>
+    void seal_chunk(Leg& from, Leg& to, const Chunk& chunk, Cursor& target);
+    void queue_seal(crypto::RecordProtection& protection, crypto::ContentType type, std::span<const crypto::ReadPiece> content,
+                    std::span<const crypto::WritePiece> record, crypto::AeadBatch::OctetBehind behind);
+    [[nodiscard]] bool ends_within_record(Leg& leg);
     [[nodiscard]] bool pass_on_end(Flow& flow, Side from, Time now);
+    void consume(Leg& leg, std::uint32_t length);
+    [[nodiscard]] std::size_t copy_from(Leg& leg, std::uint32_t offset, std::span<std::byte> to);
+
+    // records that are not forwarded (control_records.cpp)
+    void settle(Flow& flow, Side side, Time now);
+    void on_control_record(Flow& flow, Side side, const OpenedRecord& record, Time now);
+    void on_alert(Flow& flow, Side side, const OpenedRecord& record, Time now);
+    void on_handshake(Flow& flow, Side side, const OpenedRecord& record, Time now);
+    void on_key_update(Flow& flow, Side side, bool requested, Time now);
+    void pass_ticket(Flow& flow, const OpenedRecord& record, std::span<const std::byte> ciphertext);
     [[nodiscard]] bool seal_now(Leg& leg, crypto::ContentType type, std::span<const std::byte> content);
     [[nodiscard]] bool send_key_update(Leg& leg, bool request);
     [[nodiscard]] bool write_key_ready(Leg& leg);
-    void consume(Leg& leg, std::uint32_t length);
-    void fail_record(Flow& flow, Side side, std::uint8_t alert, EndReason reason, Time now);
-    [[nodiscard]] std::size_t copy_from(Leg& leg, std::uint32_t offset, std::span<std::byte> to);
+    void fail_record(Flow& flow, Side side, std::uint8_t description, EndReason reason, Time now);
 
     EngineSettings settings_;
     tcp::Stack& stack_;
@@ -173,15 +200,17 @@ class FlowEngine {
     const ServiceTable* services_ = nullptr;
     Lanes* lanes_ = nullptr;
     std::unique_ptr<channel::Message> message_;
-    std::vector<Flow*> active_;
-    std::vector<Flow*> round_;
-    std::vector<channel::FlowId> owed_list_;
+    std::vector<channel::FlowId> active_;   ///< flows with records to move perhaps; in turn
+    std::vector<channel::FlowId> owed_list_, owed_again_;
     std::vector<Flow*> gone_;   ///< freed at the end of the turn, so that a Flow& stays good within it
+    std::vector<Flow*> round_;
     std::vector<Opening> openings_;
+    std::vector<std::array<std::byte, kMaxTicketRecord>> ticket_records_;   ///< by opening
     std::size_t openings_used_ = 0;
     std::vector<Sealing> sealings_;
-    std::vector<crypto::WritePiece> source_pieces_;
+    std::vector<crypto::WritePiece> source_pieces_;   ///< a piece for each octet of the longest record, so that any split fits
     std::vector<crypto::WritePiece> target_pieces_;
+    std::vector<crypto::WritePiece> record_pieces_;
     std::vector<crypto::ReadPiece> content_pieces_;
 };
 

@@ -1,0 +1,389 @@
+#include "world.h"
+
+/// Control in each phase: slow, gone, back, refusing, broken.
+namespace sallyport::flow::test {
+namespace {
+
+using channel::EndHow;
+using channel::MessageType;
+
+struct FlowControl : testing::Test {
+    std::unique_ptr<World> made;
+    World& make(const World::Settings& settings) {
+        made = std::make_unique<World>(settings);
+        return *made;
+    }
+    void expect_clean() {
+        EXPECT_TRUE(made->run_until_empty());
+        EXPECT_EQ(made->appliance_buffers_in_use(), 0u);
+        EXPECT_EQ(made->engine().counters().flows_opened + made->engine().counters().probes, made->engine().counters().flows_ended);
+    }
+    void TearDown() override {
+        made->engine().end_all(EndReason::shutdown, made->now());
+        expect_clean();
+    }
+};
+
+TEST_F(FlowControl, NoControl_ConnectionWaitsThenIsRefused) {
+    World& world = make({.start_control = false});
+    Session& s = world.connect();
+    world.run_for(4s);
+    EXPECT_EQ(world.engine().flows(), 1u);
+    world.run_for(2s);
+    EXPECT_EQ(world.engine().flows(), 0u);
+    EXPECT_EQ(s.client.end, tcp::End::reset);
+    EXPECT_EQ(world.drops(DropReason::control_away), 1u);
+}
+
+TEST_F(FlowControl, NoControl_ItComes_HandshakeIsReplayed) {
+    World& world = make({.start_control = false});
+    Session& s = world.connect();
+    world.run_for(2s);
+    world.start_control();
+    ASSERT_TRUE(world.run_until([&] { return s.id.value != 0 && world.is_open(s); }, 5s));
+    s.client.send(octets_of("x"));
+    ASSERT_TRUE(world.run_until([&] { return s.backend.data.size() == 1; }, 5s));
+}
+
+TEST_F(FlowControl, NoControl_ClientClosesMeanwhile_ControlHearsOfIt) {
+    World& world = make({.start_control = false});
+    Session& s = world.connect();
+    s.client.close_after_out = true;
+    world.run_for(1s);
+    world.intercept = [&](const channel::Message& message) { return message.type() == MessageType::stream_octets; };
+    world.start_control();
+    ASSERT_TRUE(world.run_until([&] { return s.client_closed; }, 1s));
+}
+
+TEST_F(FlowControl, ControlLostBeforeItAnswered_HandshakeIsReplayedToTheNext) {
+    World& world = make({});
+    world.intercept = [](const channel::Message&) { return true; };
+    Session& s = world.connect();
+    world.run_for(1s);
+    world.stop_control();
+    world.run_for(1s);
+    world.intercept = nullptr;
+    world.start_control();
+    ASSERT_TRUE(world.run_until([&] { return s.id.value != 0 && world.is_open(s); }, 5s));
+}
+
+TEST_F(FlowControl, AnotherControlAttachesAtOnce_HandshakeIsReplayedToIt) {
+    World& world = make({});
+    world.intercept = [](const channel::Message&) { return true; };
+    Session& s = world.connect();
+    world.run_for(1s);
+    world.intercept = nullptr;
+    world.start_control();
+    ASSERT_TRUE(world.run_until([&] { return s.id.value != 0 && world.is_open(s); }, 5s));
+}
+
+TEST_F(FlowControl, ControlLostAfterItAnswered_FlowEnds) {
+    World& world = make({});
+    Session& s = world.connect();
+    s.hand_off_client = s.hand_off_backend = false;
+    ASSERT_TRUE(world.run_until([&] { return s.backend_seen == World::kBackendFlight; }, 5s));
+    world.stop_control();
+    world.run_for(10ms);
+    EXPECT_EQ(world.engine().counters().ended_by[static_cast<std::size_t>(EndReason::control_lost)], 1u);
+    ASSERT_TRUE(world.run_until([&] { return world.engine().flows() == 0; }, 5s));
+}
+
+TEST_F(FlowControl, ControlLostAndBack_OpenFlowGoesOnAndItsEndIsTold) {
+    World& world = make({});
+    Session& s = world.open();
+    for (int i = 0; i < 3; ++i) {
+        world.stop_control();
+        s.client.send(octets_of("x"));
+        world.run_for(20ms);
+        world.start_control();
+        world.run_for(20ms);
+    }
+    EXPECT_EQ(s.backend.data, octets_of("xxx"));
+    const auto members = world.engine().member_flows();
+    ASSERT_EQ(members.size(), 1u);
+    EXPECT_EQ(members[0].pool, 5u);
+    EXPECT_EQ(members[0].member, 6u);
+    EXPECT_EQ(members[0].flows, 1u);
+    s.client.close_in_order();
+    s.backend.close_in_order();
+    ASSERT_TRUE(world.run_until([&] { return s.ended; }, 5s));
+    EXPECT_EQ(s.reason(), EndReason::finished);
+}
+
+TEST_F(FlowControl, ControlSilent_HandshakeTimesOut) {
+    World& world = make({.handshake_timeout = 3s});
+    world.intercept = [](const channel::Message& message) { return message.type() != MessageType::flow_opened && message.type() != MessageType::flow_ended; };
+    Session& s = world.connect();
+    world.run_for(2s);
+    EXPECT_FALSE(s.ended);
+    world.run_for(4s);   // lingering included
+    EXPECT_TRUE(s.ended);
+    EXPECT_EQ(s.reason(), EndReason::client_handshake_timeout);
+}
+
+TEST_F(FlowControl, BackendHandshakeHangs_TimesOut) {
+    World& world = make({.handshake_timeout = 3s});
+    Session& s = world.connect();
+    s.hand_off_backend = false;
+    world.run_for(6s);
+    EXPECT_TRUE(s.ended);
+    EXPECT_EQ(s.reason(), EndReason::backend_unreachable);
+    EXPECT_TRUE(s.client.orderly());
+}
+
+TEST_F(FlowControl, ClientSpeaksNoTls_IsReset) {
+    World& world = make({});
+    Session& s = world.connect();
+    s.client.out = octets_of("GET / HTTP/1.1\r\n\r\n");
+    ASSERT_TRUE(world.run_until([&] { return s.ended; }, 2s));
+    world.run_for(1ms);
+    EXPECT_EQ(s.reason(), EndReason::client_not_tls);
+    EXPECT_EQ(s.client.end, tcp::End::reset);
+    EXPECT_EQ(s.client_seen, 0u);
+}
+
+TEST_F(FlowControl, BackendRefuses_ControlHearsAndRetries) {
+    World& world = make({});
+    world.intercept = [&](const channel::Message& message) {
+        if (message.type() != MessageType::stream_octets || message.fixed<channel::StreamOctets>()->leg != Side::client) return false;
+        Session& s = world.session(0);
+        s.client_consumed = World::kClientHello;
+        world.send_octets(s, Side::client, World::kServerFlight);
+        world.hand_off(s, Side::client);
+        world.open_backend(s, 81);
+        return true;
+    };
+    Session& s = world.connect();
+    ASSERT_TRUE(world.run_until([&] { return s.backend_failed; }, 2s));
+    world.open_backend(s);
+    ASSERT_TRUE(world.run_until([&] { return world.is_open(s); }, 2s));
+    s.client.send(octets_of("x"));
+    ASSERT_TRUE(world.run_until([&] { return s.backend.data.size() == 1; }, 2s));
+}
+
+TEST_F(FlowControl, BackendLostDuringHandshake_ControlHearsIt) {
+    World& world = make({});
+    Session& s = world.connect();
+    s.hand_off_backend = false;
+    ASSERT_TRUE(world.run_until([&] { return s.backend_accepted; }, 2s));
+    s.backend.abort();
+    ASSERT_TRUE(world.run_until([&] { return s.backend_closed; }, 2s));
+    EXPECT_FALSE(s.ended);
+    world.end_leg(s, EndHow::close, EndReason::backend_lost);
+    ASSERT_TRUE(world.run_until([&] { return s.ended && s.client.finished; }, 5s));
+    EXPECT_TRUE(s.client.orderly());
+    EXPECT_EQ(s.reason(), EndReason::backend_lost);
+}
+
+TEST_F(FlowControl, ClientLeavesInEachPhase_BackendIsReset) {
+    for (int steps = 0; steps < 60; ++steps) {
+        World& world = make({.seed = static_cast<std::uint64_t>(steps)});
+        Session& s = world.connect();
+        world.run_for(Duration(100us) * steps / 4);
+        s.client.abort();
+        world.run_for(3s);
+        EXPECT_EQ(world.engine().flows(), 0u) << steps;
+        EXPECT_FALSE(s.backend.has_alert(0));
+        expect_clean();
+    }
+}
+
+TEST_F(FlowControl, BackendLeavesInEachPhase_NothingStays) {
+    for (int steps = 0; steps < 60; ++steps) {
+        World& world = make({.seed = static_cast<std::uint64_t>(steps), .handshake_timeout = 1s});
+        Session& s = world.connect();
+        world.run_for(Duration(100us) * steps / 4);
+        if (s.backend.connection != nullptr) s.backend.abort();
+        world.run_for(4s);
+        const bool left = s.backend_accepted && s.backend.connection == nullptr;
+        EXPECT_TRUE(!left || world.engine().flows() == 0) << steps;
+        world.engine().end_all(EndReason::shutdown, world.now());
+        expect_clean();
+    }
+}
+
+TEST_F(FlowControl, ControlLeavesInEachPhase_NothingStays) {
+    for (int steps = 0; steps < 60; ++steps) {
+        World& world = make({.seed = static_cast<std::uint64_t>(steps)});
+        Session& s = world.connect();
+        world.run_for(Duration(100us) * steps / 4);
+        world.stop_control();
+        world.run_for(1s);
+        world.start_control();
+        world.run_for(1s);
+        if (world.engine().flows() == 1) {
+            EXPECT_TRUE(world.is_open(s)) << steps;
+            s.client.send(octets_of("x"));
+            ASSERT_TRUE(world.run_until([&] { return s.backend.data.size() == 1; }, 2s)) << steps;
+        }
+        world.engine().end_all(EndReason::shutdown, world.now());
+        expect_clean();
+    }
+}
+
+TEST_F(FlowControl, LaneFull_NothingIsLost) {
+    World& world = make({});
+    world.control_alive = false;   // reads nothing: the lane fills up
+    for (int i = 0; i < 400; ++i) {
+        Session& s = world.connect();
+        s.client.out = Octets(20000, std::byte{22});
+        s.hand_off_client = false;
+        if (i % 40 == 0) world.run_for(5ms);
+    }
+    world.run_for(200ms);
+    EXPECT_GT(world.drops(DropReason::channel_full), 0u);
+    world.control_alive = true;
+    ASSERT_TRUE(world.run_until(
+        [&] {
+            for (int i = 0; i < 400; ++i)
+                if (world.session(static_cast<std::size_t>(i)).client_seen != 20000) return false;
+            return true;
+        },
+        5s));
+}
+
+TEST_F(FlowControl, FlowTableFull_NewestIsRefused) {
+    World& world = make({.max_flows = 3});
+    for (int i = 0; i < 4; ++i) {
+        world.connect();
+        world.run_for(20ms);
+    }
+    EXPECT_EQ(world.engine().flows(), 3u);
+    EXPECT_EQ(world.session(3).client.end, tcp::End::reset);
+    EXPECT_EQ(world.drops(DropReason::no_flow), 1u);
+}
+
+TEST_F(FlowControl, Probe_ConnectsAndEnds) {
+    World& world = make({});
+    FlowId probe{};
+    std::uint64_t number = 0;
+    bool opened = false, ended = false;
+    world.intercept = [&](const channel::Message& message) {
+        if (message.type() == MessageType::probe_opened) {
+            probe = message.flow();
+            number = message.fixed<channel::ProbeOpened>()->probe;
+        }
+        if (message.type() == MessageType::backend_opened) opened = true;
+        if (message.type() == MessageType::flow_ended) ended = true;
+        return true;
+    };
+    world.tell(MessageType::open_probe, {}, channel::OpenProbe{42, {World::address(2), World::kBackendPort}, 1000});
+    ASSERT_TRUE(world.run_until([&] { return opened; }, 2s));
+    EXPECT_EQ(number, 42u);
+    world.tell(MessageType::end_leg, probe, channel::EndLeg{Side::backend, 1, EndHow::close, static_cast<std::uint8_t>(EndReason::probe_done)});
+    ASSERT_TRUE(world.run_until([&] { return ended; }, 5s));
+    EXPECT_TRUE(world.engine().member_flows().empty());
+}
+
+TEST_F(FlowControl, ProbeForgotten_IsEndedByItself) {
+    World& world = make({});
+    world.intercept = [](const channel::Message&) { return true; };
+    for (std::uint64_t i = 0; i < 5; ++i)
+        world.tell(MessageType::open_probe, {}, channel::OpenProbe{i, {World::address(2), static_cast<std::uint16_t>(World::kBackendPort + i)}, 1000});
+    world.run_for(20s);
+    EXPECT_EQ(world.engine().flows(), 0u);
+}
+
+// ---- a broken control ----
+
+TEST_F(FlowControl, HandoffsThatCannotBe_AreCountedAndChangeNothing) {
+    World& world = make({});
+    Session& s = world.connect();
+    s.hand_off_client = s.hand_off_backend = false;
+    ASSERT_TRUE(world.run_until([&] { return s.backend_seen == World::kBackendFlight; }, 5s));
+    std::uint64_t bad = 0;
+    const auto refused = [&](const channel::Handoff& handoff, std::size_t payload = 0) {
+        world.tell(MessageType::handoff, s.id, handoff, Octets(payload));
+        world.run_for(1ms);
+        EXPECT_EQ(world.drops(DropReason::channel_bad_message), ++bad);
+    };
+    channel::Handoff handoff = world.handoff_of(s, Side::client);
+    handoff.leg = static_cast<Side>(7);
+    refused(handoff);
+    handoff = world.handoff_of(s, Side::client);
+    handoff.suite = 0x1234;
+    refused(handoff);
+    handoff = world.handoff_of(s, Side::client);
+    handoff.protection = channel::Protection::plain;
+    refused(handoff);
+    handoff.protection = static_cast<channel::Protection>(9);
+    refused(handoff);
+    handoff = world.handoff_of(s, Side::client);
+    handoff.consumed = 101;
+    refused(handoff);
+    handoff = world.handoff_of(s, Side::client);
+    handoff.read_sequence = ~std::uint64_t{0};
+    refused(handoff);
+    handoff = world.handoff_of(s, Side::client);
+    handoff.write_sequence = ~std::uint64_t{0};
+    refused(handoff);
+    refused(world.handoff_of(s, Side::client), 5);       // octets to prepend for a client
+    refused(world.handoff_of(s, Side::backend), 16385);  // more than a record holds
+    EXPECT_FALSE(world.is_open(s));
+    world.hand_off(s, Side::client);
+    world.hand_off(s, Side::backend);
+    s.client.send(octets_of("x"));
+    ASSERT_TRUE(world.run_until([&] { return s.backend.data.size() == 1; }, 2s));
+}
+
+TEST_F(FlowControl, OpenFlow_MessagesOfItsHandshake_ChangeNothing) {
+    World& world = make({});
+    Session& s = world.open();
+    world.hand_off(s, Side::client);
+    world.hand_off(s, Side::backend);
+    world.send_octets(s, Side::client, 10);
+    world.send_octets(s, Side::backend, 10);
+    world.open_backend(s);
+    --s.attempt;
+    world.end_leg(s, EndHow::retry_backend, EndReason::none);
+    world.end_leg(s, static_cast<EndHow>(9), EndReason::none);
+    world.tell(MessageType::flow_ended, s.id, channel::FlowEnded{});
+    world.run_for(10ms);
+    s.client.send(octets_of("up"));
+    s.backend.send(octets_of("down"));
+    ASSERT_TRUE(world.run_until([&] { return s.backend.data == octets_of("up") && s.client.data == octets_of("down"); }, 2s));
+    EXPECT_EQ(world.drops(DropReason::channel_bad_message), 4u);
+}
+
+TEST_F(FlowControl, ShortAndStaleMessages_AreCounted) {
+    World& world = make({});
+    Session& s = world.open();
+    for (int type = 0; type < 64; ++type)
+        world.tell(static_cast<MessageType>(type), s.id, std::uint8_t{1});
+    for (int type = 32; type < 36; ++type) world.tell(static_cast<MessageType>(type), FlowId{s.id.value ^ (std::uint64_t{1} << 32)}, channel::Handoff{});
+    world.run_for(10ms);
+    EXPECT_EQ(world.drops(DropReason::channel_bad_message), 64u);
+    EXPECT_EQ(world.drops(DropReason::channel_stale_flow), 4u);
+    s.client.send(octets_of("x"));
+    ASSERT_TRUE(world.run_until([&] { return s.backend.data.size() == 1; }, 2s));
+}
+
+TEST_F(FlowControl, RingSpoilt_FlowsGoOn) {
+    World& world = make({});
+    Session& s = world.open();
+    world.spoil_ring();
+    world.run_for(10ms);
+    s.client.send(octets_of("x"));
+    ASSERT_TRUE(world.run_until([&] { return s.backend.data.size() == 1; }, 2s));
+    world.stop_control();
+    world.start_control();
+    s.client.close_in_order();
+    s.backend.close_in_order();
+    ASSERT_TRUE(world.run_until([&] { return s.ended; }, 5s));
+}
+
+TEST_F(FlowControl, ServiceRemoved_FlowsGoOnWithTheirTimeouts) {
+    World& world = make({.idle_timeout = 10s});
+    Session& s = world.open();
+    ServiceTable none;
+    none.generation = 4;
+    world.engine().serve(&none);
+    s.client.send(octets_of("x"));
+    ASSERT_TRUE(world.run_until([&] { return s.backend.data.size() == 1; }, 2s));
+    world.run_for(14s);
+    EXPECT_EQ(s.reason(), EndReason::idle_timeout);
+    world.engine().serve(nullptr);
+}
+
+}  // namespace
+}  // namespace sallyport::flow::test
