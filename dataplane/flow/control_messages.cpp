@@ -306,8 +306,8 @@ void FlowEngine::tell(Flow& flow) {
     for (const std::uint16_t what : kOrder) {
         if ((flow.owed & what) == 0) continue;
         if (!write_one(what)) {
-            drops_.count(DropReason::channel_full);
-            flow.on_owed_list = true;
+            if (!flow.put_off) drops_.count(DropReason::channel_full);   // once, however often it is tried again
+            flow.put_off = flow.on_owed_list = true;
             owed_list_.push_back(flow.id);
             return;
         }
@@ -317,6 +317,7 @@ void FlowEngine::tell(Flow& flow) {
             finish_if_gone(flow);
         }
     }
+    flow.put_off = false;
 }
 
 }  // namespace sallyport::flow

@@ -123,6 +123,7 @@ struct Flow {
     bool is_probe = false;
     bool active = false;                ///< on the pump's list
     bool on_owed_list = false;
+    bool put_off = false;               ///< its lane was full when control should have been told something
     bool gone = false;                  ///< will be freed at the end of the turn
     bool has_member = false;
     EndReason reason = EndReason::none;

@@ -489,7 +489,7 @@ std::vector<FlowStatus> FlowEngine::statuses(std::uint32_t& first, std::size_t l
     std::uint32_t i = first;
     for (; i < table_.used_up_to() && result.size() < limit; ++i) {
         Flow& flow = table_.at(i);
-        if (flow.id.value == 0) continue;
+        if (flow.id.value == 0 || flow.is_probe) continue;   // a health check is no client's flow
         const Leg& client = flow.client_leg();
         const Leg& backend = flow.backend_leg();
         FlowStatus status;
