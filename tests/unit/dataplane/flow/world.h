@@ -274,12 +274,12 @@ class World {
         std::uint32_t receive_buffer = 262144, send_buffer = 262144;
         std::uint32_t max_flows = 4096;
         Duration idle_timeout = 30s, handshake_timeout = 10s;
-        std::uint32_t appliance_buffers = 16383;
+        std::uint32_t appliance_buffers = 16383, peers_buffers = 32767;
         bool start_control = true;
     };
 
     explicit World(const Settings& settings)
-        : settings_(settings), pool_(32767), appliance_pool_(settings.appliance_buffers), random_(settings.seed) {
+        : settings_(settings), pool_(settings.peers_buffers), appliance_pool_(settings.appliance_buffers), random_(settings.seed) {
         for (int i = 0; i < 3; ++i)
             hosts_[static_cast<std::size_t>(i)] = std::make_unique<Host>(network_settings(i), tcp_settings(i), i == 1 ? appliance_pool_.get() : pool_.get());
         EngineSettings engine_settings;
@@ -346,6 +346,12 @@ class World {
     template <typename Fixed>
     void tell(channel::MessageType type, FlowId id, const Fixed& fixed, std::span<const std::byte> payload = {}) {
         EXPECT_TRUE(writer_.write(type, id, fixed, payload));
+        (void)writer_.publish();
+        again_ = true;
+    }
+    /// Without any check, and lost when the ring is full.
+    void tell_raw(channel::MessageType type, FlowId id, std::span<const std::byte> fixed, std::span<const std::byte> payload) {
+        (void)writer_.write(type, id, fixed, payload);
         (void)writer_.publish();
         again_ = true;
     }
