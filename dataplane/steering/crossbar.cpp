@@ -3,6 +3,7 @@
 #include <rte_mbuf.h>
 #include <rte_ring.h>
 
+#include <algorithm>
 #include <string>
 
 #include "crypto/check.h"
@@ -43,12 +44,18 @@ bool Crossbar::pass_transmit(unsigned from, unsigned to, rte_mbuf* frame) noexce
 }
 
 unsigned Crossbar::take(const std::vector<rte_ring*>& rings, unsigned to, std::span<rte_mbuf*> frames) noexcept {
-    unsigned count = 0;
     if (rings.empty()) return 0;
-    for (unsigned from = 0; from < workers_ && count < frames.size(); ++from)
-        if (from != to)
-            count += rte_ring_sc_dequeue_burst(ring(rings, from, to), reinterpret_cast<void**>(frames.data() + count),
-                                               static_cast<unsigned>(frames.size()) - count, nullptr);
+    unsigned count = 0;
+    const auto take_from = [&](unsigned from, unsigned most) {
+        count += rte_ring_sc_dequeue_burst(ring(rings, from, to), reinterpret_cast<void**>(frames.data() + count), most, nullptr);
+    };
+    const auto room = [&] { return static_cast<unsigned>(frames.size()) - count; };
+    // A share for each before anyone gets more: a worker that always has frames must not keep the others waiting.
+    const unsigned share = std::max(1u, room() / (workers_ - 1));
+    for (unsigned from = 0; from < workers_ && room() > 0; ++from)
+        if (from != to) take_from(from, std::min(share, room()));
+    for (unsigned from = 0; from < workers_ && room() > 0; ++from)
+        if (from != to) take_from(from, room());
     return count;
 }
 
