@@ -83,6 +83,12 @@ void Core::send_lost(ControlBlock& cb, Time now) {
             continue;
         }
         if (segment.length > cb.snd_mss && !buffer.split(at, cb.snd_mss, pool_)) return;  // the path MTU has become smaller
+        // A peer may take back a window that it gave (RFC 9293 3.8.6: the sender must bear it), and Linux drops a segment that
+        // reaches beyond it as a whole: what is sent again is cut to the window. With none at all the first segment is the probe.
+        const std::uint32_t used = segment.seq - cb.snd_una;
+        const std::uint32_t room = cb.snd_wnd > used ? cb.snd_wnd - used : 0;
+        if (room == 0 && used > 0) return;
+        if (room > 0 && segment.length > room && !buffer.split(at, static_cast<std::uint16_t>(room), pool_)) return;
         if (!cwnd_allows(cb, segment.sequence_length())) return;
         rte_mbuf* next = segment.next;
         if (!transmit(cb, at, now)) return;

@@ -248,6 +248,27 @@ TEST(SenderWindow, LessThanASegment_WaitsThenSendsWhatFits) {  // RFC 9293 3.8.6
     EXPECT_EQ(peer.sent[0].payload.size(), 100u);
 }
 
+TEST(SenderWindow, TakenBackBelowASegmentInFlight_RetransmissionIsCutToIt) {  // RFC 9293 3.8.6, and what Linux accepts
+    Peer peer;
+    peer.establish({.window_scale = 0});
+    peer.write(1448);
+    ASSERT_EQ(peer.output().size(), 1u);
+    const SeqNum first = peer.sent[0].seq;
+    peer.exchange(kAck, peer.snd_nxt, peer.rcv_nxt, {}, {.window = 1000});
+    bool cut = false;
+    for (int i = 0; i < 5; ++i) {
+        peer.after(1s);
+        for (const auto& segment : peer.sent) cut |= segment.seq == first && segment.payload.size() == 1000;
+    }
+    EXPECT_TRUE(cut) << "a segment that reaches beyond the window is dropped as a whole, for ever";
+    peer.rcv_nxt += 1000;
+    peer.exchange(kAck, peer.snd_nxt, peer.rcv_nxt, {}, {.window = 60000});
+    peer.after(3s);
+    ASSERT_FALSE(peer.sent.empty());
+    EXPECT_EQ(peer.sent.back().seq, first + 1000);
+    EXPECT_EQ(peer.sent.back().payload.size(), 448u);
+}
+
 TEST_F(Sender, ReceiveLimit_WindowFollowsWithoutShrinking) {
     const std::uint32_t unit = 8;
     peer.data(std::string(1448, 'a'));
