@@ -35,7 +35,7 @@ const IpAddress kA4 = ip("192.0.2.1"), kB4 = ip("192.0.2.2"), kA6 = ip("2001:db8
 Octets flat(const rte_mbuf* mbuf) {
     Octets result(mbuf->pkt_len);
     const void* data = rte_pktmbuf_read(mbuf, 0, mbuf->pkt_len, result.data());
-    if (data != result.data()) std::memcpy(result.data(), data, result.size());
+    if (!result.empty() && data != result.data()) std::memcpy(result.data(), data, result.size());
     return result;
 }
 
@@ -46,7 +46,8 @@ rte_mbuf* chain(rte_mempool* pool, std::span<const std::byte> data, std::vector<
     for (const std::size_t cut : cuts) {
         rte_mbuf* mbuf = rte_pktmbuf_alloc(pool);
         const std::size_t length = std::min(cut, data.size());
-        std::memcpy(rte_pktmbuf_append(mbuf, static_cast<std::uint16_t>(length)), data.data(), length);
+        char* const at = rte_pktmbuf_append(mbuf, static_cast<std::uint16_t>(length));
+        if (length > 0) std::memcpy(at, data.data(), length);
         data = data.subspan(length);
         if (head == nullptr)
             head = mbuf;

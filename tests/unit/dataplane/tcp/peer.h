@@ -94,7 +94,8 @@ class Peer {
         segment.payload_length = static_cast<std::uint32_t>(payload.size());
         rte_mbuf* buffer = rte_pktmbuf_alloc(pool.get());
         const std::size_t first = extra.chained != 0 ? extra.chained : payload.size();
-        std::memcpy(rte_pktmbuf_append(buffer, static_cast<std::uint16_t>(first)), payload.data(), first);
+        std::byte* const at = reinterpret_cast<std::byte*>(rte_pktmbuf_append(buffer, static_cast<std::uint16_t>(first)));
+        if (first > 0) std::memcpy(at, payload.data(), first);
         if (first < payload.size()) {
             rte_mbuf* rest = rte_pktmbuf_alloc(pool.get());
             std::memcpy(rte_pktmbuf_append(rest, static_cast<std::uint16_t>(payload.size() - first)), payload.data() + first,
