@@ -76,6 +76,9 @@ class Session {
 class Client {
  public:
     explicit Client(Options given);
+    ~Client() { SSL_CTX_free(context_); }
+    Client(const Client&) = delete;
+    Client& operator=(const Client&) = delete;
     int run();
     const Options options;
     Loop loop;
