@@ -307,7 +307,6 @@ void HandshakeWorker::on_flow_opened(std::size_t lane, FlowId id, const channel:
     session->service = opened.service;
     session->client = opened.client;
     session->local = opened.local;
-    session->begun = Clock::now();
     Service& service = *runtime_->services[opened.service];
     session->server = std::make_unique<handshake::ServerHandshake>(service.context);
     ++service.state.flows_now;
@@ -402,7 +401,7 @@ void HandshakeWorker::try_member(Session& session) {
     session.tried.push_back(*member);
     session.member = member;
     ++session.attempt;
-    session.backend_open = session.backend_done = false;
+    session.backend_done = false;
     session.backend_next = 0;
     session.backend.reset();
     channel::OpenBackend request{};
@@ -416,7 +415,6 @@ void HandshakeWorker::try_member(Session& session) {
 
 void HandshakeWorker::on_backend_opened(Session& session) {
     Pool& pool = *session.runtime->pools[session.runtime->services[session.service]->settings.pool];
-    session.backend_open = true;
     if (!pool.context()) {
         channel::Handoff handoff{};
         handoff.protection = channel::Protection::plain;

@@ -77,14 +77,13 @@ class HandshakeWorker {
         std::uint8_t attempt = 0;
         std::vector<std::uint32_t> tried;
         std::optional<std::uint32_t> member;                  ///< counted on the pool
-        bool backend_wanted = false, backend_open = false, backend_done = false;
+        bool backend_wanted = false, backend_done = false;
         std::unique_ptr<handshake::ClientHandshake> backend;  ///< until the hand-off, or until no more tickets can come
         std::uint64_t backend_next = 0;
         std::optional<channel::Handoff> held_handoff;         ///< waits for the client's, for what the PROXY header says
         std::uint16_t backend_version = 0, backend_suite = 0;
         channel::EndReason backend_failure = channel::EndReason::none;
         std::string backend_text;
-        Clock::time_point begun{};
     };
     struct Check {   ///< a health check that runs
         std::uint32_t pool = 0, member = 0;
