@@ -189,7 +189,12 @@ struct OpenProbe {
     X(out_of_memory, "no buffer or flow record was free")                                         \
     X(service_removed, "the service was removed from the configuration")                          \
     X(shutdown, "the appliance was stopped")                                                      \
-    X(probe_done, "a health check ended")
+    X(probe_done, "a health check ended")                                                         \
+    X(redirected, "a plain HTTP request was answered with a redirect to https")                   \
+    X(redirect_refused, "what came to a redirect was no HTTP request, or took too long")          \
+    X(client_braked, "the source had started too many handshakes, or too costly ones")            \
+    X(ech_rejected, "a client whose Encrypted ClientHello could not be opened got new keys")      \
+    X(identity_revoked, "a certificate that the flow was opened with is no longer good")
 
 enum class EndReason : std::uint8_t {
 #define SALLYPORT_X(name, sentence) name,

@@ -1,13 +1,16 @@
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <expected>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "control/certificates/certificate_chain.h"
 #include "control/channel/address.h"
 #include "control/channel/dataplane_configuration.h"
 
@@ -33,10 +36,49 @@ struct Problem {
 
 enum class TlsVersion : std::uint8_t { tls12, tls13 };
 
+/// A certificate with its key, and what was loaded from them.
 struct CertificateFiles {
-    std::filesystem::path certificate;   ///< PEM: leaf first, then its chain
-    std::filesystem::path key;           ///< PEM
+    std::filesystem::path certificate;   ///< PEM: leaf first, then its chain; or PKCS#12 with key and chain
+    std::filesystem::path key;           ///< PEM; empty: in the same file
+    std::filesystem::path passphrase;    ///< file with the passphrase of an encrypted key; empty: not encrypted, or asked for
+    std::shared_ptr<const certificates::CertificateChain> chain;   ///< loaded and checked; never null after load()
     Place place;
+};
+
+/// What a requirement of the policy is suspended for, until when. There is none for a plain-text external service (9.1.1).
+struct Waiver {
+    std::string requirement;             ///< draft id, such as "9.4.3"
+    std::string object;                  ///< "service NAME" or "pool NAME"
+    std::string reason;
+    std::chrono::system_clock::time_point until;   ///< end of the day that is written, UTC
+    Place place;
+};
+
+/// Where a list of revoked certificates comes from: a file, or an http URL that is polled (signed data: the one exception of 9.2.2).
+struct CrlSource {
+    std::filesystem::path file;          ///< DER or PEM; empty: url
+    std::string url;
+    Place place;
+};
+
+enum class ClientAuthMode : std::uint8_t { off, optional, required };
+
+/// Certificates of clients (9.4.5 (12.1.3)). Identities are used and forwarded only after they have been verified.
+struct ClientAuth {
+    ClientAuthMode mode = ClientAuthMode::off;
+    std::vector<std::filesystem::path> trust;              ///< PEM files of private CAs, at least one
+    std::vector<std::shared_ptr<X509>> anchors;   ///< what was loaded from them
+    std::vector<CrlSource> crl;
+    std::vector<std::string> names;      ///< SANs (DNS, mail, URI) that are let in, wildcards as in certificates; empty: all that the CAs signed
+    std::uint32_t depth = 3;             ///< intermediates at most
+    bool forward = false;                ///< tell the backend by PROXY v2 TLVs (0x22, 0x28)
+};
+
+/// Encrypted Client Hello (RFC 9849). Keys are made, rotated and kept by control in the state directory.
+struct Ech {
+    std::string public_name;             ///< a certificate of the service covers it; no tenant is served under it
+    std::uint32_t rotate_s = 86400;
+    std::uint32_t retain_s = 259200;     ///< how long a key still opens after it is no longer published
 };
 
 struct Service {
@@ -49,6 +91,8 @@ struct Service {
     std::uint32_t idle_timeout_s = 3600;
     std::uint32_t handshake_timeout_ms = 10000;
     std::uint8_t session_tickets = 2;       ///< TLS 1.3 tickets a handshake (num_tickets); 0: none at all
+    ClientAuth client_auth;
+    std::optional<Ech> ech;
     Place place;
 };
 
@@ -62,8 +106,13 @@ struct Member {
 
 /// TLS towards the members of a pool. There is no way to switch verification off.
 struct BackendTls {
-    std::vector<std::filesystem::path> trust;   ///< PEM files of trust anchors, at least one
+    std::vector<std::filesystem::path> trust;   ///< PEM files of trust anchors; may be empty where there are pins
+    std::vector<std::shared_ptr<X509>> anchors;   ///< what was loaded from them
+    std::vector<std::array<std::uint8_t, 32>> pins;    ///< SHA-256 of whole certificates (DER) that are taken as they are, if in date
     std::string server_name;                    ///< SNI and the name that the certificate must cover
+    std::vector<std::string> names;             ///< allow list of SANs (9.3.3 (12.3.5)): one at least must be there; empty: server_name alone decides
+    std::optional<CertificateFiles> identity;   ///< our own client certificate for this pool
+    std::vector<CrlSource> crl;
     std::vector<TlsVersion> versions;
 };
 
@@ -87,6 +136,34 @@ struct Pool {
     Place place;
 };
 
+/// A listener for plain HTTP that answers 308 to the same host and path over https, and nothing else (9.1.1 (12.2.1)).
+struct Redirect {
+    std::string name;
+    std::vector<SocketAddress> listen;
+    std::uint32_t timeout_ms = 5000;        ///< until the request's head must be there
+    Place place;
+};
+
+/// How OCSP answers and CRLs are fetched.
+struct Revocation {
+    std::uint32_t timeout_ms = 5000;
+    std::uint32_t max_octets = 16 << 20;    ///< of one answer
+    std::uint32_t crl_poll_s = 3600;        ///< at least so often; earlier when nextUpdate is nearer
+};
+
+struct Tickets {
+    std::uint32_t period_s = 3600;          ///< a new key each period; the two before it still open
+    std::filesystem::path secret;           ///< file of 32 octets or more, mode 0600: keys derived from it and the clock; empty: random ones
+};
+
+/// What handshakes may cost before established flows would pay for them. Costs in units of one resumed handshake.
+struct Brake {
+    std::uint32_t handshakes = 8192;        ///< started and not finished, in all
+    std::uint32_t handshakes_per_source = 256;   ///< of one IPv4 address or IPv6 /64
+    std::uint32_t cost_per_second = 2000;   ///< of one source
+    std::uint32_t burst = 8000;             ///< that a source may spend at once
+};
+
 struct Logging {
     std::string level = "info";             ///< trace, debug, info, warning, error
 };
@@ -94,9 +171,17 @@ struct Logging {
 struct Configuration {
     std::filesystem::path file;
     int policy_level = 2;                   ///< of OWASP V9, 1 to 3
+    std::vector<Waiver> waivers;
+    std::filesystem::path public_roots = "/etc/ssl/certs";   ///< directory of PEM files: what 'publicly trusted' means (9.1.4)
+    std::uint32_t expiry_alarm_days = 14;
+    std::filesystem::path state_directory = "/var/lib/sallyport";   ///< staples, CRLs, ECH keys, the report's key; mode 0700, the user's
     channel::DataplaneConfiguration dataplane;   ///< ports, cores, memory; services and listens filled in from the below
     std::vector<Service> services;
     std::vector<Pool> pools;
+    std::vector<Redirect> redirects;        ///< for the dataplane they are services too, numbered after the others
+    Revocation revocation;
+    Tickets tickets;
+    Brake brake;
     std::uint32_t handshake_workers = 1;
     std::filesystem::path management_socket = "/run/sallyport/control.sock";
     std::filesystem::path channel_socket = "/run/sallyport/channel.sock";

@@ -41,7 +41,7 @@ std::vector<std::uint32_t> schedule_of(const std::vector<configuration::Member>&
 
 Pool::Pool(const configuration::Configuration& configuration, std::uint32_t index)
     : settings_(configuration.pools[index]), schedule_(schedule_of(settings_.members)) {
-    if (settings_.tls) context_ = handshake::make_client_context(configuration, settings_);
+    if (settings_.tls) context_ = handshake::make_client_context(configuration, settings_, {});
     for (const auto& member : settings_.members) {
         members_.push_back(std::make_unique<MemberState>());
         members_.back()->drain = member.drain;
@@ -113,11 +113,11 @@ ServiceState::Counts ServiceState::counts() const {
 }
 
 Runtime::Runtime(configuration::Configuration loaded) : configuration(std::move(loaded)) {
-    tickets = handshake::make_ticket_keys();
+    tickets = handshake::make_ticket_keys(configuration.tickets);
     for (std::uint32_t i = 0; i < configuration.services.size(); ++i) {
         services.push_back(std::make_unique<Service>());
         services.back()->settings = configuration.services[i];
-        services.back()->context = handshake::make_server_context(configuration, configuration.services[i], i, tickets);
+        services.back()->context = handshake::make_server_context(configuration, configuration.services[i], i, {.tickets = tickets});
     }
     for (std::uint32_t i = 0; i < configuration.pools.size(); ++i) pools.push_back(std::make_unique<Pool>(configuration, i));
 }

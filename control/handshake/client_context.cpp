@@ -127,7 +127,8 @@ std::size_t ClientContext::sessions() const {
     return count;
 }
 
-std::shared_ptr<ClientContext> make_client_context(const configuration::Configuration& configuration, const configuration::Pool& pool) {
+std::shared_ptr<ClientContext> make_client_context(const configuration::Configuration& configuration, const configuration::Pool& pool,
+                                                   ClientMaterials /*materials*/) {
     return std::make_shared<ClientContext>(configuration, pool);
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -11,9 +12,37 @@
 
 #include "control/channel/messages.h"
 #include "control/configuration/configuration.h"
+#include "control/policy/requirement.h"
+#include "control/revocation/crl_set.h"
 
 /// TLS handshakes with OpenSSL 4 on memory BIOs, by public API only. Bytes go in, bytes and an outcome come out: no I/O.
 namespace sallyport::handshake {
+
+/// What a client offered in its (inner) ClientHello: for the brake, and for the record of a handshake that fails. Wire ids.
+struct Offer {
+    std::vector<std::uint16_t> versions, suites, groups, signature_schemes;
+    std::vector<std::string> alpn;
+    std::string server_name;           ///< printable; empty: none
+    std::string ja4;                   ///< fingerprint, such as t13d1516h2_8daaf6152771_02713d6af862
+    bool resumes = false;              ///< a pre_shared_key or a ticket came with it: the cheap kind, if it can be opened
+    bool early_data = false;
+};
+
+/// What became of Encrypted ClientHello (RFC 9849).
+enum class EchOutcome : std::uint8_t {
+    none,       ///< not offered
+    grease,     ///< offered, not for any key of ours and not under the public name: served as if it had not been
+    accepted,   ///< the inner ClientHello counts
+    rejected,   ///< the public name was asked for: the handshake is finished, with retry configurations, and serves nothing
+};
+
+/// A verified client certificate.
+struct Identity {
+    std::string subject, common_name, issuer, serial;   ///< serial in hexadecimal
+    std::vector<std::string> names;                     ///< SANs: DNS, mail, URI, IP
+    std::vector<std::byte> certificate;                 ///< DER
+    std::shared_ptr<X509> leaf, issuer_certificate;     ///< for checks while the flow lives; nullptr when resumed without the chain
+};
 
 /// What was negotiated, read back from the library after the handshake and compared with the catalogue.
 struct Negotiated {
@@ -26,6 +55,9 @@ struct Negotiated {
     bool resumed = false;
     bool extended_master_secret = false;   ///< RFC 7627; TLS 1.3 has its effect by construction: true
     std::string peer_subject;          ///< client: of the backend's verified certificate; server: empty without client certificate
+    std::string anchor;                ///< client: subject of the anchor that matched, or "pin"
+    std::optional<Identity> identity;  ///< server: of the client, verified (also when resumed); client: of the backend
+    EchOutcome ech = EchOutcome::none;
 };
 
 enum class Step : std::uint8_t {
@@ -40,6 +72,9 @@ struct Failure {
     std::string text;                  ///< for a person: alert or library error, certificate subject, chain error
     int alert = -1;                    ///< sent or received, RFC 8446 6; -1: none
     bool alert_received = false;
+    std::optional<policy::Violation> violation;   ///< where it is the policy that objects
+    std::string peer_subject;          ///< of a certificate that was refused
+    std::string chain_error;           ///< X.509's, with its depth; empty: none
 };
 
 /// What Step::done brings. Keys are those of the application data, by direction as this side sees it.
@@ -51,12 +86,31 @@ struct Handed {
 class ServerContext;   ///< what the handshakes of one service share; immutable, shared by the threads that use it
 class ClientContext;   ///< likewise for one pool; holds the sessions for resumption (thread-safe)
 class TicketKeys;      ///< keys of session tickets, shared by all services; rotated by time (thread-safe)
+class EchKeys;         ///< ECH keys of one service, with those that still open; immutable snapshot
+
+/// What a service's handshakes need beyond the configuration. All of it thread-safe.
+struct ServerMaterials {
+    std::shared_ptr<TicketKeys> tickets;
+    std::shared_ptr<const revocation::CrlSet> client_crls;   ///< nullptr: none
+    /// OCSP answer (DER) to staple for one of our certificates; nullptr, or answers nullptr: none.
+    std::function<std::shared_ptr<const std::vector<std::byte>>(const certificates::CertificateChain&)> staple;
+    /// Whether one of our certificates has been revoked and must not be served; nullptr: never.
+    std::function<bool(const certificates::CertificateChain&)> revoked;
+    std::shared_ptr<const EchKeys> ech;                      ///< nullptr: no ECH
+};
+struct ClientMaterials {
+    std::shared_ptr<const revocation::CrlSet> crls;          ///< nullptr: none
+};
+
+/// Asked once, when the ClientHello has been read and nothing expensive has been done: false refuses the handshake without an alert
+/// (Failure::reason is client_braked).
+using Admit = std::function<bool(const Offer&)>;
 
 /// One handshake as the server. Feeds libssl one record at a time, so that nothing after the client's Finished is consumed.
 /// Used by one thread. Wipes its key material on destruction.
 class ServerHandshake {
  public:
-    explicit ServerHandshake(std::shared_ptr<const ServerContext> context);
+    explicit ServerHandshake(std::shared_ptr<const ServerContext> context, Admit admit = nullptr);
     ~ServerHandshake();
     /// Takes the next octets of the client's stream (any length, any split) and goes on as far as they reach.
     /// `output` is appended to. After done or failed it must not be called again.
@@ -68,6 +122,8 @@ class ServerHandshake {
     [[nodiscard]] bool hello_accepted() const;
     [[nodiscard]] const Negotiated& negotiated() const;
     [[nodiscard]] const Failure& failure() const;
+    /// Of the (inner) ClientHello; empty before it has come.
+    [[nodiscard]] const Offer& offer() const;
     /// After done, once.
     [[nodiscard]] Handed take_handed();
 
@@ -101,9 +157,9 @@ class ClientHandshake {
 [[nodiscard]] std::shared_ptr<const ServerContext> make_server_context(const configuration::Configuration& configuration,
                                                                        const configuration::Service& service,
                                                                        std::uint32_t service_index,
-                                                                       std::shared_ptr<TicketKeys> tickets);
+                                                                       ServerMaterials materials);
 [[nodiscard]] std::shared_ptr<ClientContext> make_client_context(const configuration::Configuration& configuration,
-                                                                 const configuration::Pool& pool);
-[[nodiscard]] std::shared_ptr<TicketKeys> make_ticket_keys();
+                                                                 const configuration::Pool& pool, ClientMaterials materials);
+[[nodiscard]] std::shared_ptr<TicketKeys> make_ticket_keys(const configuration::Tickets& settings);
 
 }  // namespace sallyport::handshake

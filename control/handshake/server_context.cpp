@@ -198,8 +198,8 @@ bool ServerContext::bind_session(SSL* ssl, std::string_view server_name) const {
 
 std::shared_ptr<const ServerContext> make_server_context(const configuration::Configuration& configuration,
                                                          const configuration::Service& service, std::uint32_t service_index,
-                                                         std::shared_ptr<TicketKeys> tickets) {
-    return std::make_shared<const ServerContext>(configuration, service, service_index, std::move(tickets));
+                                                         ServerMaterials materials) {
+    return std::make_shared<const ServerContext>(configuration, service, service_index, std::move(materials.tickets));
 }
 
 }  // namespace sallyport::handshake

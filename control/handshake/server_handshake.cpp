@@ -11,7 +11,8 @@
 namespace sallyport::handshake {
 
 struct ServerHandshake::State final : Connection {
-    explicit State(std::shared_ptr<const ServerContext> shared) : Connection(shared->first(), true), context(std::move(shared)) {}
+    State(std::shared_ptr<const ServerContext> shared, Admit may_start)
+        : Connection(shared->first(), true), context(std::move(shared)), admit(std::move(may_start)) {}
 
     /// RFC 6066 3, RFC 7627 5.2: chooses the certificate set before libssl looks for a session, and refuses what it would let pass.
     [[nodiscard]] int client_hello(int* alert) override;
@@ -20,6 +21,8 @@ struct ServerHandshake::State final : Connection {
     [[nodiscard]] channel::EndReason reason_of_failure() const override;
 
     std::shared_ptr<const ServerContext> context;
+    Admit admit;
+    Offer offer;
 };
 
 namespace {
@@ -106,13 +109,15 @@ channel::EndReason ServerHandshake::State::reason_of_failure() const {
     return failure_.alert == SSL_AD_CLOSE_NOTIFY ? channel::EndReason::client_handshake_closed : channel::EndReason::client_alert;
 }
 
-ServerHandshake::ServerHandshake(std::shared_ptr<const ServerContext> context) : state_(std::make_unique<State>(std::move(context))) {}
+ServerHandshake::ServerHandshake(std::shared_ptr<const ServerContext> context, Admit admit)
+    : state_(std::make_unique<State>(std::move(context), std::move(admit))) {}
 ServerHandshake::~ServerHandshake() = default;
 Step ServerHandshake::feed(std::span<const std::byte> octets, std::vector<std::byte>& output) { return state_->feed(octets, output); }
 std::uint64_t ServerHandshake::consumed() const { return state_->consumed(); }
 bool ServerHandshake::hello_accepted() const { return state_->flight_written(); }
 const Negotiated& ServerHandshake::negotiated() const { return state_->negotiated(); }
 const Failure& ServerHandshake::failure() const { return state_->failure(); }
+const Offer& ServerHandshake::offer() const { return state_->offer; }
 Handed ServerHandshake::take_handed() { return state_->take_handed(); }
 
 }  // namespace sallyport::handshake

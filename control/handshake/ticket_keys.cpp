@@ -92,6 +92,6 @@ std::size_t TicketKeys::count() const {
     return keys_.size();
 }
 
-std::shared_ptr<TicketKeys> make_ticket_keys() { return std::make_shared<TicketKeys>(); }
+std::shared_ptr<TicketKeys> make_ticket_keys(const configuration::Tickets& /*settings*/) { return std::make_shared<TicketKeys>(); }
 
 }  // namespace sallyport::handshake

@@ -24,7 +24,7 @@ std::shared_ptr<const handshake::ServerContext> make_context() {
     service.certificates = {{directory.path() / "leaf.pem", directory.path() / "leaf.key", {}}};
     service.alpn = {"h2", "http/1.1"};
     service.versions = {configuration::TlsVersion::tls13, configuration::TlsVersion::tls12};
-    return handshake::make_server_context(configuration, service, 0, handshake::make_ticket_keys());
+    return handshake::make_server_context(configuration, service, 0, {.tickets = handshake::make_ticket_keys({})});
 }
 
 }  // namespace

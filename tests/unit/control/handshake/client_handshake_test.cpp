@@ -50,7 +50,7 @@ configuration::Pool basic_pool() {
 std::shared_ptr<ClientContext> context_of(const configuration::Pool& pool = basic_pool()) {
     configuration::Configuration configuration;
     configuration.policy_level = 1;
-    return make_client_context(configuration, pool);
+    return make_client_context(configuration, pool, {});
 }
 
 struct Result {
@@ -471,7 +471,7 @@ TEST(Handshake, ServerAndClient_OnSeveralThreads) {
     service.certificates = {{directory.path() / "leaf.pem", directory.path() / "leaf.key", {}}};
     service.alpn = {"h2"};
     service.versions = {configuration::TlsVersion::tls13, configuration::TlsVersion::tls12};
-    const auto server_side = make_server_context(configuration, service, 0, make_ticket_keys());
+    const auto server_side = make_server_context(configuration, service, 0, {.tickets = make_ticket_keys({})});
     const auto client_side = context_of();
     const auto work = [&] {
         for (int round = 0; round < 20; ++round) {

@@ -51,8 +51,8 @@ configuration::Service basic_service() {
     return service;
 }
 
-std::shared_ptr<const ServerContext> context_of(const configuration::Service& service, std::shared_ptr<TicketKeys> tickets = make_ticket_keys()) {
-    return make_server_context(basic_configuration(), service, 0, std::move(tickets));
+std::shared_ptr<const ServerContext> context_of(const configuration::Service& service, std::shared_ptr<TicketKeys> tickets = make_ticket_keys({})) {
+    return make_server_context(basic_configuration(), service, 0, {.tickets = std::move(tickets)});
 }
 
 struct Result {
@@ -536,7 +536,7 @@ TEST(ServerHandshake, OctetsBehindFinishedInItsFlight_OnTls12_AreNotConsumed) {
 // Sessions.
 
 TEST(ServerHandshake, TicketOfAnotherService_DoesNotResume) {
-    const auto tickets = make_ticket_keys();
+    const auto tickets = make_ticket_keys({});
     auto service_b = basic_service();
     service_b.name = "other";
     const auto a = context_of(basic_service(), tickets);
@@ -559,7 +559,7 @@ TEST(ServerHandshake, TicketOfAnotherService_DoesNotResume) {
 }
 
 TEST(ServerHandshake, TicketUnderAnotherNameOrPolicy_DoesNotResume) {
-    const auto tickets = make_ticket_keys();
+    const auto tickets = make_ticket_keys({});
     auto changed = basic_service();
     changed.alpn = {"http/1.1"};
     const auto context = context_of(basic_service(), tickets);

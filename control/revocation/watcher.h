@@ -1,0 +1,73 @@
+#pragma once
+
+#include <array>
+#include <functional>
+#include <string>
+
+#include "control/configuration/configuration.h"
+#include "control/revocation/crl_set.h"
+
+namespace sallyport::revocation {
+
+using Octets = std::vector<std::byte>;
+
+/// Which rule of 9.4.3 (12.1.4) answers for an own certificate.
+enum class Rule : std::uint8_t { staple, short_lived, crl, none };
+
+/// An own certificate as it stands: for reports and alarms.
+struct OwnStatus {
+    std::string subject, file;
+    Rule rule = Rule::none;
+    Standing standing = Standing::unknown;
+    std::string why;               ///< of the last attempt or verdict
+    std::string url;               ///< OCSP responder or CRL
+    Clock::time_point this_update{}, next_update{}, last_attempt{}, next_attempt{};
+    std::uint64_t fetched = 0, failed = 0;
+};
+
+/// A CRL source as it stands.
+struct CrlStatus {
+    std::string domain;            ///< "pool NAME" or "service NAME"
+    std::string source;            ///< file or URL
+    std::string why;               ///< what went wrong last; empty: nothing
+    Clock::time_point next_update{}, last_attempt{}, next_attempt{};
+    std::uint64_t fetched = 0, failed = 0;
+};
+
+/// The one gate of control's outbound connections (9.2.2 (12.3.1)): GET or POST over http, to URLs of the configuration or of own certificates
+/// only, bounded in size and time, no redirects followed. Answers the body, or why there is none. Replaced in tests.
+using Fetch = std::function<std::expected<Octets, std::string>(const std::string& url, std::span<const std::byte> post, const std::string& content_type)>;
+[[nodiscard]] Fetch make_fetch(const configuration::Revocation& settings);
+
+/// A thread that keeps staples of own certificates and CRLs of trust domains fresh: fetched, verified, stored in the state directory over
+/// restarts, refreshed by half their life with jitter, tried again with back-off. Any thread may ask it.
+class Watcher {
+ public:
+    Watcher(const configuration::Configuration& configuration, Fetch fetch);
+    ~Watcher();   ///< stops the thread
+    Watcher(const Watcher&) = delete;
+    Watcher& operator=(const Watcher&) = delete;
+
+    void start();
+    /// Fetches what is due; what the thread does again and again. Returns when it is due next.
+    Clock::time_point turn(Clock::time_point now);
+
+    /// The fresh OCSP answer (DER) for an own certificate; nullptr: none.
+    [[nodiscard]] std::shared_ptr<const Octets> staple(const certificates::CertificateChain& chain) const;
+    /// Whether an own certificate has been found revoked: its service must not serve it.
+    [[nodiscard]] bool revoked(const certificates::CertificateChain& chain) const;
+    /// The CRLs of a pool's members, of a service's clients. Never nullptr; empty without sources.
+    [[nodiscard]] std::shared_ptr<const CrlSet> of_pool(std::size_t pool) const;
+    [[nodiscard]] std::shared_ptr<const CrlSet> of_service(std::size_t service) const;
+
+    [[nodiscard]] std::vector<OwnStatus> own() const;
+    [[nodiscard]] std::vector<CrlStatus> crls() const;
+    /// Called in the watcher's thread after something has changed (a CRL, a staple, a revocation).
+    void on_change(std::function<void()> call);
+
+ private:
+    struct State;
+    std::unique_ptr<State> state_;
+};
+
+}  // namespace sallyport::revocation
