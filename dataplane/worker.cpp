@@ -18,6 +18,13 @@ TscClock::TscClock() : start_(rte_rdtsc()), hz_(rte_get_tsc_hz()) {
 
 Time TscClock::now() const noexcept { return at(rte_rdtsc()); }
 
+namespace {
+
+/// Turns without work before the core is offered to others: some ten microseconds, longer than the gaps within a burst of packets.
+constexpr unsigned kIdleTurns = 64;
+
+}  // namespace
+
 Worker::Worker(const Settings& settings, const TscClock& clock, steering::Crossbar& crossbar)
     : settings_(settings), clock_(clock), crossbar_(crossbar), backlog_(settings.ports.size()) {
     network_ = std::make_unique<network::Network>(settings_.network, settings_.buffers, drops_);
@@ -39,6 +46,7 @@ bool Worker::port_reaches_us(void* context, const SocketAddress& local, const So
 
 void Worker::run() {
     std::uint64_t before = rte_rdtsc();
+    unsigned idle_turns = 0;
     while (!stopping_.load(std::memory_order_relaxed)) {
         const std::uint64_t begin = before;
         const Time now = clock_.at(begin);
@@ -65,8 +73,13 @@ void Worker::run() {
         if (busy) {
             ++counters_.busy_iterations;
             counters_.cycles_busy += before - begin;
-        } else {
+            idle_turns = 0;
+        } else if (++idle_turns < kIdleTurns) {
             rte_pause();
+        } else {
+            // Where the core is shared (control on it too, the kernel's softirq thread of a veth), the others would wait for the
+            // end of our time slice with nothing gained. On a core of our own it costs a system call while there is no work.
+            std::this_thread::yield();
         }
     }
 }

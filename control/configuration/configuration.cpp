@@ -281,7 +281,7 @@ class Builder {
             Value& certificate = item["certificate"];
             Value& key = item["key"];
             if (!certificate.good || !key.good) continue;
-            CertificateFiles files{resolve(certificate), resolve(key), item.place};
+            CertificateFiles files{resolve(certificate), resolve(key), {}, nullptr, item.place};
             const auto chain =
                 certificates::load_certificate_chain(files.certificate, files.key, configuration_.policy_level, now_);
             if (chain) {

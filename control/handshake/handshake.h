@@ -90,16 +90,16 @@ class EchKeys;         ///< ECH keys of one service, with those that still open;
 
 /// What a service's handshakes need beyond the configuration. All of it thread-safe.
 struct ServerMaterials {
-    std::shared_ptr<TicketKeys> tickets;
-    std::shared_ptr<const revocation::CrlSet> client_crls;   ///< nullptr: none
+    std::shared_ptr<TicketKeys> tickets{};
+    std::shared_ptr<const revocation::CrlSet> client_crls{};   ///< nullptr: none
     /// OCSP answer (DER) to staple for one of our certificates; nullptr, or answers nullptr: none.
-    std::function<std::shared_ptr<const std::vector<std::byte>>(const certificates::CertificateChain&)> staple;
+    std::function<std::shared_ptr<const std::vector<std::byte>>(const certificates::CertificateChain&)> staple{};
     /// Whether one of our certificates has been revoked and must not be served; nullptr: never.
-    std::function<bool(const certificates::CertificateChain&)> revoked;
-    std::shared_ptr<const EchKeys> ech;                      ///< nullptr: no ECH
+    std::function<bool(const certificates::CertificateChain&)> revoked{};
+    std::shared_ptr<const EchKeys> ech{};                      ///< nullptr: no ECH
 };
 struct ClientMaterials {
-    std::shared_ptr<const revocation::CrlSet> crls;          ///< nullptr: none
+    std::shared_ptr<const revocation::CrlSet> crls{};          ///< nullptr: none
 };
 
 /// Asked once, when the ClientHello has been read and nothing expensive has been done: false refuses the handshake without an alert
