@@ -40,7 +40,7 @@ std::string subject_alternative_names(const std::vector<std::string>& names) {
         const bool address = inet_pton(AF_INET, name.c_str(), octets.data()) == 1 ||
                              inet_pton(AF_INET6, name.c_str(), octets.data()) == 1;
         if (!value.empty()) value += ",";
-        value += (address ? "IP:" : "DNS:") + name;
+        value += (address ? "IP:" : name.contains("://") ? "URI:" : name.contains('@') ? "email:" : "DNS:") + name;
     }
     return value;
 }
@@ -116,6 +116,8 @@ Identity make_identity(const CertificateOptions& options, const Identity* issuer
     }
     if (!options.names.empty())
         add_extension(certificate, &context, NID_subject_alt_name, subject_alternative_names(options.names));
+
+    for (const auto& [nid, value] : options.extensions) add_extension(certificate, &context, nid, value);
 
     EVP_PKEY* signer = issuer != nullptr ? issuer->key.get() : identity.key.get();
     const EVP_MD* digest =

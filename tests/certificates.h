@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "control/certificates/openssl.h"
@@ -14,12 +15,13 @@ enum class Key { rsa1024, rsa2048, rsa3072, p256, p384, p521, p224, ed25519 };
 struct CertificateOptions {
     Key key = Key::p256;
     std::string common_name = "test";
-    std::vector<std::string> names{};               ///< subjectAltName: DNS names, or IP addresses
+    std::vector<std::string> names{};               ///< subjectAltName: DNS names, IP or mail addresses, URIs
     bool ca = false;                                ///< basicConstraints CA and keyUsage keyCertSign
     std::string extended_key_usage = "serverAuth";  ///< as in openssl.cnf; empty: none; not for a CA
     int not_before_days = -1;                       ///< from now
     int not_after_days = 30;
     std::string digest = "SHA256";  ///< of the signature; ignored with an Ed25519 signer
+    std::vector<std::pair<int, std::string>> extensions{};  ///< further ones: NID and value as in openssl.cnf
 };
 
 /// A certificate with its key and those that signed it.

@@ -6,6 +6,7 @@
 #include <array>
 #include <cctype>
 #include <ctime>
+#include <iterator>
 #include <optional>
 
 #include "control/certificates/pem_file.h"
@@ -21,6 +22,7 @@ constexpr const char* kPublicCertificates = "9.1.4 (12.2.2)";
 constexpr const char* kStrength = "9.4.1 (12.1.2)";
 constexpr const char* kClientsValidate = "9.2.6 (12.3.2)";
 constexpr const char* kInternalAnchors = "9.3.2 (12.3.4)";
+constexpr const char* kMutual = "9.3.3 (12.3.5)";
 
 std::string lower(std::string_view text) {
     std::string result(text);
@@ -58,7 +60,10 @@ class Report {
     void add(std::string wrong, std::string right, std::string requirement) {
         problems_.push_back({file_, std::move(wrong), std::move(right), std::move(requirement)});
     }
-    void add(const FileError& error) { add(error.wrong, error.right, ""); }
+    void fatal(std::string wrong, std::string right, std::string requirement) {
+        problems_.push_back({file_, std::move(wrong), std::move(right), std::move(requirement), true});
+    }
+    void add(const FileError& error) { fatal(error.wrong, error.right, ""); }
     void add(const std::string& subject, const std::optional<policy::Weakness>& weakness) {
         if (weakness) add(subject + " " + weakness->wrong, weakness->right, kStrength);
     }
@@ -123,32 +128,35 @@ std::optional<std::string> canonical_address(const std::string& name) {
     return std::nullopt;
 }
 
-void check_leaf(Report& report, const CertificateChain& chain, int level) {
+void check_leaf(Report& report, const CertificateChain& chain, int level, Purpose purpose) {
     const X509* leaf = chain.leaf.get();
+    const bool server = purpose == Purpose::server;
+    const char* requirement = server ? kPublicCertificates : kMutual;
     // Reading the flags caches the extensions, and tells whether they could be parsed.
     const std::uint32_t flags = X509_get_extension_flags(leaf);
     if ((flags & EXFLAG_INVALID) != 0)
-        report.add("the certificate has extensions that cannot be read", "a certificate that keeps to RFC 5280 4.2",
-                   kPublicCertificates);
+        report.fatal("the certificate has extensions that cannot be read", "a certificate that keeps to RFC 5280 4.2",
+                     requirement);
     if ((flags & EXFLAG_CA) != 0)
-        report.add("the certificate is one of a certification authority",
-                   "the certificate of the server first, then its chain", kPublicCertificates);
-    if (chain.names.empty())
-        report.add("the certificate has no subjectAltName with a DNS name or an address",
-                   "a certificate that names what it is for: clients no longer look at the common name",
-                   kPublicCertificates);
+        report.fatal("the certificate is one of a certification authority",
+                     std::string("the certificate of the ") + (server ? "server" : "client") + " first, then its chain", requirement);
+    if (server && chain.names.empty())
+        report.fatal("the certificate has no subjectAltName with a DNS name or an address",
+                     "a certificate that names what it is for: clients no longer look at the common name", requirement);
     const std::uint32_t extended = X509_get_extended_key_usage(leaf);
-    if (extended == UINT32_MAX || (extended & XKU_SSL_SERVER) == 0)
-        report.add("the certificate is not for servers: its extendedKeyUsage lacks serverAuth",
-                   "a certificate with extendedKeyUsage serverAuth", kPublicCertificates);
+    if (extended == UINT32_MAX || (extended & (server ? XKU_SSL_SERVER : XKU_SSL_CLIENT)) == 0) {
+        const std::string wanted = server ? "serverAuth" : "clientAuth";
+        report.add(std::string("the certificate is not for ") + (server ? "servers" : "clients") + ": its extendedKeyUsage lacks " + wanted,
+                   "a certificate with extendedKeyUsage " + wanted, requirement);
+    }
     const std::uint32_t usage = X509_get_key_usage(leaf);
     if (usage != UINT32_MAX && (usage & KU_DIGITAL_SIGNATURE) == 0)
         report.add("the certificate's key may not sign handshakes: its keyUsage lacks digitalSignature",
-                   "a certificate with keyUsage digitalSignature", kPublicCertificates);
+                   "a certificate with keyUsage digitalSignature", requirement);
     const EVP_PKEY* key = X509_get0_pubkey(leaf);
     if (key == nullptr)
-        report.add("the certificate has a public key that cannot be read: " + openssl::error_queue(),
-                   "a key of type ECDSA or RSA", kStrength);
+        report.fatal("the certificate has a public key that cannot be read: " + openssl::error_queue(),
+                     "a key of type ECDSA or RSA", kStrength);
     else
         report.add("the certificate", policy::check_own_key(key, level));
 }
@@ -159,30 +167,75 @@ bool is_self_signed(const openssl::Certificate& certificate) {
     return result;
 }
 
-bool has_signed(const openssl::Certificate& issuer, const openssl::Certificate& subject) {
-    EVP_PKEY* key = X509_get0_pubkey(issuer.get());
-    const bool result = key != nullptr && X509_check_issued(issuer.get(), subject.get()) == X509_V_OK &&
-                        X509_verify(subject.get(), key) == 1;
-    ERR_clear_error();
-    return result;
+/// "http://..." of a list's general names; empty: none.
+std::string http_url(const GENERAL_NAMES* names) {
+    for (int i = 0; names != nullptr && i < sk_GENERAL_NAME_num(names); ++i) {
+        int type = 0;
+        const auto* value = static_cast<const ASN1_STRING*>(GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(names, i), &type));
+        if (type != GEN_URI || value == nullptr) continue;
+        const std::string url(reinterpret_cast<const char*>(ASN1_STRING_get0_data(value)), static_cast<std::size_t>(ASN1_STRING_length(value)));
+        const bool printable = std::ranges::all_of(url, [](unsigned char c) { return c > 0x20 && c < 0x7f; });
+        if (printable && lower(url).starts_with("http://")) return url;
+    }
+    return "";
 }
 
-void check_chain(Report& report, const std::vector<openssl::Certificate>& certificates, Clock::time_point now) {
-    for (std::size_t i = 0; i < certificates.size(); ++i) {
-        const X509* certificate = certificates[i].get();
-        const std::string subject = which(i, certificate);
-        check_dates(report, subject, certificate, now, kPublicCertificates);
-        report.add(subject, policy::check_certificate_signature(certificate));
-        if (i == 0) continue;
-        if (const EVP_PKEY* key = X509_get0_pubkey(certificate)) report.add(subject, policy::check_issuer_key(key));
-        if (!has_signed(certificates[i], certificates[i - 1]))
-            report.add(subject + " has not signed the one before it",
-                       "the server's certificate first, then each followed by the one that signed it (RFC 8446 4.4.2)",
-                       kPublicCertificates);
-        else if (X509_check_ca(certificates[i].get()) != 1)
-            report.add(subject + " signs certificates without being a certification authority",
-                       "intermediates with basicConstraints CA", kPublicCertificates);
+std::string crl_url_of(const X509* certificate) {
+    const openssl::Owner<CRL_DIST_POINTS, CRL_DIST_POINTS_free> points(
+        static_cast<CRL_DIST_POINTS*>(X509_get_ext_d2i(certificate, NID_crl_distribution_points, nullptr, nullptr)));
+    for (int i = 0; points && i < sk_DIST_POINT_num(points.get()); ++i) {
+        const DIST_POINT* point = sk_DIST_POINT_value(points.get(), i);
+        // Type 0 is fullName. A CRL of another issuer, or for some reasons only, does not answer the question.
+        if (point->distpoint == nullptr || point->distpoint->type != 0 || point->reasons != nullptr || point->CRLissuer != nullptr) continue;
+        if (std::string url = http_url(point->distpoint->name.fullname); !url.empty()) return url;
     }
+    return "";
+}
+
+std::string ocsp_url_of(const X509* certificate) {
+    const openssl::Owner<AUTHORITY_INFO_ACCESS, AUTHORITY_INFO_ACCESS_free> access(
+        static_cast<AUTHORITY_INFO_ACCESS*>(X509_get_ext_d2i(certificate, NID_info_access, nullptr, nullptr)));
+    for (int i = 0; access && i < sk_ACCESS_DESCRIPTION_num(access.get()); ++i) {
+        const ACCESS_DESCRIPTION* description = sk_ACCESS_DESCRIPTION_value(access.get(), i);
+        if (OBJ_obj2nid(description->method) != NID_ad_OCSP) continue;
+        const openssl::GeneralNames one(sk_GENERAL_NAME_new_null());
+        if (!one || sk_GENERAL_NAME_push(one.get(), description->location) == 0) continue;
+        std::string url = http_url(one.get());
+        sk_GENERAL_NAME_zero(one.get());   // not ours to free
+        if (!url.empty()) return url;
+    }
+    return "";
+}
+
+/// RFC 7633: the feature is a TLS extension's number, here status_request (5).
+bool must_staple(const X509* certificate) {
+    const openssl::Owner<TLS_FEATURE, TLS_FEATURE_free> features(
+        static_cast<TLS_FEATURE*>(X509_get_ext_d2i(certificate, NID_tlsfeature, nullptr, nullptr)));
+    for (int i = 0; features && i < sk_ASN1_INTEGER_num(features.get()); ++i)
+        if (ASN1_INTEGER_get(sk_ASN1_INTEGER_value(features.get(), i)) == 5) return true;
+    return false;
+}
+
+/// All that others ask about the leaf.
+void describe(CertificateChain& chain, const PublicRoots* roots) {
+    X509* leaf = chain.leaf.get();
+    chain.names = names_of(leaf);
+    chain.not_before = time_of(X509_get0_notBefore(leaf)).value_or(Clock::time_point());
+    chain.not_after = time_of(X509_get0_notAfter(leaf)).value_or(Clock::time_point());
+    chain.issuer_text = openssl::name_text(X509_get_issuer_name(leaf));
+    chain.fingerprint = fingerprint_of(leaf);
+    chain.ocsp_url = ocsp_url_of(leaf);
+    chain.crl_url = crl_url_of(leaf);
+    chain.must_staple = must_staple(leaf);
+    if (const EVP_PKEY* key = X509_get0_pubkey(leaf)) {
+        chain.key_type = policy::key_name(key);
+        chain.ecdsa = !chain.key_type.starts_with("RSA");
+    }
+    if (!chain.intermediates.empty())
+        chain.issuer = openssl::share(chain.intermediates.front().get());
+    else if (X509* root = roots != nullptr ? roots->issuer_of(leaf) : nullptr)
+        chain.issuer = openssl::share(root);
+    ERR_clear_error();   // extensions that are not there, or cannot be read: check_leaf() has told of those
 }
 
 }  // namespace
@@ -208,44 +261,91 @@ bool name_covers(std::string_view pattern, std::string_view name) {
            std::string_view(have).substr(1) == std::string_view(want).substr(dot);
 }
 
+openssl::Certificate Loader::shared(openssl::Certificate certificate) {
+    const auto [found, added] = intermediates_.try_emplace(fingerprint_of(certificate.get()), nullptr);
+    if (added) found->second = std::move(certificate);
+    return openssl::share(found->second.get());
+}
+
+bool Loader::has_signed(X509* issuer, X509* subject, bool both_shared) {
+    if (both_shared && signed_.contains({issuer, subject})) return true;
+    EVP_PKEY* key = X509_get0_pubkey(issuer);
+    const bool result = key != nullptr && X509_check_issued(issuer, subject) == X509_V_OK && X509_verify(subject, key) == 1;
+    ERR_clear_error();
+    if (result && both_shared) signed_.emplace(issuer, subject);
+    return result;
+}
+
+Loaded Loader::load(const Files& files, Purpose purpose) {
+    const std::filesystem::path& key_file = files.key.empty() ? files.certificate : files.key;
+    const char* requirement = purpose == Purpose::server ? kPublicCertificates : kMutual;
+    const KeyAccess access{settings_.owners, files.passphrase, settings_.ask};
+    Report about_certificate(files.certificate), about_key(key_file);
+    std::vector<openssl::Certificate> certificates;
+    CertificateChain chain;
+    if (files.key.empty()) {
+        if (auto bundle = read_bundle(files.certificate, access)) {
+            certificates = std::move(bundle->certificates);
+            chain.key = std::move(bundle->key);
+        } else {
+            about_certificate.add(bundle.error());
+        }
+    } else {
+        if (auto read = read_certificates(files.certificate))
+            certificates = std::move(*read);
+        else
+            about_certificate.add(read.error());
+        if (auto read = read_private_key(files.key, access))
+            chain.key = std::move(*read);
+        else
+            about_key.add(read.error());
+    }
+    if (!certificates.empty()) {
+        // A client has its root already or must not take it from us.
+        if (certificates.size() > 1 && is_self_signed(certificates.back())) certificates.pop_back();
+        for (std::size_t i = 0; i < certificates.size(); ++i) {
+            if (i > 0) certificates[i] = shared(std::move(certificates[i]));
+            X509* certificate = certificates[i].get();
+            const std::string subject = which(i, certificate);
+            check_dates(about_certificate, subject, certificate, settings_.now, requirement);
+            about_certificate.add(subject, policy::check_certificate_signature(certificate));
+            if (i == 0) continue;
+            if (const EVP_PKEY* key = X509_get0_pubkey(certificate))
+                about_certificate.add(subject, policy::check_issuer_key(key));
+            if (!has_signed(certificate, certificates[i - 1].get(), i > 1))
+                about_certificate.fatal(
+                    subject + " has not signed the one before it",
+                    std::string("the ") + (purpose == Purpose::server ? "server" : "client") +
+                        "'s certificate first, then each followed by the one that signed it (RFC 8446 4.4.2)",
+                    requirement);
+            else if (X509_check_ca(certificate) != 1)
+                about_certificate.fatal(subject + " signs certificates without being a certification authority",
+                                        "intermediates with basicConstraints CA", requirement);
+        }
+        chain.leaf = std::move(certificates.front());
+        certificates.erase(certificates.begin());
+        chain.intermediates = std::move(certificates);
+        describe(chain, settings_.roots);
+        check_leaf(about_certificate, chain, settings_.policy_level, purpose);
+        if (chain.key && X509_check_private_key(chain.leaf.get(), chain.key.get()) != 1) {
+            ERR_clear_error();
+            about_key.fatal("is not the key of the certificate " + files.certificate.string(),
+                            "the private key that was made for it", requirement);
+        }
+    }
+    Loaded loaded;
+    loaded.problems = std::move(about_certificate.problems());
+    std::ranges::move(about_key.problems(), std::back_inserter(loaded.problems));
+    if (std::ranges::none_of(loaded.problems, &Problem::fatal)) loaded.chain = std::move(chain);
+    return loaded;
+}
+
 std::expected<CertificateChain, std::vector<Problem>> load_certificate_chain(const std::filesystem::path& certificate,
                                                                              const std::filesystem::path& key,
                                                                              int policy_level, Clock::time_point now) {
-    Report about_certificate(certificate), about_key(key);
-    CertificateChain chain;
-    auto certificates = read_certificates(certificate);
-    if (certificates) {
-        // A client has its root already or must not take it from us.
-        if (certificates->size() > 1 && is_self_signed(certificates->back())) certificates->pop_back();
-        check_chain(about_certificate, *certificates, now);
-        chain.leaf = std::move(certificates->front());
-        certificates->erase(certificates->begin());
-        chain.intermediates = std::move(*certificates);
-        chain.names = names_of(chain.leaf.get());
-        chain.not_before = time_of(X509_get0_notBefore(chain.leaf.get())).value_or(Clock::time_point());
-        chain.not_after = time_of(X509_get0_notAfter(chain.leaf.get())).value_or(Clock::time_point());
-        check_leaf(about_certificate, chain, policy_level);
-        if (const EVP_PKEY* public_key = X509_get0_pubkey(chain.leaf.get())) {
-            chain.key_type = policy::key_name(public_key);
-            chain.ecdsa = !chain.key_type.starts_with("RSA");
-        }
-    } else {
-        about_certificate.add(certificates.error());
-    }
-    auto private_key = read_private_key(key);
-    if (!private_key)
-        about_key.add(private_key.error());
-    else if (chain.leaf && X509_check_private_key(chain.leaf.get(), private_key->get()) != 1) {
-        ERR_clear_error();
-        about_key.add("is not the key of the certificate " + certificate.string(),
-                      "the private key that was made for it", kPublicCertificates);
-    } else
-        chain.key = std::move(*private_key);
-
-    std::vector<Problem> problems = std::move(about_certificate.problems());
-    std::ranges::move(about_key.problems(), std::back_inserter(problems));
-    if (!problems.empty()) return std::unexpected(std::move(problems));
-    return chain;
+    Loaded loaded = Loader({.policy_level = policy_level, .now = now}).load({certificate, key}, Purpose::server);
+    if (!loaded.problems.empty()) return std::unexpected(std::move(loaded.problems));
+    return std::move(*loaded.chain);
 }
 
 std::expected<std::vector<openssl::Certificate>, std::vector<Problem>> load_trust_anchors(

@@ -1,15 +1,22 @@
 #include "control/configuration/configuration.h"
 
+#include <pwd.h>
+
 #include <algorithm>
+#include <array>
 #include <cctype>
+#include <charconv>
 #include <map>
+#include <optional>
 #include <set>
+#include <system_error>
 #include <utility>
 
 #include "control/certificates/certificate_chain.h"
 #include "control/configuration/ports.h"
 #include "control/configuration/reader.h"
 #include "control/policy/catalogue.h"
+#include "control/policy/requirement.h"
 
 namespace sallyport::configuration {
 
@@ -40,8 +47,8 @@ std::string_view family_of(std::string_view key_type) {
 /// Makes the configuration from what was read, and checks what no single setting can tell.
 class Builder {
  public:
-    Builder(const fs::path& file, Problems& problems)
-        : directory_(fs::absolute(file).parent_path()), problems_(problems) {
+    Builder(const fs::path& file, Problems& problems, const LoadOptions& options)
+        : directory_(fs::absolute(file).parent_path()), problems_(problems), options_(options), now_(options.now) {
         configuration_.file = file;
     }
 
@@ -50,9 +57,17 @@ class Builder {
         if (level.good && level["level"].good) configuration_.policy_level = static_cast<int>(level["level"].integer);
         dataplane(root["dataplane"]);
         control(root);
+        settings(root);
+        loader_.emplace(certificates::Loader::Settings{.policy_level = configuration_.policy_level,
+                                                       .now = now_,
+                                                       .owners = {user_id()},
+                                                       .ask = options_.ask,
+                                                       .roots = configuration_.roots.get()});
         Ports ports(root["ports"], directory_, problems_);
         for (Value& item : root["pools"].items) pool(item, ports);
         for (Value& item : root["services"].items) service(item, ports, root["pools"].good);
+        for (Value& item : root["redirects"].items) redirect(item, ports);
+        if (level.good) waivers(level["waivers"]);
         configuration_.dataplane.ports = std::move(ports.configurations());
         return std::move(configuration_);
     }
@@ -106,6 +121,248 @@ class Builder {
         return path;
     }
 
+    std::optional<std::uint32_t> user_id() const {
+        const passwd* const entry = getpwnam(configuration_.user.c_str());
+        return entry != nullptr ? std::optional<std::uint32_t>(entry->pw_uid) : std::nullopt;
+    }
+
+    /// Groups of plain settings.
+    void settings(Value& root) {
+        const auto number = [](Value& group, const char* name) { return static_cast<std::uint32_t>(group[name].integer); };
+        Value& certificates = root["certificates"];
+        if (certificates.good) {
+            configuration_.public_roots = resolve(certificates["public_roots"]);
+            configuration_.expiry_alarm_days = number(certificates, "expiry_alarm_days");
+        }
+        configuration_.roots = certificates::PublicRoots::load(configuration_.public_roots);
+        if (root["control"].good) configuration_.state_directory = resolve(root["control"]["state_directory"]);
+        if (Value& group = root["revocation"]; group.good)
+            configuration_.revocation = {number(group, "timeout_ms"), number(group, "max_octets"), number(group, "crl_poll_s")};
+        if (Value& group = root["tickets"]; group.good) {
+            configuration_.tickets.period_s = number(group, "period_s");
+            if (Value& secret = group["secret"]; !secret.absent && secret.good) {
+                configuration_.tickets.secret = resolve(secret);
+                if (const auto read = certificates::check_secret(configuration_.tickets.secret, 32, {user_id()}); !read)
+                    problems_.add(secret, read.error().wrong, read.error().right, "9.4.1 (12.1.2)");
+            }
+        }
+        if (Value& group = root["brake"]; group.good) {
+            configuration_.brake = {number(group, "handshakes"), number(group, "handshakes_per_source"),
+                                    number(group, "cost_per_second"), number(group, "burst")};
+            if (Value& source = group["handshakes_per_source"]; source.good && group["handshakes"].good && source.integer > group["handshakes"].integer) {
+                source.written = std::to_string(source.integer);
+                problems_.add(source, "is more than handshakes = " + std::to_string(group["handshakes"].integer) + ", so that one source could take all",
+                              "less than handshakes");
+            }
+        }
+    }
+
+    static Place place_of(const Value& value) { return {value.place.file, value.place.line, value.path}; }
+
+    /// A problem that a waiver for `object` could suspend: the value may still be used.
+    void add(const Value& value, const certificates::Problem& problem, const std::string& object) {
+        problems_.add({value.place, value.path, value.written, problem.wrong, problem.right, problem.requirement,
+                       problem.fatal ? "" : object});
+    }
+
+    /// "YYYY-MM-DD", to the end of that day.
+    static std::optional<std::chrono::system_clock::time_point> end_of_day(const std::string& text) {
+        std::array<int, 3> parts{};
+        constexpr std::array<std::size_t, 3> kAt{0, 5, 8}, kLength{4, 2, 2};
+        if (text.size() != 10 || text[4] != '-' || text[7] != '-') return std::nullopt;
+        for (std::size_t i = 0; i < 3; ++i) {
+            const char* begin = text.data() + kAt[i];
+            const auto [end, error] = std::from_chars(begin, begin + kLength[i], parts[i]);
+            if (error != std::errc() || end != begin + kLength[i] || parts[i] < 0) return std::nullopt;
+        }
+        const std::chrono::year_month_day day{std::chrono::year(parts[0]), std::chrono::month(static_cast<unsigned>(parts[1])),
+                                              std::chrono::day(static_cast<unsigned>(parts[2]))};
+        if (!day.ok()) return std::nullopt;
+        return std::chrono::sys_days(day) + std::chrono::days(1) - std::chrono::seconds(1);
+    }
+
+    void waivers(Value& list) {
+        std::set<std::pair<std::string, std::string>> seen;
+        for (Value& item : list.items) {
+            if (!item.good) continue;
+            Value &requirement = item["requirement"], &object = item["object"], &reason = item["reason"], &until = item["until"];
+            if (!requirement.good || !object.good || !reason.good || !until.good) continue;
+            std::vector<std::string_view> ids;
+            for (std::size_t i = 0; i < static_cast<std::size_t>(policy::Requirement::count_); ++i)
+                ids.push_back(policy::text(static_cast<policy::Requirement>(i)).id);
+            if (!std::ranges::contains(ids, requirement.text))
+                problems_.add(requirement, "is no requirement of the policy", one_of(ids));
+            else if (requirement.text == "9.1.1")
+                problems_.add(requirement, "cannot be waived: an external service speaks TLS, always", "no waiver for 9.1.1", "9.1.1 (12.2.1)");
+            const bool exists =
+                (object.text.starts_with("service ") && std::ranges::contains(configuration_.services, object.text.substr(8), &Service::name)) ||
+                (object.text.starts_with("pool ") && std::ranges::contains(configuration_.pools, object.text.substr(5), &Pool::name));
+            if (!exists) problems_.add(object, "is no service and no pool of this configuration", "\"service NAME\" or \"pool NAME\"");
+            if (std::ranges::all_of(reason.text, [](unsigned char c) { return c == ' '; }))
+                problems_.add(reason, "says nothing", "why the requirement cannot be kept yet, for the auditor");
+            const auto end = end_of_day(until.text);
+            if (!end)
+                problems_.add(until, "is no date", "YYYY-MM-DD");
+            else if (*end < now_)
+                problems_.add(until, "has passed: the waiver no longer helps", "the mend, and no waiver; or a new decision with a new date");
+            else if (*end > now_ + std::chrono::days(367))
+                problems_.add(until, "is more than a year away", "a day within a year from now");
+            if (!seen.emplace(requirement.text, object.text).second)
+                problems_.add(requirement, "is waived for this object already", "one waiver for each requirement and object");
+            if (requirement.good && object.good && reason.good && until.good)
+                configuration_.waivers.push_back({requirement.text, object.text, reason.text, *end, place_of(item)});
+        }
+    }
+
+    /// http URLs and files; what is neither is said.
+    std::vector<CrlSource> crl(Value& list) {
+        std::vector<CrlSource> sources;
+        for (Value& item : list.items) {
+            if (!item.good) continue;
+            CrlSource source{.file = {}, .url = {}, .place = place_of(item)};
+            if (item.text.starts_with("http://")) {
+                source.url = item.text;
+            } else if (item.text.contains("://")) {
+                problems_.add(item, "is no URL that CRLs are fetched from", "\"http://HOST/PATH\" (a CRL is signed data), or a file");
+                continue;
+            } else {
+                source.file = resolve(item);
+                std::error_code error;
+                if (!fs::is_regular_file(source.file, error)) {
+                    problems_.add(item, error ? "cannot be read: " + error.message() : "is not a regular file", "a CRL, PEM or DER, or an http URL");
+                    continue;
+                }
+            }
+            sources.push_back(std::move(source));
+        }
+        return sources;
+    }
+
+    /// Anchors of all files of a list, once each.
+    void anchors(Value& list, std::vector<fs::path>& files, std::vector<std::shared_ptr<X509>>& to) {
+        for (Value& item : list.items) {
+            if (!item.good) continue;
+            files.push_back(resolve(item));
+            auto loaded = certificates::load_trust_anchors(files.back(), configuration_.policy_level, now_);
+            if (loaded) {
+                for (openssl::Certificate& anchor : *loaded) to.emplace_back(std::move(anchor));
+                continue;
+            }
+            for (const certificates::Problem& problem : loaded.error())
+                problems_.add(item, problem.wrong, problem.right, problem.requirement);
+        }
+    }
+
+    /// Reads a { certificate; key; passphrase; } and tells of its problems. The chain is nullptr where there is none.
+    CertificateFiles files(Value& item, const std::string& object, certificates::Purpose purpose) {
+        Value &certificate = item["certificate"], &key = item["key"], &passphrase = item["passphrase"];
+        CertificateFiles files{.certificate = {}, .key = {}, .passphrase = {}, .chain = nullptr, .place = place_of(item)};
+        if (!certificate.good || (!key.absent && !key.good) || (!passphrase.absent && !passphrase.good)) return files;
+        files.certificate = resolve(certificate);
+        if (!key.absent) files.key = resolve(key);
+        if (!passphrase.absent) files.passphrase = resolve(passphrase);
+        certificates::Loaded loaded = loader_->load({files.certificate, files.key, files.passphrase}, purpose);
+        for (const certificates::Problem& problem : loaded.problems)
+            add(key.absent || (problem.file == files.certificate && files.certificate != files.key) ? certificate : key, problem, object);
+        if (loaded.chain) files.chain = std::make_shared<const certificates::CertificateChain>(std::move(*loaded.chain));
+        return files;
+    }
+
+    static int hexadecimal(char c) {
+        if (c >= '0' && c <= '9') return c - '0';
+        const int low = c | 0x20;
+        return low >= 'a' && low <= 'f' ? low - 'a' + 10 : -1;
+    }
+
+    void pins(Value& list, BackendTls& tls) {
+        for (Value& item : list.items) {
+            if (!item.good) continue;
+            std::string digits;
+            if (item.text.starts_with("sha256:"))
+                std::ranges::copy_if(item.text.substr(7), std::back_inserter(digits), [](char c) { return c != ':'; });
+            const bool good = digits.size() == 64 && std::ranges::all_of(digits, [](char c) { return hexadecimal(c) >= 0; });
+            if (!good) {
+                problems_.add(item, "is no SHA-256 of a certificate",
+                              "\"sha256:\" and 64 hexadecimal digits, as openssl x509 -fingerprint -sha256 shows", "9.2.6 (12.3.2)");
+                continue;
+            }
+            auto& pin = tls.pins.emplace_back();
+            for (std::size_t i = 0; i < pin.size(); ++i)
+                pin[i] = static_cast<std::uint8_t>(hexadecimal(digits[2 * i]) << 4 | hexadecimal(digits[2 * i + 1]));
+        }
+    }
+
+    static std::vector<std::string> texts(const Value& list) {
+        std::vector<std::string> result;
+        for (const Value& item : list.items)
+            if (item.good) result.push_back(item.text);
+        return result;
+    }
+
+    void client_auth(Value& value, Service& service) {
+        if (value.absent || !value.good) return;
+        ClientAuth& to = service.client_auth;
+        to.place = place_of(value);
+        Value& mode = value["mode"];
+        to.mode = mode.text == "off" ? ClientAuthMode::off : mode.text == "optional" ? ClientAuthMode::optional : ClientAuthMode::required;
+        anchors(value["trust"], to.trust, to.anchors);
+        to.crl = crl(value["crl"]);
+        to.names = texts(value["names"]);
+        to.depth = static_cast<std::uint32_t>(value["depth"].integer);
+        to.forward = value["forward"].boolean;
+    }
+
+    void ech(Value& value, Service& service) {
+        if (value.absent || !value.good) return;
+        Value& name = value["public_name"];
+        if (name.good && !is_dns_name(name.text))
+            problems_.add(name, "is not a DNS name (RFC 9849 4)", "the name that observers may see, such as \"public.example.org\"", "9.4.4 (12.1.5)");
+        const auto number = [&value](const char* setting) { return static_cast<std::uint32_t>(value[setting].integer); };
+        service.ech = Ech{name.good ? name.text : "", number("rotate_s"), number("retain_s"), place_of(value)};
+        Value& retain = value["retain_s"];
+        if (retain.good && value["rotate_s"].good && retain.integer < value["rotate_s"].integer) {
+            retain.written = std::to_string(retain.integer);
+            problems_.add(retain, "is shorter than rotate_s = " + std::to_string(value["rotate_s"].integer), "at least rotate_s: caches of the DNS keep the key that long");
+        }
+    }
+
+    /// Every *.pem of a directory, in order of names. The problems of a file name it.
+    void certificate_directory(Value& value, Service& service) {
+        if (value.absent || !value.good) return;
+        const fs::path directory = resolve(value);
+        std::error_code error;
+        std::vector<fs::path> found;
+        for (fs::directory_iterator entry(directory, error); !error && entry != fs::directory_iterator(); entry.increment(error))
+            if (entry->path().extension() == ".pem") found.push_back(entry->path());
+        if (error) return problems_.add(value, "cannot be read: " + error.message(), "a directory of PEM files");
+        if (found.empty()) return problems_.add(value, "has no *.pem in it", "PEM files with certificate, chain and key each");
+        std::ranges::sort(found);
+        for (const fs::path& file : found) {
+            certificates::Loaded loaded = loader_->load({.certificate = file}, certificates::Purpose::server);
+            for (certificates::Problem& problem : loaded.problems) {
+                problem.wrong = file.filename().string() + ": " + problem.wrong;
+                add(value, problem, "service " + service.name);
+            }
+            CertificateFiles files{.certificate = file, .key = {}, .passphrase = {}, .chain = nullptr, .place = place_of(value)};
+            if (loaded.chain) files.chain = std::make_shared<const certificates::CertificateChain>(std::move(*loaded.chain));
+            service.certificates.push_back(std::move(files));
+        }
+    }
+
+    /// For the dataplane a service of its own, numbered after the others.
+    void redirect(Value& value, const Ports& ports) {
+        if (!value.good) return;
+        Redirect redirect;
+        redirect.place = place_of(value);
+        check_name(value["name"], service_names_, "service", problems_);
+        redirect.name = value["name"].text;
+        redirect.timeout_ms = static_cast<std::uint32_t>(value["timeout_ms"].integer);
+        listen(value["listen"], redirect.listen, ports, static_cast<std::uint32_t>(configuration_.dataplane.services.size()));
+        // It never has a flow to a backend: the time for the handshake is the time for the request.
+        configuration_.dataplane.services.push_back({redirect.name, (redirect.timeout_ms + 999) / 1000, redirect.timeout_ms, true});
+        configuration_.redirects.push_back(std::move(redirect));
+    }
+
     fs::path resolve(const Value& value) const { return (directory_ / value.text).lexically_normal(); }
 
     /// Newest first. At level 3 the default is 1.3 alone: 1.2 is there when a line asks for it (9.4.2).
@@ -127,7 +384,7 @@ class Builder {
             return;
         }
         Pool pool;
-        pool.place = value.place;
+        pool.place = place_of(value);
         Value& name = value["name"];
         check_name(name, pool_names_, "pool", problems_);
         pools_complete_ = pools_complete_ && name.good;
@@ -138,17 +395,11 @@ class Builder {
         members(value["members"], pool, ports);
         Value& tls = value["tls"];
         if (tls.absent) {
-            if (configuration_.policy_level > 1)
-                problems_.add(tls,
-                              "is missing: connections to the members would be plain text, which the policy forbids "
-                              "from level 2 on",
-                              "tls: { trust = [ \"ca.pem\" ]; server_name = \"NAME\"; }, or policy level 1",
-                              "9.2.2 (12.3.1), 9.3.1 (12.3.3)");
             if (pool.proxy_protocol)
                 problems_.add(value["proxy_protocol"], "would tell of clients in plain text",
                               "proxy_protocol in pools with tls only");
         } else if (tls.good) {
-            pool.tls = backend_tls(tls);
+            pool.tls = backend_tls(tls, "pool " + pool.name);
         }
         health(value["health"], pool);
         configuration_.pools.push_back(std::move(pool));
@@ -194,22 +445,20 @@ class Builder {
                           "a route in the port that its network lies behind");
     }
 
-    BackendTls backend_tls(Value& value) {
+    BackendTls backend_tls(Value& value, const std::string& object) {
         BackendTls tls;
-        for (Value& item : value["trust"].items) {
-            if (!item.good) continue;
-            tls.trust.push_back(resolve(item));
-            if (const auto anchors =
-                    certificates::load_trust_anchors(tls.trust.back(), configuration_.policy_level, now_);
-                !anchors)
-                for (const certificates::Problem& problem : anchors.error())
-                    problems_.add(item, problem.wrong, problem.right, problem.requirement);
-        }
+        tls.place = place_of(value);
+        anchors(value["trust"], tls.trust, tls.anchors);
         Value& name = value["server_name"];
         tls.server_name = name.text;
-        if (name.good && !IpAddress::parse(name.text) && !is_dns_name(name.text))
+        if (!name.absent && name.good && !IpAddress::parse(name.text) && !is_dns_name(name.text))
             problems_.add(name, "is neither a DNS name nor an address",
                           "the name in the members' certificates, such as \"web.internal\"", "9.2.6 (12.3.2)");
+        pins(value["pins"], tls);
+        tls.names = texts(value["names"]);
+        tls.crl = crl(value["crl"]);
+        if (Value& identity = value["identity"]; !identity.absent && identity.good)
+            tls.identity = files(identity, object, certificates::Purpose::client);
         tls.versions = versions(value["versions"]);
         return tls;
     }
@@ -230,23 +479,25 @@ class Builder {
     void service(Value& value, const Ports& ports, bool pools_good) {
         if (!value.good) return;
         Service service;
-        service.place = value.place;
+        service.place = place_of(value);
         check_name(value["name"], service_names_, "service", problems_);
         service.name = value["name"].text;
         service.idle_timeout_s = static_cast<std::uint32_t>(value["idle_timeout_s"].integer);
         service.handshake_timeout_ms = static_cast<std::uint32_t>(value["handshake_timeout_ms"].integer);
         service.session_tickets = static_cast<std::uint8_t>(value["session_tickets"].integer);
         service.versions = versions(value["versions"]);
-        listen(value["listen"], service, ports);
+        listen(value["listen"], service.listen, ports, static_cast<std::uint32_t>(configuration_.services.size()));
         alpn(value["alpn"], service);
-        certificates(value["certificates"], service);
+        certificates(value, service);
+        client_auth(value["client_auth"], service);
+        ech(value["ech"], service);
         pool_of(value["pool"], service, pools_good);
         configuration_.dataplane.services.push_back(
             {service.name, service.idle_timeout_s, service.handshake_timeout_ms});
         configuration_.services.push_back(std::move(service));
     }
 
-    void listen(Value& list, Service& service, const Ports& ports) {
+    void listen(Value& list, std::vector<SocketAddress>& to, const Ports& ports, std::uint32_t number) {
         for (Value& item : list.items) {
             const auto address = parse<SocketAddress>(item, problems_, "ADDRESS:PORT or [IPV6-ADDRESS]:PORT");
             if (!address) continue;
@@ -256,9 +507,8 @@ class Builder {
                               "each address and port once; the server name tells certificates apart within a service");
             else if (ports.complete() && !ports.has_address(address->address))
                 problems_.add(item, "has an address that no port has", "one of " + ports.addresses());
-            service.listen.push_back(*address);
-            configuration_.dataplane.listens.push_back(
-                {*address, static_cast<std::uint32_t>(configuration_.services.size())});
+            to.push_back(*address);
+            configuration_.dataplane.listens.push_back({*address, number});
         }
     }
 
@@ -274,35 +524,41 @@ class Builder {
         }
     }
 
-    void certificates(Value& list, Service& service) {
-        std::map<std::pair<std::string, std::string>, int> covered;  // family of key and name, to the line
-        for (Value& item : list.items) {
-            if (!item.good) continue;
-            Value& certificate = item["certificate"];
-            Value& key = item["key"];
-            if (!certificate.good || !key.good) continue;
-            CertificateFiles files{resolve(certificate), resolve(key), {}, nullptr, item.place};
-            const auto chain =
-                certificates::load_certificate_chain(files.certificate, files.key, configuration_.policy_level, now_);
-            if (chain) {
-                for (const std::string& name : chain->names) {
-                    const auto [found, added] = covered.emplace(
-                        std::pair(std::string(family_of(chain->key_type)), name), certificate.place.line);
-                    if (added) continue;
-                    problems_.add(certificate,
-                                  "covers " + name + " with a key of the same kind as the certificate at line " +
-                                      std::to_string(found->second),
-                                  "for each name one certificate of each kind of key");
-                    break;
-                }
-            } else {
-                for (const certificates::Problem& problem : chain.error())
-                    problems_.add(
-                        problem.file == files.certificate && files.certificate != files.key ? certificate : key,
-                        problem.wrong, problem.right, problem.requirement);
+    void certificates(Value& value, Service& service) {
+        Value& list = value["certificates"];
+        Value& directory = value["certificate_directory"];
+        if (list.good && list.items.empty() && directory.absent)
+            return problems_.add(list, list.present ? "is empty" : "is missing",
+                                 std::string(list.present ? "at least one: " : "") + list.setting->documentation, list.setting->requirement);
+        const std::string object = "service " + service.name;
+        for (Value& item : list.items)
+            if (item.good) service.certificates.push_back(files(item, object, certificates::Purpose::server));
+        certificate_directory(directory, service);
+        // One map for all names, so that ten thousand certificates take no longer than they must.
+        std::map<std::pair<std::string, std::string>, const CertificateFiles*> covered;  // family of key and name
+        for (const CertificateFiles& files : service.certificates) {
+            if (!files.chain) continue;
+            for (const std::string& name : files.chain->names) {
+                const auto [found, added] = covered.emplace(std::pair(std::string(family_of(files.chain->key_type)), name), &files);
+                if (added) continue;
+                const bool in_directory = files.key.empty() && files.place.setting == directory.path;
+                const CertificateFiles& first = *found->second;
+                const std::string where = first.place.line == files.place.line && first.certificate != files.certificate
+                                              ? "in " + first.certificate.filename().string()
+                                              : "at line " + std::to_string(first.place.line);
+                problems_.add({files.place, files.place.setting + (in_directory ? "" : ".certificate"),
+                               in_quotes(written_path(files.certificate)),
+                               "covers " + name + " with a key of the same kind as the certificate " + where,
+                               "for each name one certificate of each kind of key", ""});
+                break;
             }
-            service.certificates.push_back(std::move(files));
         }
+    }
+
+    /// As it was written, as far as that can be told from what it became.
+    std::string written_path(const fs::path& path) const {
+        const fs::path relative = path.lexically_relative(directory_);
+        return relative.empty() || relative.native().starts_with("..") ? path.string() : relative.string();
     }
 
     void pool_of(Value& value, Service& service, bool pools_good) {
@@ -320,8 +576,10 @@ class Builder {
 
     fs::path directory_;
     Problems& problems_;
+    const LoadOptions& options_;
     Configuration configuration_;
-    std::chrono::system_clock::time_point now_ = std::chrono::system_clock::now();
+    std::chrono::system_clock::time_point now_;
+    std::optional<certificates::Loader> loader_;
     std::map<std::string, int> pool_names_, service_names_;
     std::map<SocketAddress, int> listens_;
     bool pools_complete_ = true;
@@ -339,11 +597,18 @@ std::string Problem::to_string() const {
     return text;
 }
 
-std::expected<Configuration, std::vector<Problem>> load(const std::filesystem::path& file) {
+std::expected<Configuration, std::vector<Problem>> load(const std::filesystem::path& file, const LoadOptions& options) {
     Problems problems;
     std::optional<Value> root = read(file, problems);
     if (root && root->good) {
-        Configuration configuration = Builder(file, problems).build(*root);
+        Configuration configuration = Builder(file, problems, options).build(*root);
+        const bool level_known = (*root)["policy"].good && (*root)["policy"]["level"].good;
+        if (options.check && level_known) {
+            std::vector<Problem> found;
+            options.check(configuration, found);
+            for (Problem& problem : found) problems.add_once(std::move(problem));
+        }
+        configuration.waived = problems.waive(configuration.waivers);
         if (problems.empty()) return configuration;
     }
     return std::unexpected(std::move(problems).sorted(file.string()));

@@ -5,12 +5,15 @@
 #include <cstdint>
 #include <expected>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "control/certificates/certificate_chain.h"
+#include "control/certificates/passphrase.h"
+#include "control/certificates/public_roots.h"
 #include "control/channel/address.h"
 #include "control/channel/dataplane_configuration.h"
 
@@ -21,6 +24,7 @@ namespace sallyport::configuration {
 struct Place {
     std::string file;
     int line = 0;
+    std::string setting{};   ///< dotted path, such as services.[0]; empty for what is no setting
 };
 
 /// One thing wrong with a configuration. Printed as `FILE:LINE: NAME = VALUE: WHAT IS WRONG; WHAT WOULD BE RIGHT`.
@@ -31,6 +35,7 @@ struct Problem {
     std::string wrong;
     std::string right;
     std::string requirement;   ///< policy requirement that it violates, such as "9.4.2 (12.1.1)"; else empty
+    std::string object{};      ///< "service NAME" or "pool NAME": what a waiver would name; empty: no waiver can help
     [[nodiscard]] std::string to_string() const;
 };
 
@@ -54,6 +59,12 @@ struct Waiver {
     Place place;
 };
 
+/// A violation that a waiver suspends: kept, so that every report shows it.
+struct Waived {
+    Problem problem;
+    Waiver waiver;
+};
+
 /// Where a list of revoked certificates comes from: a file, or an http URL that is polled (signed data: the one exception of 9.2.2).
 struct CrlSource {
     std::filesystem::path file;          ///< DER or PEM; empty: url
@@ -72,6 +83,7 @@ struct ClientAuth {
     std::vector<std::string> names;      ///< SANs (DNS, mail, URI) that are let in, wildcards as in certificates; empty: all that the CAs signed
     std::uint32_t depth = 3;             ///< intermediates at most
     bool forward = false;                ///< tell the backend by PROXY v2 TLVs (0x22, 0x28)
+    Place place{};
 };
 
 /// Encrypted Client Hello (RFC 9849). Keys are made, rotated and kept by control in the state directory.
@@ -79,6 +91,7 @@ struct Ech {
     std::string public_name;             ///< a certificate of the service covers it; no tenant is served under it
     std::uint32_t rotate_s = 86400;
     std::uint32_t retain_s = 259200;     ///< how long a key still opens after it is no longer published
+    Place place{};
 };
 
 struct Service {
@@ -114,6 +127,7 @@ struct BackendTls {
     std::optional<CertificateFiles> identity;   ///< our own client certificate for this pool
     std::vector<CrlSource> crl;
     std::vector<TlsVersion> versions;
+    Place place{};
 };
 
 enum class Balance : std::uint8_t { round_robin, least_connections };
@@ -172,7 +186,9 @@ struct Configuration {
     std::filesystem::path file;
     int policy_level = 2;                   ///< of OWASP V9, 1 to 3
     std::vector<Waiver> waivers;
+    std::vector<Waived> waived;             ///< what would have refused the configuration without its waiver
     std::filesystem::path public_roots = "/etc/ssl/certs";   ///< directory of PEM files: what 'publicly trusted' means (9.1.4)
+    std::shared_ptr<const certificates::PublicRoots> roots;  ///< what was found there; never null after load(), may be empty
     std::uint32_t expiry_alarm_days = 14;
     std::filesystem::path state_directory = "/var/lib/sallyport";   ///< staples, CRLs, ECH keys, the report's key; mode 0700, the user's
     channel::DataplaneConfiguration dataplane;   ///< ports, cores, memory; services and listens filled in from the below
@@ -189,9 +205,20 @@ struct Configuration {
     Logging logging;
 };
 
-/// Reads and checks a file. Reports every problem that it finds, not just the first, sorted by line.
+/// Checks a configuration as a whole; policy::check_load() is the one of the policy. May be called with a configuration of which
+/// parts could not be read (a chain may be null, a list empty): it says nothing of what is not there.
+using Check = std::function<void(const Configuration&, std::vector<Problem>&)>;
+
+struct LoadOptions {
+    Check check{};                     ///< empty: only what the reader itself can tell
+    certificates::Ask ask{};           ///< for passphrases that no file has; empty: nobody is there to ask
+    std::chrono::system_clock::time_point now = std::chrono::system_clock::now();
+};
+
+/// Reads and checks a file. Reports every problem that it finds, not just the first, sorted by line; those of `check` among them.
 /// Certificates, keys and trust anchors are read and checked too (they match, are in date, cover a name, are strong enough
-/// for the policy level), so that what loads also runs.
-[[nodiscard]] std::expected<Configuration, std::vector<Problem>> load(const std::filesystem::path& file);
+/// for the policy level), so that what loads also runs. A violation that a valid waiver names is kept in `waived` instead.
+[[nodiscard]] std::expected<Configuration, std::vector<Problem>> load(const std::filesystem::path& file,
+                                                                      const LoadOptions& options = {});
 
 }  // namespace sallyport::configuration

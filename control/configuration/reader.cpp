@@ -367,7 +367,29 @@ Value& Value::operator[](std::string_view name) {
 void Problems::add(Value& value, std::string wrong, std::string right, std::string requirement) {
     value.good = false;
     problems_.push_back(
-        {value.place, value.path, value.written, std::move(wrong), std::move(right), std::move(requirement)});
+        {value.place, value.path, value.written, std::move(wrong), std::move(right), std::move(requirement), ""});
+}
+
+void Problems::add_once(Problem problem) {
+    const bool said = std::ranges::any_of(problems_, [&problem](const Problem& other) {
+        return other.place.line == problem.place.line && other.place.file == problem.place.file &&
+               other.requirement == problem.requirement && other.wrong == problem.wrong;
+    });
+    if (!said) problems_.push_back(std::move(problem));
+}
+
+std::vector<Waived> Problems::waive(const std::vector<Waiver>& waivers) {
+    std::vector<Waived> waived;
+    std::erase_if(problems_, [&](const Problem& problem) {
+        if (problem.object.empty() || problem.requirement.empty()) return false;
+        const auto found = std::ranges::find_if(waivers, [&problem](const Waiver& waiver) {
+            return waiver.object == problem.object && problem.requirement.starts_with(waiver.requirement + " ");
+        });
+        if (found == waivers.end()) return false;
+        waived.push_back({problem, *found});
+        return true;
+    });
+    return waived;
 }
 
 std::vector<Problem> Problems::sorted(const std::string& first) && {

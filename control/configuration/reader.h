@@ -40,6 +40,10 @@ class Problems {
     /// About a value: places it and shows it. The value must not be used afterwards.
     void add(Value& value, std::string wrong, std::string right, std::string requirement = "");
     void add(Problem problem) { problems_.push_back(std::move(problem)); }
+    /// What the reader has said already is not said again.
+    void add_once(Problem problem);
+    /// Takes out what a waiver suspends: its requirement and its object are the waiver's.
+    [[nodiscard]] std::vector<Waived> waive(const std::vector<Waiver>& waivers);
     [[nodiscard]] bool empty() const { return problems_.empty(); }
     /// By file (`first` before those that it includes) and line.
     [[nodiscard]] std::vector<Problem> sorted(const std::string& first) &&;

@@ -21,6 +21,19 @@ constexpr std::array<string_view, 2> kBalances{"round_robin", "least_connections
 constexpr std::array<string_view, 2> kVersions{"1.3", "1.2"};
 constexpr std::array<string_view, 5> kLogLevels{"trace", "debug", "info", "warning", "error"};
 
+constexpr std::array<string_view, 3> kClientAuthModes{"off", "optional", "required"};
+
+constexpr std::array kWaiver{
+    Setting{.name = "requirement", .kind = Kind::text, .least_items = 1, .most_items = 16,
+            .documentation = "id of the requirement that is suspended, such as \"9.4.3\""},
+    Setting{.name = "object", .kind = Kind::text, .least_items = 1, .most_items = 128,
+            .documentation = "for what: \"service NAME\" or \"pool NAME\""},
+    Setting{.name = "reason", .kind = Kind::text, .least_items = 1, .most_items = 1024,
+            .documentation = "why; every report shows it"},
+    Setting{.name = "until", .kind = Kind::text, .least_items = 1, .most_items = 10,
+            .documentation = "its last day, YYYY-MM-DD in UTC, at most a year away"},
+};
+
 constexpr std::array kPolicy{
     Setting{
         .name = "level",
@@ -29,6 +42,42 @@ constexpr std::array kPolicy{
         .least = 1,
         .most = 3,
         .documentation = "level of OWASP's chapter V9 'Secure Communication' that is enforced, with those below it"},
+    Setting{.name = "waivers", .kind = Kind::groups, .fallback = "( )", .members = kWaiver,
+            .documentation = "requirements that are suspended for an object until a day; none exists for 9.1.1"},
+};
+
+constexpr std::array kCertificates{
+    Setting{.name = "public_roots", .kind = Kind::text, .fallback = "\"/etc/ssl/certs\"", .least_items = 1, .most_items = kMaxPath,
+            .documentation = "directory of PEM files: the certification authorities that the public trusts"},
+    Setting{.name = "expiry_alarm_days", .kind = Kind::integer, .fallback = "14", .least = 1, .most = 365,
+            .documentation = "days before a certificate's end at which an alarm is raised"},
+};
+
+constexpr std::array kRevocation{
+    Setting{.name = "timeout_ms", .kind = Kind::integer, .fallback = "5000", .least = 100, .most = 60000,
+            .documentation = "milliseconds that fetching an OCSP answer or a CRL may take"},
+    Setting{.name = "max_octets", .kind = Kind::integer, .fallback = "16777216", .least = 1024, .most = 268435456,
+            .documentation = "octets of the largest OCSP answer or CRL that is taken"},
+    Setting{.name = "crl_poll_s", .kind = Kind::integer, .fallback = "3600", .least = 10, .most = 604800,
+            .documentation = "seconds after which a CRL is fetched anew at the latest"},
+};
+
+constexpr std::array kTickets{
+    Setting{.name = "period_s", .kind = Kind::integer, .fallback = "3600", .least = 60, .most = 86400,
+            .documentation = "seconds after which a new key encrypts session tickets; the two before it still open them"},
+    Setting{.name = "secret", .kind = Kind::text, .optional = true, .least_items = 1, .most_items = kMaxPath,
+            .documentation = "file of 32 octets or more, mode 0600, from which several appliances derive the same keys; left out: random keys"},
+};
+
+constexpr std::array kBrake{
+    Setting{.name = "handshakes", .kind = Kind::integer, .fallback = "8192", .least = 1, .most = 1000000,
+            .documentation = "handshakes that may be started and not finished, of all clients"},
+    Setting{.name = "handshakes_per_source", .kind = Kind::integer, .fallback = "256", .least = 1, .most = 1000000,
+            .documentation = "of them of one IPv4 address or IPv6 /64"},
+    Setting{.name = "cost_per_second", .kind = Kind::integer, .fallback = "2000", .least = 1, .most = 1000000000,
+            .documentation = "what the handshakes of one source may cost a second; a resumed one costs 1"},
+    Setting{.name = "burst", .kind = Kind::integer, .fallback = "8000", .least = 1, .most = 1000000000,
+            .documentation = "cost that one source may cause at once"},
 };
 
 constexpr std::array kDataplane{
@@ -152,20 +201,59 @@ constexpr std::array kPort{
             .documentation = "ways to what lies behind gateways"},
 };
 
+constexpr std::array kCertificate{
+    Setting{.name = "certificate",
+            .kind = Kind::text,
+            .least_items = 1,
+            .most_items = kMaxPath,
+            .documentation = "PEM file: the certificate first, then its chain; or PKCS #12 with key and chain"},
+    Setting{.name = "key",
+            .kind = Kind::text,
+            .optional = true,
+            .least_items = 1,
+            .most_items = kMaxPath,
+            .documentation = "PEM file of the private key, of mode 0600; left out: it is in the certificate's file"},
+    Setting{.name = "passphrase",
+            .kind = Kind::text,
+            .optional = true,
+            .least_items = 1,
+            .most_items = kMaxPath,
+            .documentation = "file, of mode 0600, with the passphrase of an encrypted key; left out: asked for at the start"},
+};
+
 constexpr std::array kTls{
-    Setting{
-        .name = "trust",
-        .kind = Kind::texts,
-        .least_items = 1,
-        .most_items = 64,
-        .requirement = "9.2.6 (12.3.2)",
-        .documentation = "PEM files of the certification authorities that may have signed the members' certificates"},
+    Setting{.name = "trust",
+            .kind = Kind::texts,
+            .fallback = "[ ]",
+            .most_items = 64,
+            .requirement = "9.2.6 (12.3.2)",
+            .documentation = "PEM files of the certification authorities that may have signed the members' certificates"},
     Setting{.name = "server_name",
             .kind = Kind::text,
+            .optional = true,
             .least_items = 1,
             .most_items = 253,
             .requirement = "9.2.6 (12.3.2)",
             .documentation = "name that the members' certificates must cover; sent as server name indication"},
+    Setting{.name = "pins",
+            .kind = Kind::texts,
+            .fallback = "[ ]",
+            .most_items = 64,
+            .documentation = "certificates that are taken as they are: \"sha256:\" and the hash of the whole certificate"},
+    Setting{.name = "names",
+            .kind = Kind::texts,
+            .fallback = "[ ]",
+            .documentation = "subject alternative names of which the members' certificates must have one; empty: server_name decides"},
+    Setting{.name = "identity",
+            .kind = Kind::group,
+            .optional = true,
+            .members = kCertificate,
+            .documentation = "our own certificate and key towards the members, for mutual TLS"},
+    Setting{.name = "crl",
+            .kind = Kind::texts,
+            .fallback = "[ ]",
+            .most_items = 64,
+            .documentation = "files or http URLs of lists of revoked certificates of the members"},
     Setting{.name = "versions",
             .kind = Kind::texts,
             .fallback = "[ \"1.3\", \"1.2\" ]",
@@ -262,17 +350,36 @@ constexpr std::array kPool{
             .documentation = "milliseconds until TCP and TLS of a member must stand"},
 };
 
-constexpr std::array kCertificate{
-    Setting{.name = "certificate",
-            .kind = Kind::text,
-            .least_items = 1,
-            .most_items = kMaxPath,
-            .documentation = "PEM file: the server's certificate first, then its chain"},
-    Setting{.name = "key",
-            .kind = Kind::text,
-            .least_items = 1,
-            .most_items = kMaxPath,
-            .documentation = "PEM file of the private key, not encrypted, of mode 0600"},
+constexpr std::array kClientAuth{
+    Setting{.name = "mode", .kind = Kind::text, .fallback = "\"required\"", .choices = kClientAuthModes,
+            .documentation = "whether clients need a certificate"},
+    Setting{.name = "trust", .kind = Kind::texts, .fallback = "[ ]", .most_items = 64,
+            .documentation = "PEM files of the private certification authorities of the clients"},
+    Setting{.name = "crl", .kind = Kind::texts, .fallback = "[ ]", .most_items = 64,
+            .documentation = "files or http URLs of lists of revoked certificates of the clients"},
+    Setting{.name = "names", .kind = Kind::texts, .fallback = "[ ]",
+            .documentation = "subject alternative names that are let in, \"*.\" as in certificates; empty: all that the authorities signed"},
+    Setting{.name = "depth", .kind = Kind::integer, .fallback = "3", .least = 0, .most = 16,
+            .documentation = "intermediate authorities at most"},
+    Setting{.name = "forward", .kind = Kind::boolean, .fallback = "false",
+            .documentation = "tell the members who the client is, in the PROXY protocol v2 header"},
+};
+
+constexpr std::array kEch{
+    Setting{.name = "public_name", .kind = Kind::text, .least_items = 1, .most_items = 253, .requirement = "9.4.4 (12.1.5)",
+            .documentation = "name that observers see; a certificate of the service covers it"},
+    Setting{.name = "rotate_s", .kind = Kind::integer, .fallback = "86400", .least = 60, .most = 2592000,
+            .documentation = "seconds after which a new key is made and published"},
+    Setting{.name = "retain_s", .kind = Kind::integer, .fallback = "259200", .least = 60, .most = 7776000,
+            .documentation = "seconds for which a key that is no longer published still opens"},
+};
+
+constexpr std::array kRedirect{
+    Setting{.name = "name", .kind = Kind::text, .least_items = 1, .most_items = kMaxName, .documentation = "what to call it"},
+    Setting{.name = "listen", .kind = Kind::texts, .least_items = 1,
+            .documentation = "ADDRESS:PORT or [IPV6-ADDRESS]:PORT, with addresses of the ports"},
+    Setting{.name = "timeout_ms", .kind = Kind::integer, .fallback = "5000", .least = limits::kHandshakeTimeoutMs.least,
+            .most = limits::kHandshakeTimeoutMs.most, .documentation = "milliseconds until the head of the request must be there"},
 };
 
 constexpr std::array kService{
@@ -287,10 +394,27 @@ constexpr std::array kService{
             .documentation = "ADDRESS:PORT or [IPV6-ADDRESS]:PORT, with addresses of the ports"},
     Setting{.name = "certificates",
             .kind = Kind::groups,
-            .least_items = 1,
+            .fallback = "( )",
+            .most_items = 100000,
             .members = kCertificate,
             .requirement = "9.1.1 (12.2.1)",
             .documentation = "certificates with their keys; the client's server name and abilities choose among them"},
+    Setting{.name = "certificate_directory",
+            .kind = Kind::text,
+            .optional = true,
+            .least_items = 1,
+            .most_items = kMaxPath,
+            .documentation = "directory of further certificates: each *.pem in it has a certificate, its chain and its key"},
+    Setting{.name = "client_auth",
+            .kind = Kind::group,
+            .optional = true,
+            .members = kClientAuth,
+            .documentation = "certificates of clients; left out: none are asked for"},
+    Setting{.name = "ech",
+            .kind = Kind::group,
+            .optional = true,
+            .members = kEch,
+            .documentation = "Encrypted ClientHello; left out: not offered, up to level 2 only"},
     Setting{
         .name = "alpn",
         .kind = Kind::texts,
@@ -354,6 +478,12 @@ constexpr std::array kControl{
             .least_items = 1,
             .most_items = 32,
             .documentation = "user that both processes become; not root"},
+    Setting{.name = "state_directory",
+            .kind = Kind::text,
+            .fallback = "\"/var/lib/sallyport\"",
+            .least_items = 1,
+            .most_items = kMaxPath,
+            .documentation = "what outlives a restart: staples, revocation lists, ECH keys; the user's alone"},
 };
 
 constexpr std::array kLog{
@@ -391,6 +521,31 @@ constexpr std::array kRoot{
             .least_items = 1,
             .members = kService,
             .documentation = "what clients reach; always TLS"},
+    Setting{.name = "redirects",
+            .kind = Kind::groups,
+            .fallback = "( )",
+            .members = kRedirect,
+            .documentation = "listeners for plain HTTP that answer 308 to https, and nothing else"},
+    Setting{.name = "certificates",
+            .kind = Kind::group,
+            .fallback = "{ }",
+            .members = kCertificates,
+            .documentation = "what holds for all certificates"},
+    Setting{.name = "revocation",
+            .kind = Kind::group,
+            .fallback = "{ }",
+            .members = kRevocation,
+            .documentation = "how OCSP answers and CRLs are fetched"},
+    Setting{.name = "tickets",
+            .kind = Kind::group,
+            .fallback = "{ }",
+            .members = kTickets,
+            .documentation = "keys of session tickets"},
+    Setting{.name = "brake",
+            .kind = Kind::group,
+            .fallback = "{ }",
+            .members = kBrake,
+            .documentation = "what handshakes may cost before established flows would pay for them"},
     Setting{.name = "management",
             .kind = Kind::group,
             .fallback = "{ }",

@@ -12,6 +12,7 @@
 
 #include "control/configuration/reader.h"
 #include "control/configuration/schema.h"
+#include "control/policy/requirements/requirements.h"
 #include "tests/unit/control/configuration/files.h"
 
 namespace sallyport::configuration {
@@ -64,13 +65,19 @@ Configuration load_good(const std::string& name) {
     return load_text(name + ".conf", contents(fs::path(SALLYPORT_CONFIGURATION_TESTS) / "good" / (name + ".conf")));
 }
 
+/// The requirements about pools; tests/unit/control/policy has the others, which ask for more than these certificates are.
+void check_pools(const Configuration& configuration, std::vector<Problem>& problems) {
+    for (const policy::RequirementModule* module : {&policy::modules::r9_2_2, &policy::modules::r9_2_6, &policy::modules::r9_3_1})
+        module->load(configuration, problems);
+}
+
 /// bad/NAME.conf is refused with exactly the messages of bad/NAME.expected. With SALLYPORT_UPDATE set, these are
 /// written anew.
 class BadConfiguration : public testing::TestWithParam<std::string> {};
 
 TEST_P(BadConfiguration, IsRefusedWithItsMessage) {
     const fs::path folder = fs::path(SALLYPORT_CONFIGURATION_TESTS) / "bad";
-    const auto loaded = load(files().place(folder / (GetParam() + ".conf")));
+    const auto loaded = load(files().place(folder / (GetParam() + ".conf")), {.check = check_pools});
     ASSERT_FALSE(loaded);
     const std::string found = text(loaded.error());
     const fs::path expected = folder / (GetParam() + ".expected");
@@ -170,9 +177,12 @@ TEST(Configuration, Example_IsLoadedWhole) {
     EXPECT_EQ(d.ports[0].profile, "af_xdp");
     ASSERT_EQ(d.ports[0].routes.size(), 2u);
     EXPECT_EQ(d.ports[0].routes[0].via.to_string(), "192.0.2.254");
-    ASSERT_EQ(d.services.size(), 2u);
+    ASSERT_EQ(d.services.size(), 3u);
     EXPECT_EQ(d.services[1].name, "mail");
-    ASSERT_EQ(d.listens.size(), 3u);
+    EXPECT_EQ(d.services[2].name, "http");   // a redirect, after the services
+    ASSERT_EQ(c.redirects.size(), 1u);
+    ASSERT_EQ(d.listens.size(), 5u);
+    EXPECT_EQ(d.listens[3].service, 2u);
     EXPECT_EQ(d.listens[2].service, 1u);
     EXPECT_GT(www.place.line, 0);
 }
