@@ -1,41 +1,44 @@
 #pragma once
 
 #include <array>
+#include <expected>
 #include <functional>
+#include <memory>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "control/configuration/configuration.h"
 #include "control/revocation/crl_set.h"
 
 namespace sallyport::revocation {
 
-using Octets = std::vector<std::byte>;
-
 /// Which rule of 9.4.3 (12.1.4) answers for an own certificate.
 enum class Rule : std::uint8_t { staple, short_lived, crl, none };
 
 /// An own certificate as it stands: for reports and alarms.
 struct OwnStatus {
-    std::string subject, file;
+    std::string subject{}, file{};
     Rule rule = Rule::none;
     Standing standing = Standing::unknown;
-    std::string why;               ///< of the last attempt or verdict
-    std::string url;               ///< OCSP responder or CRL
+    std::string why{};             ///< of the last attempt or verdict
+    std::string url{};             ///< OCSP responder or CRL
     Clock::time_point this_update{}, next_update{}, last_attempt{}, next_attempt{};
     std::uint64_t fetched = 0, failed = 0;
 };
 
 /// A CRL source as it stands.
 struct CrlStatus {
-    std::string domain;            ///< "pool NAME" or "service NAME"
-    std::string source;            ///< file or URL
-    std::string why;               ///< what went wrong last; empty: nothing
+    std::string domain{};          ///< "pool NAME" or "service NAME"
+    std::string source{};          ///< file or URL
+    std::string why{};             ///< what went wrong last; empty: nothing
     Clock::time_point next_update{}, last_attempt{}, next_attempt{};
     std::uint64_t fetched = 0, failed = 0;
 };
 
 /// The one gate of control's outbound connections (9.2.2 (12.3.1)): GET or POST over http, to URLs of the configuration or of own certificates
 /// only, bounded in size and time, no redirects followed. Answers the body, or why there is none. Replaced in tests.
+/// The body of a 4xx or 5xx comes too when it is DER (OpenSSL's client hands it out): what counts is the signature, never the status.
 using Fetch = std::function<std::expected<Octets, std::string>(const std::string& url, std::span<const std::byte> post, const std::string& content_type)>;
 [[nodiscard]] Fetch make_fetch(const configuration::Revocation& settings);
 
@@ -43,12 +46,15 @@ using Fetch = std::function<std::expected<Octets, std::string>(const std::string
 /// restarts, refreshed by half their life with jitter, tried again with back-off. Any thread may ask it.
 class Watcher {
  public:
-    Watcher(const configuration::Configuration& configuration, Fetch fetch);
+    /// Loads what an earlier run has stored, verified again at `now`; fetches nothing yet.
+    Watcher(const configuration::Configuration& configuration, Fetch fetch, Clock::time_point now = Clock::now());
     ~Watcher();   ///< stops the thread
     Watcher(const Watcher&) = delete;
     Watcher& operator=(const Watcher&) = delete;
 
     void start();
+    /// Everything is due now: for an administrator who does not want to wait. Any thread; returns at once.
+    void refresh();
     /// Fetches what is due; what the thread does again and again. Returns when it is due next.
     Clock::time_point turn(Clock::time_point now);
 
