@@ -1,9 +1,9 @@
 #include "control/handshake/client_context.h"
 
 #include <algorithm>
-#include <ctime>
 #include <format>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "control/certificates/certificate_chain.h"
@@ -45,19 +45,26 @@ int add_certificate_schemes(SSL*, unsigned, unsigned, const unsigned char** out,
     return 1;
 }
 
-bool still_good(SSL_SESSION* session) {
-    const std::time_t now = std::time(nullptr);
-    if (SSL_SESSION_is_resumable(session) != 1) return false;
-    if (SSL_SESSION_get_time_ex(session) + SSL_SESSION_get_timeout(session) <= now) return false;
-    // The certificate was verified when the session began, and is not sent again: it must not have run out meanwhile.
-    const X509* peer = SSL_SESSION_get0_peer(session);
-    return peer != nullptr && ASN1_TIME_cmp_time_t(X509_get0_notAfter(peer), now) > 0;
+/// A pinned certificate is taken as it is when it is in date; anything else must lead to an anchor.
+int verify(X509_STORE_CTX* store, void* argument) {
+    const auto& context = *static_cast<const ClientContext*>(argument);
+    X509* const leaf = X509_STORE_CTX_get0_cert(store);
+    if (leaf == nullptr || !context.pinned(leaf)) return X509_verify_cert(store);
+    const bool good = in_date(leaf, Clock::now());
+    const bool early = ASN1_TIME_cmp_time_t(X509_get0_notBefore(leaf), Clock::to_time_t(Clock::now())) > 0;
+    X509_STORE_CTX_set_error(store, good ? X509_V_OK : early ? X509_V_ERR_CERT_NOT_YET_VALID : X509_V_ERR_CERT_HAS_EXPIRED);
+    X509_STORE_CTX_set_error_depth(store, 0);
+    if (!good) {
+        const auto* ssl = static_cast<const SSL*>(X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx()));
+        Connection::of(ssl).chain_error(store);
+    }
+    return good ? 1 : 0;
 }
 
 }  // namespace
 
-ClientContext::ClientContext(const configuration::Configuration& configuration, const configuration::Pool& pool)
-    : context_(SSL_CTX_new(TLS_client_method())) {
+ClientContext::ClientContext(const configuration::Configuration& configuration, const configuration::Pool& pool, ClientMaterials materials)
+    : context_(SSL_CTX_new(TLS_client_method())), materials_(std::move(materials)) {
     if (!pool.tls) throw std::runtime_error(std::format("pool {}: has no tls", pool.name));
     require(context_ != nullptr, "a client context");
     server_name_ = pool.tls->server_name;
@@ -72,18 +79,23 @@ ClientContext::ClientContext(const configuration::Configuration& configuration, 
 
     openssl::Store store(X509_STORE_new());
     require(store != nullptr, "a certificate store");
-    for (const auto& file : pool.tls->trust) {
-        auto anchors = certificates::load_trust_anchors(file, configuration.policy_level, std::chrono::system_clock::now());
-        if (!anchors) {
-            std::string text = std::format("pool {}", pool.name);
-            for (const certificates::Problem& problem : anchors.error()) text += std::format(": {}: {}", problem.file.string(), problem.wrong);
-            throw std::runtime_error(text);
-        }
-        for (const openssl::Certificate& anchor : *anchors) require(X509_STORE_add_cert(store.get(), anchor.get()) == 1, "a trust anchor");
+    const std::string owner = std::format("pool {}", pool.name);
+    pins_ = pool.tls->pins;
+    names_ = pool.tls->names;
+    anchors_ = trust(store.get(), pool.tls->anchors, pool.tls->trust, configuration.policy_level, owner);
+    if (anchors_.empty() && pins_.empty()) throw std::runtime_error(owner + ": neither anchors nor pins to verify its members with (9.2.6 (12.3.2))");
+    revocation_must_be_known_ = configuration.policy_level >= 3;
+    revocation_waived_until_ = revocation_waived_until(configuration, owner);
+    if (pool.tls->identity) {
+        const auto chain = chain_of(*pool.tls->identity, configuration.policy_level, owner + ": identity");
+        const auto intermediates = intermediates_of(*chain);
+        require(SSL_CTX_use_cert_and_key(context, chain->leaf.get(), chain->key.get(), intermediates.get(), 1) == 1, "the pool's client certificate");
     }
     SSL_CTX_set_cert_store(context, store.release());
 
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nullptr);
+    SSL_CTX_set_cert_verify_callback(context, verify, this);
+    require(SSL_CTX_set_tlsext_status_type(context, TLSEXT_STATUSTYPE_ocsp) == 1, "to ask for a stapled OCSP answer");
     X509_VERIFY_PARAM* const parameters = SSL_CTX_get0_param(context);
     require(X509_VERIFY_PARAM_set_purpose(parameters, X509_PURPOSE_SSL_SERVER) == 1, "the purpose serverAuth");
     // Whatever is on the list is an anchor, an intermediate CA too: nothing above it need be trusted.
@@ -95,7 +107,48 @@ ClientContext::ClientContext(const configuration::Configuration& configuration, 
     SSL_CTX_sess_set_new_cb(context, [](SSL* ssl, SSL_SESSION* session) { return Connection::of(ssl).new_session(session); });
 }
 
-void ClientContext::keep(const std::string& identity, openssl::Session session) {
+bool ClientContext::pinned(const X509* certificate) const {
+    if (pins_.empty()) return false;
+    std::array<std::uint8_t, 32> digest{};
+    std::array<unsigned char, EVP_MAX_MD_SIZE> octets{};
+    unsigned length = 0;
+    if (X509_digest(certificate, EVP_sha256(), octets.data(), &length) != 1 || length != digest.size()) return false;
+    std::copy_n(octets.begin(), digest.size(), digest.begin());
+    return std::ranges::contains(pins_, digest);
+}
+
+std::optional<ClientContext::Objection> ClientContext::object_to(Proof& proof, std::span<const std::byte> staple, Clock::time_point now) const {
+    using revocation::Standing;
+    if (proof.chain.empty()) return Objection{policy::Violation::backend_certificate_invalid, "no chain"};
+    X509* const leaf = proof.chain.front().get();
+    if (!name_allowed(names_, leaf)) return Objection{policy::Violation::backend_name_not_allowed, subject_of(leaf)};
+    // Who pins a certificate vouches for it: nobody else could revoke it, and the pin is taken out instead.
+    if (pinned(leaf)) return std::nullopt;
+    std::vector<X509*> chain;
+    for (const SharedCertificate& certificate : proof.chain) chain.push_back(certificate.get());
+    auto verdict = check_revocation(chain, materials_.crls.get(), staple, now);
+    if (verdict.standing == Standing::revoked) return Objection{policy::Violation::backend_revoked, verdict.why};
+    if (verdict.standing == Standing::good) {
+        if (!staple.empty()) proof.stapled_until = verdict.until;
+        return std::nullopt;
+    }
+    const bool stapled = now < proof.stapled_until;   // a resumed session: the answer that came when it began still holds
+    if (stapled || !revocation_must_be_known_ || now < revocation_waived_until_) return std::nullopt;
+    return Objection{policy::Violation::backend_revocation_unknown, verdict.why};
+}
+
+bool ClientContext::still_good(KeptSession& kept) const {
+    SSL_SESSION* const session = kept.session.get();
+    const auto now = Clock::now();
+    if (SSL_SESSION_is_resumable(session) != 1) return false;
+    if (SSL_SESSION_get_time_ex(session) + SSL_SESSION_get_timeout(session) <= Clock::to_time_t(now)) return false;
+    // The certificate was verified when the session began, and is not sent again: it must not have run out or been revoked meanwhile.
+    return !kept.proof.chain.empty() && SSL_SESSION_get0_peer(session) != nullptr &&
+           std::ranges::all_of(kept.proof.chain, [now](const SharedCertificate& certificate) { return in_date(certificate.get(), now); }) &&
+           !object_to(kept.proof, {}, now);
+}
+
+void ClientContext::keep(const std::string& identity, KeptSession session) {
     const std::scoped_lock lock(mutex_);
     if (!sessions_.contains(identity) && sessions_.size() >= kIdentities) return;
     auto& kept = sessions_[identity];
@@ -103,18 +156,18 @@ void ClientContext::keep(const std::string& identity, openssl::Session session) 
     if (kept.size() > kSessionsPerIdentity) kept.pop_front();
 }
 
-openssl::Session ClientContext::take(const std::string& identity) {
+std::unique_ptr<KeptSession> ClientContext::take(const std::string& identity) {
     const std::scoped_lock lock(mutex_);
     const auto found = sessions_.find(identity);
     if (found == sessions_.end()) return nullptr;
     auto& kept = found->second;
     while (!kept.empty()) {
-        openssl::Session session = std::move(kept.back());
+        auto newest = std::make_unique<KeptSession>(std::move(kept.back()));
         kept.pop_back();
-        if (!still_good(session.get())) continue;
-        if (SSL_SESSION_get_protocol_version(session.get()) == TLS1_2_VERSION && SSL_SESSION_up_ref(session.get()) == 1)
-            kept.emplace_back(session.get());
-        return session;
+        if (!still_good(*newest)) continue;
+        if (SSL_SESSION_get_protocol_version(newest->session.get()) == TLS1_2_VERSION && SSL_SESSION_up_ref(newest->session.get()) == 1)
+            kept.push_back({openssl::Session(newest->session.get()), newest->proof});
+        return newest;
     }
     sessions_.erase(found);
     return nullptr;
@@ -128,8 +181,8 @@ std::size_t ClientContext::sessions() const {
 }
 
 std::shared_ptr<ClientContext> make_client_context(const configuration::Configuration& configuration, const configuration::Pool& pool,
-                                                   ClientMaterials /*materials*/) {
-    return std::make_shared<ClientContext>(configuration, pool);
+                                                   ClientMaterials materials) {
+    return std::make_shared<ClientContext>(configuration, pool, std::move(materials));
 }
 
 }  // namespace sallyport::handshake

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <deque>
 #include <map>
@@ -9,39 +10,69 @@
 
 #include "control/handshake/handshake.h"
 #include "control/handshake/libssl.h"
+#include "control/handshake/peer_certificate.h"
 
 namespace sallyport::handshake {
 
-/// What the handshakes with one pool's members share: an SSL_CTX that trusts the pool's anchors and nothing else, and the
+/// How a member proved itself in a full handshake: kept with its sessions, in which libssl does not prove it again.
+struct Proof {
+    std::vector<SharedCertificate> chain;   ///< leaf first, anchor last; of a pinned certificate itself alone
+    std::string anchor;                     ///< as in Negotiated
+    Clock::time_point stapled_until{};      ///< until when a stapled OCSP answer says good; zero: none did
+};
+
+/// A session that can be resumed.
+struct KeptSession {
+    openssl::Session session;
+    Proof proof;
+};
+
+/// What the handshakes with one pool's members share: an SSL_CTX that trusts the pool's anchors and pins and nothing else, and the
 /// sessions that can be resumed. They belong to this object: another configuration makes another one, so that a session never
-/// outlives the anchors and the name that its certificate was verified with. Any thread.
+/// outlives the anchors, the name and the client certificate that it began with. Any thread.
 class ClientContext {
  public:
     static constexpr std::size_t kSessionsPerIdentity = 16;   ///< TLS 1.3 tickets are used once: some for flows that begin together
     static constexpr std::size_t kIdentities = 1024;
 
     /// Throws std::runtime_error saying what could not be loaded or what libssl refused. The pool has TLS.
-    ClientContext(const configuration::Configuration& configuration, const configuration::Pool& pool);
+    ClientContext(const configuration::Configuration& configuration, const configuration::Pool& pool, ClientMaterials materials);
 
     [[nodiscard]] SSL_CTX* get() const { return context_.get(); }
     [[nodiscard]] const std::string& server_name() const { return server_name_; }
     [[nodiscard]] bool name_is_address() const { return name_is_address_; }
     [[nodiscard]] bool speaks(std::uint16_t version) const { return version == TLS1_3_VERSION ? tls13_ : tls12_; }
+    [[nodiscard]] bool pinned(const X509* certificate) const;
+
+    /// Names and revocation of a verified member; nullopt: good. `staple`: its OCSP answer, empty without one. Fills in proof.stapled_until.
+    struct Objection {
+        policy::Violation violation;
+        std::string why;
+    };
+    [[nodiscard]] std::optional<Objection> object_to(Proof& proof, std::span<const std::byte> staple, Clock::time_point now) const;
 
     /// Keeps a session; the oldest of its identity goes when there are too many.
-    void keep(const std::string& identity, openssl::Session session);
-    /// The newest session that is still good, or nullptr. One of TLS 1.3 is given out once (RFC 8446 C.4).
-    [[nodiscard]] openssl::Session take(const std::string& identity);
+    void keep(const std::string& identity, KeptSession session);
+    /// The newest session that is still good, certificates and revocation too, or nullptr. One of TLS 1.3 is given out once (RFC 8446 C.4).
+    [[nodiscard]] std::unique_ptr<KeptSession> take(const std::string& identity);
     [[nodiscard]] std::size_t sessions() const;
 
  private:
+    [[nodiscard]] bool still_good(KeptSession& kept) const;
+
     openssl::Context context_;
     std::string server_name_;
     bool name_is_address_ = false;
     bool tls12_ = false;
     bool tls13_ = false;
+    std::vector<std::array<std::uint8_t, 32>> pins_;
+    std::vector<std::string> names_;
+    std::vector<SharedCertificate> anchors_;
+    ClientMaterials materials_;
+    bool revocation_must_be_known_ = false;
+    Clock::time_point revocation_waived_until_{};
     mutable std::mutex mutex_;
-    std::map<std::string, std::deque<openssl::Session>, std::less<>> sessions_;   ///< newest last
+    std::map<std::string, std::deque<KeptSession>, std::less<>> sessions_;   ///< newest last
 };
 
 }  // namespace sallyport::handshake

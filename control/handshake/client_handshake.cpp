@@ -13,19 +13,23 @@ struct ClientHandshake::State final : Connection {
     ~State() override { free_ssl(); }  // libssl may call back into this object
 
     [[nodiscard]] std::optional<Refusal> check_side() override;
+    [[nodiscard]] std::optional<policy::Violation> violation_of(int reason) const override;
     [[nodiscard]] channel::EndReason reason_of_failure() const override;
     [[nodiscard]] std::string detail_of_failure() const override;
     [[nodiscard]] bool lives_on() const override { return negotiated().version == TLS1_3_VERSION; }
     [[nodiscard]] int new_session(SSL_SESSION* session) override {
-        context->keep(identity, openssl::Session(session));
+        if (negotiated_.anchor.empty()) return 0;  // nothing has been proven yet
+        context->keep(identity, {openssl::Session(session), proof});
         return 1;  // the reference is ours now
     }
     static int on_verify(int good, X509_STORE_CTX* store);
+    [[nodiscard]] std::optional<Refusal> check_member();
 
     std::shared_ptr<ClientContext> context;
     std::string alpn;
     std::string identity;
-    std::string unverified;   ///< the first error of the chain
+    Proof proof;
+    bool unverified = false;   ///< it is the certificate that is refused
 };
 
 ClientHandshake::State::State(std::shared_ptr<ClientContext> shared, std::string_view protocol, std::string_view member)
@@ -43,44 +47,128 @@ ClientHandshake::State::State(std::shared_ptr<ClientContext> shared, std::string
         good = good && SSL_set_alpn_protos(ssl(), list.data(), static_cast<unsigned>(list.size())) == 0;  // 0 is success here
     }
     if (!good) throw std::bad_alloc();
-    if (const openssl::Session session = context->take(identity)) SSL_set_session(ssl(), session.get());
+    if (const auto kept = context->take(identity)) {
+        SSL_set_session(ssl(), kept->session.get());
+        proof = kept->proof;
+    }
 }
 
 int ClientHandshake::State::on_verify(int good, X509_STORE_CTX* store) {
     if (good == 1) return 1;
     const auto* ssl = static_cast<const SSL*>(X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx()));
-    auto& state = static_cast<State&>(of(ssl));
-    if (state.unverified.empty())
-        state.unverified = std::format("the backend's certificate could not be verified: {} (depth {}, subject \"{}\", expected name \"{}\")",
-                                       X509_verify_cert_error_string(X509_STORE_CTX_get_error(store)), X509_STORE_CTX_get_error_depth(store),
-                                       subject_of(X509_STORE_CTX_get_current_cert(store)), state.context->server_name());
+    of(ssl).chain_error(store);
     return 0;
 }
 
-std::optional<Connection::Refusal> ClientHandshake::State::check_side() {
-    if (!context->speaks(negotiated_.version))
-        return Refusal{SSL_AD_PROTOCOL_VERSION, std::format("the backend chose version {:#06x}, which the pool does not allow (9.4.2 (12.1.1))", negotiated_.version)};
-    // SSL_get_verify_result is X509_V_OK without a certificate too: ask for both.
-    const X509* peer = SSL_get0_peer_certificate(ssl());
-    const long verified = SSL_get_verify_result(ssl());
-    if (peer == nullptr || verified != X509_V_OK) {
-        unverified = peer == nullptr ? "the backend sent no certificate"
-                                     : std::format("the backend's certificate could not be verified: {} (subject \"{}\")", X509_verify_cert_error_string(verified), subject_of(peer));
-        return Refusal{SSL_AD_BAD_CERTIFICATE, unverified};
+/// Which violation an error of a chain is.
+static policy::Violation violation_of_chain(long error) {
+    using policy::Violation;
+    switch (error) {
+        case X509_V_ERR_HOSTNAME_MISMATCH:
+        case X509_V_ERR_IP_ADDRESS_MISMATCH: return Violation::backend_wrong_name;
+        case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
+        case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
+        case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+        case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
+        case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
+        case X509_V_ERR_CERT_UNTRUSTED: return Violation::backend_not_trusted;
+        case X509_V_ERR_CERT_REVOKED: return Violation::backend_revoked;
+        default: return Violation::backend_certificate_invalid;
     }
-    negotiated_.peer_subject = subject_of(peer);
-    // A backend that knows no ALPN speaks HTTP/1.1 (RFC 9113 3.3: h2 is agreed on only so). Anything else must be agreed.
-    const bool agreed = negotiated_.alpn == alpn || (negotiated_.alpn.empty() && alpn == "http/1.1");
-    if (!agreed)
-        return Refusal{SSL_AD_NO_APPLICATION_PROTOCOL, std::format("the backend did not agree to protocol \"{}\": it chose \"{}\"", alpn, printable(negotiated_.alpn))};
+}
+
+/// The member's certificate: proven by libssl on a full handshake, by what was kept with the session on a resumed one.
+std::optional<Connection::Refusal> ClientHandshake::State::check_member() {
+    using policy::Violation;
+    // SSL_get_verify_result is X509_V_OK without a certificate too: ask for both.
+    X509* const leaf = SSL_get0_peer_certificate(ssl());
+    const long verified = SSL_get_verify_result(ssl());
+    if (leaf == nullptr || verified != X509_V_OK) {
+        unverified = true;
+        failure_.peer_subject = subject_of(leaf);
+        if (leaf == nullptr) return refusal_of(Violation::backend_certificate_invalid, "it sent none");
+        return refusal_of(violation_of_chain(verified), std::format("the backend's certificate could not be verified: {} (subject \"{}\")",
+                                                                    X509_verify_cert_error_string(verified), subject_of(leaf)));
+    }
+    std::span<const std::byte> staple;
+    if (!negotiated_.resumed) {
+        proof = {};
+        const STACK_OF(X509)* chain = SSL_get0_verified_chain(ssl());
+        if (context->pinned(leaf)) {
+            proof.chain.push_back(share(leaf));
+            proof.anchor = "pin";
+        } else if (chain != nullptr && sk_X509_num(chain) > 0) {
+            for (int i = 0; i < sk_X509_num(chain); ++i) proof.chain.push_back(share(sk_X509_value(chain, i)));
+            proof.anchor = subject_of(proof.chain.back().get());
+        }
+        const unsigned char* answer = nullptr;
+        if (const long length = SSL_get_tlsext_status_ocsp_resp(ssl(), &answer); answer != nullptr && length > 0)
+            staple = std::as_bytes(std::span(answer, static_cast<std::size_t>(length)));
+    }
+    if (const auto objection = context->object_to(proof, staple, Clock::now())) {
+        unverified = true;
+        failure_.peer_subject = subject_of(leaf);
+        return refusal_of(objection->violation, objection->why);
+    }
+    negotiated_.peer_subject = subject_of(leaf);
+    negotiated_.anchor = proof.anchor.empty() ? "(no name)" : proof.anchor;
+    negotiated_.identity = identity_of(leaf, proof.chain.size() > 1 ? proof.chain[1].get() : nullptr);
     return std::nullopt;
 }
 
-channel::EndReason ClientHandshake::State::reason_of_failure() const {
-    return unverified.empty() ? channel::EndReason::backend_handshake_failed : channel::EndReason::backend_unverified;
+std::optional<Connection::Refusal> ClientHandshake::State::check_side() {
+    using policy::Violation;
+    if (!context->speaks(negotiated_.version))
+        return Refusal{SSL_AD_PROTOCOL_VERSION, std::format("the backend chose version {:#06x}, which the pool does not allow (9.4.2 (12.1.1))", negotiated_.version),
+                       Violation::backend_version};
+    if (auto refusal = check_member()) return refusal;
+    // A backend that knows no ALPN speaks HTTP/1.1 (RFC 9113 3.3: h2 is agreed on only so). Anything else must be agreed.
+    const bool agreed = negotiated_.alpn == alpn || (negotiated_.alpn.empty() && alpn == "http/1.1");
+    if (!agreed)
+        return Refusal{SSL_AD_NO_APPLICATION_PROTOCOL, std::format("the backend did not agree to protocol \"{}\": it chose \"{}\"", alpn, printable(negotiated_.alpn)),
+                       Violation::no_application_protocol};
+    return std::nullopt;
 }
 
-std::string ClientHandshake::State::detail_of_failure() const { return unverified; }
+std::optional<policy::Violation> ClientHandshake::State::violation_of(int reason) const {
+    using policy::Violation;
+    if (failure_.alert_received) {
+        if (failure_.alert == SSL_AD_PROTOCOL_VERSION) return Violation::backend_version;
+        if (failure_.alert == SSL_AD_NO_APPLICATION_PROTOCOL) return Violation::no_application_protocol;
+        // Before it has chosen anything, this is its answer to what was offered.
+        const bool nothing_chosen = !flight_written() && negotiated_.suite == 0;
+        return nothing_chosen && (failure_.alert == SSL_AD_HANDSHAKE_FAILURE || failure_.alert == SSL_AD_INSUFFICIENT_SECURITY)
+                   ? std::optional(Violation::backend_suite)
+                   : std::nullopt;
+    }
+    switch (reason) {
+        case SSL_R_UNSUPPORTED_PROTOCOL:
+        case SSL_R_WRONG_SSL_VERSION:
+        case SSL_R_VERSION_TOO_LOW:
+        case SSL_R_VERSION_TOO_HIGH: return Violation::backend_version;
+        case SSL_R_WRONG_VERSION_NUMBER: return Violation::backend_not_tls;
+        // Such as our own ClientHello, sent back by what echoes: no server's first message.
+        case SSL_R_UNEXPECTED_MESSAGE: return negotiated_.suite == 0 && !flight_written() ? std::optional(Violation::backend_not_tls) : std::nullopt;
+        case SSL_R_WRONG_CIPHER_RETURNED:
+        case SSL_R_UNKNOWN_CIPHER_RETURNED:
+        case SSL_R_BAD_KEY_SHARE:
+        case SSL_R_WRONG_CURVE:
+        case SSL_R_UNSUPPORTED_ELLIPTIC_CURVE:
+        case SSL_R_WRONG_SIGNATURE_TYPE:
+        case SSL_R_NO_SUITABLE_SIGNATURE_ALGORITHM: return Violation::backend_suite;
+        case SSL_R_CERTIFICATE_VERIFY_FAILED: return violation_of_chain(SSL_get_verify_result(ssl()));
+        default: return std::nullopt;
+    }
+}
+
+channel::EndReason ClientHandshake::State::reason_of_failure() const {
+    return !unverified && failure_.chain_error.empty() ? channel::EndReason::backend_handshake_failed : channel::EndReason::backend_unverified;
+}
+
+std::string ClientHandshake::State::detail_of_failure() const {
+    if (failure_.chain_error.empty()) return {};
+    return std::format("the backend's certificate could not be verified: {}, expected name \"{}\"", failure_.chain_error, context->server_name());
+}
 
 ClientHandshake::ClientHandshake(std::shared_ptr<ClientContext> context, std::string_view alpn, std::string_view identity)
     : state_(std::make_unique<State>(std::move(context), alpn, identity)) {}

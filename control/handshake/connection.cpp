@@ -153,6 +153,7 @@ Step Connection::feed(std::span<const std::byte> octets, std::vector<std::byte>&
         consumed_ += before - octets.size();
         if (next.kind == RecordStream::Kind::more) return step_;
         if (next.kind != RecordStream::Kind::record) return step_ = refuse_stream(next, output);
+        record_taken_ = true;
         if (consumed_ > most)
             return step_ = refuse({SSL_AD_HANDSHAKE_FAILURE, std::format("the handshake is longer than {} octets", most)}, output);
         step_ = run(next.octets, output);
@@ -164,14 +165,32 @@ Step Connection::refuse_stream(RecordStream::Next next, std::vector<std::byte>& 
     if (next.kind == RecordStream::Kind::not_tls) {
         // Not a peer that could read an alert: no octet is answered (9.1.1).
         failure_.reason = channel::EndReason::client_not_tls;
+        failure_.violation = policy::Violation::plain_text;
         failure_.text = std::format("the first octets are no TLS handshake record: \"{}\"",
                                     printable({reinterpret_cast<const char*>(next.octets.data()), next.octets.size()}));
         free_ssl();
         return Step::failed;
     }
     // libssl finds the right alert for the header, if it objects before the rest has come.
+    if (!server_ && !record_taken_) violated_ = policy::Violation::backend_not_tls;
     if (next.octets.size() == crypto::kRecordHeaderLength && run(next.octets, output) == Step::failed) return Step::failed;
-    return refuse({SSL_AD_UNEXPECTED_MESSAGE, "a record with a header that TLS does not know"}, output);
+    const bool no_tls = !server_ && !record_taken_;  // libssl has said nothing: what came is not even like TLS
+    return refuse({SSL_AD_UNEXPECTED_MESSAGE, "a record with a header that TLS does not know",
+                   no_tls ? std::optional(policy::Violation::backend_not_tls) : std::nullopt}, output);
+}
+
+Connection::Refusal Connection::refusal_of(policy::Violation violation, std::string_view more) {
+    const policy::ViolationText& text = policy::text(violation);
+    return {text.alert, std::format("{}{}{} ({})", text.sentence, more.empty() ? "" : ": ", more, policy::text(text.requirement).both), violation};
+}
+
+void Connection::note_chain_error(X509_STORE_CTX* store) {
+    if (!failure_.chain_error.empty()) return;
+    const X509* current = X509_STORE_CTX_get_current_cert(store);
+    const X509* leaf = X509_STORE_CTX_get0_cert(store);
+    failure_.peer_subject = subject_of(leaf);
+    failure_.chain_error = std::format("{} (depth {}, subject \"{}\")", X509_verify_cert_error_string(X509_STORE_CTX_get_error(store)),
+                                       X509_STORE_CTX_get_error_depth(store), subject_of(current != nullptr ? current : leaf));
 }
 
 Step Connection::run(std::span<const std::byte> record, std::vector<std::byte>& output) {
@@ -183,7 +202,10 @@ Step Connection::run(std::span<const std::byte> record, std::vector<std::byte>& 
     const Flight flight = written();
     if (result != 1 && error != SSL_ERROR_WANT_READ) {
         send(flight, output);
-        describe_failure(openssl::error_queue());
+        const auto reason_in = [](unsigned long code) { return ERR_GET_LIB(code) == ERR_LIB_SSL ? ERR_GET_REASON(code) : 0; };
+        const int first = reason_in(ERR_peek_error());
+        const int library_reason = first != 0 ? first : reason_in(ERR_peek_last_error());
+        describe_failure(openssl::error_queue(), library_reason);
         return Step::failed;
     }
     if ((result == 1 || flight_written_) && !checked_) {
@@ -243,16 +265,48 @@ void Connection::send(const Flight& flight, std::vector<std::byte>& output) {
 Step Connection::refuse(const Refusal& refusal, std::vector<std::byte>& output) {
     failure_.alert = -1;
     failure_.alert_received = false;
-    if (!encrypted_sent_) {  // RFC 8446 5.1: an alert record in plain text
+    if (refusal.alert < 0) {
+        // Nothing to say to this peer.
+    } else if (!encrypted_sent_) {  // RFC 8446 5.1: an alert record in plain text
         for (const int value : {SSL3_RT_ALERT, 3, 3, 0, 2, SSL3_AL_FATAL, refusal.alert}) output.push_back(static_cast<std::byte>(value));
+        failure_.alert = refusal.alert;
+    } else if (server_ && ssl_ && finished() && seal_alert(refusal.alert, output)) {
         failure_.alert = refusal.alert;
     }
     refusal_ = refusal.text;
-    describe_failure({});
+    violated_ = refusal.violation;
+    describe_failure({}, 0);
     return Step::failed;
 }
 
-void Connection::describe_failure(std::string why) {
+bool Connection::seal_alert(int alert, std::vector<std::byte>& output) {
+    const crypto::CipherSuite* suite = crypto::find_cipher_suite(negotiated_.suite);
+    if (suite == nullptr || suite->version != crypto::Version::tls13 || server_secret_.empty()) return false;
+    const auto key = crypto::derive_traffic_key(*suite, server_secret_);
+    if (!key) return false;
+    const EVP_CIPHER* cipher = EVP_chacha20_poly1305();
+    if (suite->aead == crypto::Aead::aes_128_gcm) cipher = EVP_aes_128_gcm();
+    if (suite->aead == crypto::Aead::aes_256_gcm) cipher = EVP_aes_256_gcm();
+    constexpr int kContent = 3, kTag = 16;
+    const std::array<unsigned char, kContent> content{SSL3_AL_FATAL, static_cast<unsigned char>(alert), SSL3_RT_ALERT};
+    std::array<unsigned char, crypto::kRecordHeaderLength + kContent + kTag> record{SSL3_RT_APPLICATION_DATA, 3, 3, 0, kContent + kTag};
+    unsigned char* const sealed = record.data() + crypto::kRecordHeaderLength;
+    const auto raw = [](const auto& secret) { return reinterpret_cast<const unsigned char*>(secret.octets().data()); };
+    // What libssl has written under this key (tickets) is thrown away: this is its first record, and its nonce is the IV (RFC 8446 5.3).
+    const openssl::Owner<EVP_CIPHER_CTX, EVP_CIPHER_CTX_free> context(EVP_CIPHER_CTX_new());
+    int length = 0, last = 0;
+    if (!context || EVP_EncryptInit_ex2(context.get(), cipher, raw(key->key), raw(key->iv), nullptr) != 1 ||
+        EVP_EncryptUpdate(context.get(), nullptr, &length, record.data(), crypto::kRecordHeaderLength) != 1 ||
+        EVP_EncryptUpdate(context.get(), sealed, &length, content.data(), kContent) != 1 ||
+        EVP_EncryptFinal_ex(context.get(), sealed + length, &last) != 1 ||
+        EVP_CIPHER_CTX_ctrl(context.get(), EVP_CTRL_AEAD_GET_TAG, kTag, sealed + kContent) != 1)
+        return false;
+    const auto* octets = reinterpret_cast<const std::byte*>(record.data());
+    output.insert(output.end(), octets, octets + record.size());
+    return true;
+}
+
+void Connection::describe_failure(std::string why, int library_reason) {
     const std::string_view peer = server_ ? "client" : "backend";
     if (failure_.alert == SSL_AD_CLOSE_NOTIFY && failure_.alert_received)
         why = std::format("the {} closed during the handshake: alert close_notify (0) received", peer);
@@ -264,6 +318,7 @@ void Connection::describe_failure(std::string why) {
         why = std::move(detail);
     if (failure_.alert >= 0 && !failure_.alert_received) why += std::format("; alert {} sent to the {}", alert_name(failure_.alert), peer);
     failure_.text = std::move(why);
+    failure_.violation = violated_ ? violated_ : violation_of(library_reason);
     failure_.reason = reason_of_failure();
     step_ = Step::failed;
     free_ssl();
@@ -294,16 +349,22 @@ std::optional<Connection::Refusal> Connection::read_back() {
     SSL_get0_alpn_selected(ssl, &alpn, &alpn_length);
     negotiated_.alpn.assign(reinterpret_cast<const char*>(alpn), alpn_length);
 
+    using policy::Violation;
     if (negotiated_.version != policy::kTls12 && negotiated_.version != policy::kTls13)
-        return Refusal{SSL_AD_PROTOCOL_VERSION, std::format("version {:#06x} was negotiated: 9.4.2 (12.1.1) allows TLS 1.2 and 1.3", negotiated_.version)};
+        return Refusal{SSL_AD_PROTOCOL_VERSION, std::format("version {:#06x} was negotiated: 9.4.2 (12.1.1) allows TLS 1.2 and 1.3", negotiated_.version),
+                       server_ ? Violation::client_version : Violation::backend_version};
     if (!policy::is_allowed_suite(negotiated_.suite, negotiated_.version))
-        return Refusal{SSL_AD_HANDSHAKE_FAILURE, std::format("cipher suite {:#06x} was negotiated: not in the catalogue of 9.4.1 (12.1.2)", negotiated_.suite)};
+        return Refusal{SSL_AD_HANDSHAKE_FAILURE, std::format("cipher suite {:#06x} was negotiated: not in the catalogue of 9.4.1 (12.1.2)", negotiated_.suite),
+                       server_ ? Violation::client_suite : Violation::backend_suite};
     if (key_exchange && !policy::is_allowed_group(negotiated_.group, negotiated_.version))
-        return Refusal{SSL_AD_HANDSHAKE_FAILURE, std::format("group {} was negotiated: not in the catalogue of 9.4.1 (12.1.2)", group_name != nullptr ? group_name : "none")};
+        return Refusal{SSL_AD_HANDSHAKE_FAILURE, std::format("group {} was negotiated: not in the catalogue of 9.4.1 (12.1.2)", group_name != nullptr ? group_name : "none"),
+                       server_ ? Violation::client_group : Violation::backend_suite};
     if (!negotiated_.resumed && !policy::is_allowed_signature_scheme(negotiated_.signature_scheme))
-        return Refusal{SSL_AD_HANDSHAKE_FAILURE, std::format("signature scheme \"{}\" was used: not in the catalogue of 9.4.1 (12.1.2)", negotiated_.signature_scheme)};
+        return Refusal{SSL_AD_HANDSHAKE_FAILURE, std::format("signature scheme \"{}\" was used: not in the catalogue of 9.4.1 (12.1.2)", negotiated_.signature_scheme),
+                       server_ ? Violation::client_signature_scheme : Violation::backend_suite};
     if (!negotiated_.extended_master_secret)
-        return Refusal{SSL_AD_HANDSHAKE_FAILURE, "TLS 1.2 without extended_master_secret: 9.4.1 (12.1.2) demands it (RFC 7627)"};
+        return Refusal{SSL_AD_HANDSHAKE_FAILURE, "TLS 1.2 without extended_master_secret: 9.4.1 (12.1.2) demands it (RFC 7627)",
+                       Violation::no_extended_master_secret};
     return check_side();
 }
 

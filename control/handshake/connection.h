@@ -48,14 +48,23 @@ class Connection {
         static_cast<void>(session);
         return 0;
     }
+    /// A server's status callback (SSL_CTX_set_tlsext_status_cb): libssl's SSL_TLSEXT_ERR_*.
+    [[nodiscard]] virtual int staple() { return SSL_TLSEXT_ERR_NOACK; }
+    /// A verification callback's error, for the failure.
+    void chain_error(X509_STORE_CTX* store) { note_chain_error(store); }
     static Connection& of(const SSL* ssl) { return *static_cast<Connection*>(SSL_get_app_data(ssl)); }
 
  protected:
     /// Something that the policy or a callback of ours objects to.
     struct Refusal {
-        int alert;
+        int alert;   ///< -1: none is sent
         std::string text;
+        std::optional<policy::Violation> violation = std::nullopt;
     };
+    /// What the policy's list says of a violation, with more about it: alert and sentence.
+    [[nodiscard]] static Refusal refusal_of(policy::Violation violation, std::string_view more);
+    /// What the policy objects to in a failure that libssl reports; `reason` is libssl's code (SSL_R_...), 0 when there is none.
+    [[nodiscard]] virtual std::optional<policy::Violation> violation_of(int reason) const = 0;
     /// What a side has to say beyond the catalogue, asked with the catalogue.
     [[nodiscard]] virtual std::optional<Refusal> check_side() = 0;
     /// The reason for a failure that libssl reports; `alert_received` is already in failure_.
@@ -69,13 +78,20 @@ class Connection {
     Negotiated negotiated_;
     Failure failure_;
     std::string refusal_;   ///< text of a callback that made libssl fail
+    std::optional<policy::Violation> violated_;   ///< likewise; goes before what libssl says
+    /// The first error of a chain that was verified, with what it was about.
+    void note_chain_error(X509_STORE_CTX* store);
+    /// Whether libssl has finished the handshake, so that all that the peer had to prove has been proven or not.
+    [[nodiscard]] bool finished() const { return SSL_is_init_finished(ssl_.get()) == 1; }
 
  private:
     [[nodiscard]] Step run(std::span<const std::byte> record, std::vector<std::byte>& output);
     /// Fails for a reason of our own. The alert is sent when the peer can read it: while nothing encrypted was sent.
     [[nodiscard]] Step refuse(const Refusal& refusal, std::vector<std::byte>& output);
     [[nodiscard]] Step refuse_stream(RecordStream::Next next, std::vector<std::byte>& output);
-    void describe_failure(std::string why);
+    /// A fatal alert under the server's first application traffic key (RFC 8446 5.2, 6); false when there is no such key.
+    [[nodiscard]] bool seal_alert(int alert, std::vector<std::byte>& output);
+    void describe_failure(std::string why, int library_reason);
     [[nodiscard]] std::optional<Refusal> read_back();
     [[nodiscard]] bool hand_over(std::uint64_t application_records);
     struct Flight {
@@ -101,6 +117,7 @@ class Connection {
     bool flight_written_ = false;      ///< the server's flight is complete: ServerHelloDone or Finished
     bool hello_extended_master_secret_ = false;   ///< the ServerHello agreed to it (RFC 7627 5.1)
     bool checked_ = false;
+    bool record_taken_ = false;        ///< a whole record has come
     bool encrypted_sent_ = false;
     bool change_cipher_spec_sent_ = false;
     std::uint64_t explicit_nonce_ = 0;

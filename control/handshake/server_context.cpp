@@ -20,25 +20,15 @@ void require(bool done, std::string_view what) {
 
 bool is_address(const std::string& name) { return IpAddress::parse(name).has_value(); }
 
-/// One of a key type, which is what an SSL_CTX holds and what signature_algorithms choose among. The first one listed wins.
-bool has_type(const std::vector<const CertificateChain*>& set, const CertificateChain& chain) {
-    const int type = EVP_PKEY_get_base_id(chain.key.get());
-    return std::ranges::any_of(set, [type](const CertificateChain* other) { return EVP_PKEY_get_base_id(other->key.get()) == type; });
-}
+/// Of the service whose handshake a callback is about.
 
-std::vector<const CertificateChain*> set_for(const std::string& name, const std::vector<CertificateChain>& chains) {
-    std::vector<const CertificateChain*> set;
-    for (const CertificateChain& chain : chains)
-        if (std::ranges::contains(chain.names, name) && !has_type(set, chain)) set.push_back(&chain);
-    for (const CertificateChain& chain : chains)
-        if (!name.starts_with('*') && chain.covers(name) && !has_type(set, chain)) set.push_back(&chain);
-    return set;
-}
+const ServerMaterials& materials_of(SSL* ssl) { return static_cast<const ServerContext*>(SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl)))->materials(); }
 
 int select_alpn(SSL* ssl, const unsigned char** chosen, unsigned char* chosen_length, const unsigned char* offered,
                 unsigned offered_length, void* argument) {
     const auto& context = *static_cast<const ServerContext*>(argument);
-    static_cast<void>(ssl);
+    // The outer ClientHello offers what it likes (RFC 9849 6.1.7): its handshake leads to retry configurations and nothing else.
+    if (Connection::of(ssl).negotiated().ech == EchOutcome::rejected) return SSL_TLSEXT_ERR_NOACK;
     for (const std::string& wanted : context.alpn()) {
         // libssl has checked that the list is well formed (RFC 7301 3.1).
         for (unsigned at = 0; at < offered_length; at += 1U + offered[at]) {
@@ -53,7 +43,7 @@ int select_alpn(SSL* ssl, const unsigned char** chosen, unsigned char* chosen_le
 }
 
 int ticket_key(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* cipher, EVP_MAC_CTX* mac, int sealing) {
-    auto* keys = static_cast<TicketKeys*>(SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl)));
+    TicketKeys* const keys = materials_of(ssl).tickets.get();
     if (sealing != 0) return keys->seal(name, iv, cipher, mac);
     constexpr int kReady = 1, kReadyAndRenew = 2;
     const int opened = keys->open(name, iv, cipher, mac);
@@ -64,6 +54,50 @@ int ticket_key(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX*
 /// Makes libssl acknowledge the name (RFC 6066 3); it was chosen in the client-hello callback.
 int acknowledge_name(SSL* ssl, int*, void*) {
     return SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name) != nullptr ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
+}
+
+/// RFC 6066 8, RFC 8446 4.4.2.1: asked when the client wants a staple and the certificate has been chosen.
+int staple(SSL* ssl, void*) { return Connection::of(ssl).staple(); }
+
+/// The intermediates of a client's verified chain go into its ticket, in DER one behind the other: libssl keeps the leaf alone.
+int put_chain(SSL* ssl, void*) {
+    const STACK_OF(X509)* chain = SSL_get0_verified_chain(ssl);
+    SSL_SESSION* const session = SSL_get_session(ssl);
+    if (SSL_get0_peer_certificate(ssl) == nullptr || session == nullptr || SSL_session_reused(ssl) == 1 || chain == nullptr) return 1;
+    std::vector<unsigned char> der;
+    for (int i = 1; i + 1 < sk_X509_num(chain); ++i) {
+        unsigned char* octets = nullptr;
+        const int length = i2d_X509(sk_X509_value(chain, i), &octets);
+        if (length > 0) der.insert(der.end(), octets, octets + length);
+        OPENSSL_free(octets);
+        if (length <= 0) return 0;
+    }
+    return SSL_SESSION_set1_ticket_appdata(session, der.data(), der.size());
+}
+
+/// A ticket whose client certificate is no longer good (dates, names, revocation) does not resume: a full handshake follows, where the
+/// client may show a better one, or gets the alert.
+SSL_TICKET_RETURN judge_ticket(SSL* ssl, SSL_SESSION* session, const unsigned char*, std::size_t, SSL_TICKET_STATUS status, void* argument) {
+    const auto& context = *static_cast<const ServerContext*>(argument);
+    switch (status) {
+        case SSL_TICKET_SUCCESS:
+        case SSL_TICKET_SUCCESS_RENEW: break;
+        case SSL_TICKET_EMPTY:
+        case SSL_TICKET_NO_DECRYPT: return SSL_TICKET_RETURN_IGNORE_RENEW;
+        default: return SSL_TICKET_RETURN_IGNORE;
+    }
+    if (Connection::of(ssl).negotiated().ech == EchOutcome::rejected) return SSL_TICKET_RETURN_IGNORE;
+    const auto use = status == SSL_TICKET_SUCCESS_RENEW ? SSL_TICKET_RETURN_USE_RENEW : SSL_TICKET_RETURN_USE;
+    if (context.client_auth().mode == configuration::ClientAuthMode::off || SSL_SESSION_get0_peer(session) == nullptr) {
+        // Without a certificate nobody resumes where one is required.
+        const bool missing = context.client_auth().mode == configuration::ClientAuthMode::required;
+        return missing ? SSL_TICKET_RETURN_IGNORE_RENEW : use;
+    }
+    const auto now = Clock::now();
+    const auto chain = context.chain_of_session(session, now);
+    std::vector<X509*> borrowed;
+    for (const SharedCertificate& certificate : chain) borrowed.push_back(certificate.get());
+    return !chain.empty() && !context.object_to(borrowed, now) ? use : SSL_TICKET_RETURN_IGNORE_RENEW;
 }
 
 }  // namespace
@@ -91,105 +125,193 @@ void apply_catalogue(SSL_CTX* context, bool tls12, bool tls13, bool server) {
 }
 
 ServerContext::ServerContext(const configuration::Configuration& configuration, const configuration::Service& service,
-                             std::uint32_t service_index, std::shared_ptr<TicketKeys> tickets)
-    : service_(service.name), alpn_(service.alpn), tickets_(std::move(tickets)), sha256_(EVP_MD_fetch(nullptr, "SHA256", nullptr)) {
+                             std::uint32_t service_index, ServerMaterials materials)
+    : service_(service.name), alpn_(service.alpn), client_auth_(service.client_auth), materials_(std::move(materials)),
+      sha256_(EVP_MD_fetch(nullptr, "SHA256", nullptr)) {
     require(sha256_ != nullptr, "SHA-256");
     tls12_ = std::ranges::contains(service.versions, configuration::TlsVersion::tls12);
     tls13_ = std::ranges::contains(service.versions, configuration::TlsVersion::tls13);
-    if (!tls12_ && !tls13_) throw std::runtime_error(std::format("service {}: no TLS version", service.name));
-
-    std::vector<CertificateChain> chains;
-    for (const configuration::CertificateFiles& files : service.certificates) {
-        auto chain = certificates::load_certificate_chain(files.certificate, files.key, configuration.policy_level, std::chrono::system_clock::now());
-        if (!chain) {
-            std::string text = std::format("service {}", service.name);
-            for (const certificates::Problem& problem : chain.error()) text += std::format(": {}: {}", problem.file.string(), problem.wrong);
-            throw std::runtime_error(text);
-        }
-        chains.push_back(std::move(*chain));
+    const std::string owner = std::format("service {}", service.name);
+    if (!tls12_ && !tls13_) throw std::runtime_error(owner + ": no TLS version");
+    for (const configuration::CertificateFiles& files : service.certificates) chains_.push_back(handshake::chain_of(files, configuration.policy_level, owner));
+    if (chains_.empty()) throw std::runtime_error(owner + ": no certificate");
+    revocation_must_be_known_ = configuration.policy_level >= 3;
+    revocation_waived_until_ = revocation_waived_until(configuration, owner);
+    make_names();
+    if (service.ech && materials_.ech) {
+        public_name_ = materials_.ech->public_name();
+        if (!knows(public_name_))
+            throw std::runtime_error(std::format("{}: no certificate covers the public name \"{}\" of ECH (9.4.4 (12.1.5)); one that does", owner, public_name_));
     }
-    if (chains.empty()) throw std::runtime_error(std::format("service {}: no certificate", service.name));
-    make_identity(configuration, service_index, chains, service);
-
-    // First of all the set of a client that names no server: what the first certificate is listed with.
-    const auto& names = chains.front().names;
-    const auto first_name = std::ranges::find_if_not(names, is_address);
-    static_cast<void>(add(first_name != names.end() ? set_for(*first_name, chains) : std::vector{&std::as_const(chains.front())}, service));
-    for (const CertificateChain& chain : chains) {
-        for (const std::string& name : chain.names) {
-            if (is_address(name)) continue;  // RFC 6066 3: a server name is no address
-            SSL_CTX* const set = add(set_for(name, chains), service);
-            if (name.starts_with("*."))
-                wildcard_.emplace(name.substr(1), set);
-            else
-                exact_.emplace(name, set);
-        }
-    }
-    sets_.clear();
+    make_context(configuration, service);
+    make_identity(configuration, service, service_index);
 }
 
-void ServerContext::make_identity(const configuration::Configuration& configuration, std::uint32_t service_index,
-                                  const std::vector<CertificateChain>& chains, const configuration::Service& service) {
+void ServerContext::make_names() {
+    exact_.reserve(chains_.size());
+    for (const auto& chain : chains_) {
+        for (const std::string& name : chain->names) {
+            if (is_address(name)) continue;  // RFC 6066 3: a server name is no address
+            if (default_name_.empty() && chain == chains_.front()) default_name_ = name;
+            if (name.starts_with("*."))
+                wildcard_[name.substr(1)].push_back(chain.get());
+            else
+                exact_[name].push_back(chain.get());
+        }
+    }
+    // A wildcard is asked for by any name that it covers.
+    if (default_name_.starts_with("*.")) default_name_.replace(0, 1, "default");
+}
+
+void ServerContext::make_identity(const configuration::Configuration& configuration, const configuration::Service& service, std::uint32_t service_index) {
     // Not a counter of generations: a reload that leaves the service as it is leaves its sessions as they are, and
-    // any change of what a handshake depends on ends them.
-    std::string text = std::format("sallyport session 1;{};{};{};{};{};{};", service.name, service_index, configuration.policy_level,
+    // any change of what a handshake depends on ends them. Certificates are bound by name, in bind_session.
+    std::string text = std::format("sallyport session 2;{};{};{};{};{};{};", service.name, service_index, configuration.policy_level,
                                    tls12_, tls13_, service.pool);
-    for (const std::string& protocol : service.alpn) text += std::format("{}:{};", protocol.size(), protocol);
-    for (const CertificateChain& chain : chains) {
+    const auto put = [&text](const std::vector<std::string>& list) {
+        text += std::format("{}:", list.size());
+        for (const std::string& item : list) text += std::format("{}:{};", item.size(), item);
+    };
+    put(service.alpn);
+    text += std::format("{};{};{};", static_cast<int>(client_auth_.mode), client_auth_.depth, client_auth_.forward);
+    put(client_auth_.names);
+    std::vector<std::string> crls;
+    for (const configuration::CrlSource& source : client_auth_.crl) crls.push_back(source.file.empty() ? source.url : source.file.string());
+    put(crls);
+    for (const SharedCertificate& anchor : anchors_) {
         std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
         unsigned length = 0;
-        require(X509_digest(chain.leaf.get(), sha256_.get(), digest.data(), &length) == 1, "the digest of a certificate");
+        require(X509_digest(anchor.get(), sha256_.get(), digest.data(), &length) == 1, "the digest of a client CA");
         text.append(reinterpret_cast<const char*>(digest.data()), length);
     }
     require(EVP_Digest(text.data(), text.size(), identity_.data(), nullptr, sha256_.get(), nullptr) == 1, "the digest of a service");
+    require(SSL_CTX_set_session_id_context(context_.get(), identity_.data(), static_cast<unsigned>(identity_.size())) == 1, "a session-id context");
 }
 
-SSL_CTX* ServerContext::add(const std::vector<const CertificateChain*>& set, const configuration::Service& service) {
-    const auto found = std::ranges::find(sets_, set);
-    if (found != sets_.end()) return contexts_[static_cast<std::size_t>(found - sets_.begin())].get();
-    contexts_.push_back(make(set, service));
-    sets_.push_back(set);
-    return contexts_.back().get();
+void ServerContext::demand_client_certificates(const configuration::Configuration& configuration) {
+    if (client_auth_.mode == configuration::ClientAuthMode::off) return;
+    SSL_CTX* const context = context_.get();
+    openssl::Store store(X509_STORE_new());
+    require(store != nullptr, "a certificate store");
+    anchors_ = trust(store.get(), client_auth_.anchors, client_auth_.trust, configuration.policy_level, std::format("service {}: client_auth", service_));
+    if (anchors_.empty()) throw std::runtime_error(std::format("service {}: client_auth has no CA (9.4.5 (12.1.3))", service_));
+    SSL_CTX_set_cert_store(context, store.release());
+    const bool required = client_auth_.mode == configuration::ClientAuthMode::required;
+    SSL_CTX_set_verify(context, SSL_VERIFY_PEER | (required ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0),
+                       [](int good, X509_STORE_CTX* chain) {
+                           const auto* ssl = static_cast<const SSL*>(X509_STORE_CTX_get_ex_data(chain, SSL_get_ex_data_X509_STORE_CTX_idx()));
+                           if (good != 1) Connection::of(ssl).chain_error(chain);
+                           return good;
+                       });
+    X509_VERIFY_PARAM* const parameters = SSL_CTX_get0_param(context);
+    require(X509_VERIFY_PARAM_set_purpose(parameters, X509_PURPOSE_SSL_CLIENT) == 1, "the purpose clientAuth");
+    require(X509_VERIFY_PARAM_set_flags(parameters, X509_V_FLAG_PARTIAL_CHAIN | X509_V_FLAG_TRUSTED_FIRST) == 1, "verification flags");
+    X509_VERIFY_PARAM_set_depth(parameters, static_cast<int>(client_auth_.depth));
+    openssl::Owner<STACK_OF(X509_NAME), [](STACK_OF(X509_NAME)* names) { sk_X509_NAME_pop_free(names, X509_NAME_free); }> names(sk_X509_NAME_new_null());
+    require(names != nullptr, "the names of the client CAs");
+    for (const SharedCertificate& anchor : anchors_) {
+        X509_NAME* const name = X509_NAME_dup(X509_get_subject_name(anchor.get()));
+        require(name != nullptr && sk_X509_NAME_push(names.get(), name) > 0, "the name of a client CA");
+    }
+    SSL_CTX_set0_CA_list(context, names.release());
 }
 
-openssl::Context ServerContext::make(const std::vector<const CertificateChain*>& set, const configuration::Service& service) const {
-    openssl::Context context(SSL_CTX_new(TLS_server_method()));
+void ServerContext::make_context(const configuration::Configuration& configuration, const configuration::Service& service) {
+    context_.reset(SSL_CTX_new(TLS_server_method()));
+    SSL_CTX* const context = context_.get();
     require(context != nullptr, "a server context");
-    apply_catalogue(context.get(), tls12_, tls13_, true);
-    for (const CertificateChain* chain : set) {
-        std::unique_ptr<STACK_OF(X509), decltype([](STACK_OF(X509) * stack) { sk_X509_free(stack); })> intermediates(sk_X509_new_null());
-        require(intermediates != nullptr, "a chain");
-        for (const openssl::Certificate& certificate : chain->intermediates) require(sk_X509_push(intermediates.get(), certificate.get()) > 0, "a chain");
-        require(SSL_CTX_use_cert_and_key(context.get(), chain->leaf.get(), chain->key.get(), intermediates.get(), 1) == 1,
-                std::format("the certificate of {}", chain->subject()));
-    }
-    SSL_CTX_set_client_hello_cb(context.get(), [](SSL* ssl, int* alert, void*) { return Connection::of(ssl).client_hello(alert); }, nullptr);
-    SSL_CTX_set_tlsext_servername_callback(context.get(), acknowledge_name);
-    if (!alpn_.empty()) SSL_CTX_set_alpn_select_cb(context.get(), select_alpn, const_cast<ServerContext*>(this));
-    SSL_CTX_set_session_cache_mode(context.get(), SSL_SESS_CACHE_OFF);
-    require(SSL_CTX_set_session_id_context(context.get(), identity_.data(), static_cast<unsigned>(identity_.size())) == 1, "a session-id context");
-    require(SSL_CTX_set_num_tickets(context.get(), service.session_tickets) == 1, "the number of tickets");
-    SSL_CTX_set_timeout(context.get(), TicketKeys::kTicketLifetime.count());
-    if (service.session_tickets == 0 || !tickets_) {
-        SSL_CTX_set_options(context.get(), SSL_OP_NO_TICKET);
-        require(SSL_CTX_set_num_tickets(context.get(), 0) == 1, "no tickets");
+    apply_catalogue(context, tls12_, tls13_, true);
+    SSL_CTX_set_app_data(context, this);
+    SSL_CTX_set_client_hello_cb(context, [](SSL* ssl, int* alert, void*) { return Connection::of(ssl).client_hello(alert); }, nullptr);
+    SSL_CTX_set_tlsext_servername_callback(context, acknowledge_name);
+    if (!alpn_.empty()) SSL_CTX_set_alpn_select_cb(context, select_alpn, this);
+    if (materials_.staple) require(SSL_CTX_set_tlsext_status_cb(context, staple) == 1, "a status callback");
+    demand_client_certificates(configuration);
+    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+    require(SSL_CTX_set_num_tickets(context, service.session_tickets) == 1, "the number of tickets");
+    if (service.session_tickets == 0 || !materials_.tickets) {
+        SSL_CTX_set_options(context, SSL_OP_NO_TICKET);
+        require(SSL_CTX_set_num_tickets(context, 0) == 1, "no tickets");
     } else {
-        SSL_CTX_set_app_data(context.get(), tickets_.get());
-        require(SSL_CTX_set_tlsext_ticket_key_evp_cb(context.get(), ticket_key) == 1, "ticket keys");
+        SSL_CTX_set_timeout(context, materials_.tickets->ticket_lifetime().count());
+        require(SSL_CTX_set_tlsext_ticket_key_evp_cb(context, ticket_key) == 1, "ticket keys");
+        require(SSL_CTX_set_session_ticket_cb(context, put_chain, judge_ticket, this) == 1, "ticket callbacks");
     }
-    return context;
+    if (!public_name_.empty()) require(SSL_CTX_set1_echstore(context, materials_.ech->store()) == 1, "the ECH keys");
 }
 
-SSL_CTX* ServerContext::find(std::string_view name) const {
-    if (const auto found = exact_.find(name); found != exact_.end()) return found->second;
+void ServerContext::gather(const Set* candidates, Set& set) const {
+    if (candidates == nullptr) return;
+    for (const CertificateChain* chain : *candidates) {
+        const int type = EVP_PKEY_get_base_id(chain->key.get());
+        // The first one listed of a key type wins.
+        const bool there = std::ranges::any_of(set, [type](const CertificateChain* other) { return EVP_PKEY_get_base_id(other->key.get()) == type; });
+        if (!there && !(materials_.revoked && materials_.revoked(*chain))) set.push_back(chain);
+    }
+}
+
+ServerContext::Set ServerContext::find(std::string_view name) const {
+    if (name.empty()) name = default_name_;
+    Set set;
+    if (name.empty()) {  // the first certificate is for addresses alone
+        const Set first{chains_.front().get()};
+        gather(&first, set);
+        return set;
+    }
+    if (const auto found = exact_.find(name); found != exact_.end()) gather(&found->second, set);
+    if (const auto dot = name.find('.'); dot != std::string_view::npos && dot > 0)
+        if (const auto found = wildcard_.find(name.substr(dot)); found != wildcard_.end()) gather(&found->second, set);
+    return set;
+}
+
+bool ServerContext::knows(std::string_view name) const {
     const auto dot = name.find('.');
-    if (dot == std::string_view::npos || dot == 0) return nullptr;
-    const auto found = wildcard_.find(name.substr(dot));
-    return found != wildcard_.end() ? found->second : nullptr;
+    return exact_.contains(name) || (dot != std::string_view::npos && dot > 0 && wildcard_.contains(name.substr(dot)));
 }
 
-bool ServerContext::bind_session(SSL* ssl, std::string_view server_name) const {
+std::optional<ServerContext::Objection> ServerContext::object_to(std::span<X509* const> chain, Clock::time_point now) const {
+    if (chain.empty()) return Objection{policy::Violation::client_certificate_invalid, "no chain"};
+    if (!name_allowed(client_auth_.names, chain.front())) return Objection{policy::Violation::client_name_not_allowed, subject_of(chain.front())};
+    const auto verdict = check_revocation(chain, materials_.client_crls.get(), {}, now);
+    if (verdict.standing == revocation::Standing::revoked) return Objection{policy::Violation::client_revoked, verdict.why};
+    if (verdict.standing == revocation::Standing::unknown && revocation_must_be_known_ && now >= revocation_waived_until_)
+        return Objection{policy::Violation::client_revocation_unknown, verdict.why};
+    return std::nullopt;
+}
+
+std::vector<SharedCertificate> ServerContext::chain_of_session(SSL_SESSION* session, Clock::time_point now) const {
+    std::vector<SharedCertificate> chain{share(SSL_SESSION_get0_peer(session))};
+    if (!chain.front()) return {};
+    void* data = nullptr;
+    std::size_t length = 0;
+    if (SSL_SESSION_get0_ticket_appdata(session, &data, &length) != 1) return {};
+    const auto* octets = static_cast<const unsigned char*>(data);
+    for (const unsigned char* const end = octets + length; octets != nullptr && octets < end;) {
+        X509* const certificate = d2i_X509(nullptr, &octets, end - octets);
+        if (certificate == nullptr) {
+            ERR_clear_error();
+            return {};
+        }
+        chain.emplace_back(certificate, X509_free);
+    }
+    const auto anchor = std::ranges::find_if(anchors_, [&](const SharedCertificate& candidate) {
+        return X509_cmp(candidate.get(), chain.back().get()) == 0 || X509_check_issued(candidate.get(), chain.back().get()) == X509_V_OK;
+    });
+    if (anchor == anchors_.end()) return {};
+    if (X509_cmp(anchor->get(), chain.back().get()) != 0) chain.push_back(*anchor);
+    if (!std::ranges::all_of(chain, [now](const SharedCertificate& certificate) { return in_date(certificate.get(), now); })) return {};
+    return chain;
+}
+
+bool ServerContext::bind_session(SSL* ssl, std::string_view server_name, const Set& set, EchOutcome ech) const {
     std::string text(reinterpret_cast<const char*>(identity_.data()), identity_.size());
+    for (const CertificateChain* chain : set) {
+        std::array<unsigned char, EVP_MAX_MD_SIZE> certificate{};
+        unsigned length = 0;
+        if (X509_digest(chain->leaf.get(), sha256_.get(), certificate.data(), &length) != 1) return false;
+        text.append(reinterpret_cast<const char*>(certificate.data()), length);
+    }
+    text += ech == EchOutcome::rejected ? '!' : '=';
     text += server_name;
     std::array<unsigned char, 32> digest{};
     return EVP_Digest(text.data(), text.size(), digest.data(), nullptr, sha256_.get(), nullptr) == 1 &&
@@ -199,7 +321,7 @@ bool ServerContext::bind_session(SSL* ssl, std::string_view server_name) const {
 std::shared_ptr<const ServerContext> make_server_context(const configuration::Configuration& configuration,
                                                          const configuration::Service& service, std::uint32_t service_index,
                                                          ServerMaterials materials) {
-    return std::make_shared<const ServerContext>(configuration, service, service_index, std::move(materials.tickets));
+    return std::make_shared<const ServerContext>(configuration, service, service_index, std::move(materials));
 }
 
 }  // namespace sallyport::handshake

@@ -8,53 +8,83 @@
 #include <vector>
 
 #include "control/certificates/certificate_chain.h"
+#include "control/handshake/ech_keys.h"
 #include "control/handshake/handshake.h"
 #include "control/handshake/libssl.h"
+#include "control/handshake/peer_certificate.h"
 #include "control/handshake/ticket_keys.h"
 
 namespace sallyport::handshake {
 
-/// What the handshakes of one service share: an SSL_CTX for each *certificate set* (the certificates, at most one of a key type,
-/// that a server name may be answered with), and which name has which. Immutable after construction: any thread.
+/// What the handshakes of one service share: one SSL_CTX, and which certificates a server name has. A handshake puts the certificates of
+/// its name on its own SSL object, so that their number costs no contexts and one can be replaced by making this object again.
+/// Immutable after construction: any thread.
 class ServerContext {
  public:
-    /// Throws std::runtime_error saying what could not be loaded or what libssl refused.
-    ServerContext(const configuration::Configuration& configuration, const configuration::Service& service,
-                  std::uint32_t service_index, std::shared_ptr<TicketKeys> tickets);
+    /// The certificates that a server name may be answered with: at most one of a key type, which signature_algorithms choose among.
+    using Set = std::vector<const certificates::CertificateChain*>;
 
-    /// For a new SSL object; also the set of a client that names no server.
-    [[nodiscard]] SSL_CTX* first() const { return contexts_.front().get(); }
-    /// The set for a server name: exact, else by a wildcard for its leftmost label (RFC 9525 6.3); nullptr: no certificate.
-    [[nodiscard]] SSL_CTX* find(std::string_view lower_case_name) const;
-    /// RFC 6066 3: a session is resumed under the name that it began with, and never in another service or under another policy.
-    [[nodiscard]] bool bind_session(SSL* ssl, std::string_view server_name) const;
+    /// Throws std::runtime_error saying what could not be loaded or what libssl refused.
+    ServerContext(const configuration::Configuration& configuration, const configuration::Service& service, std::uint32_t service_index,
+                  ServerMaterials materials);
+
+    /// The SSL_CTX of every handshake.
+    [[nodiscard]] SSL_CTX* get() const { return context_.get(); }
+    /// The certificates for a server name: exact ones first, then those of a wildcard for its leftmost label (RFC 9525 6.3), but none that
+    /// has been revoked. Empty: none. An empty name: those of a client that names no server.
+    [[nodiscard]] Set find(std::string_view lower_case_name) const;
+    /// Whether a name has certificates, revoked ones too.
+    [[nodiscard]] bool knows(std::string_view lower_case_name) const;
+    /// RFC 6066 3: a session is resumed under the name and certificates that it began with, and never in another service, under another
+    /// policy, with other client CAs, or where ECH failed.
+    [[nodiscard]] bool bind_session(SSL* ssl, std::string_view server_name, const Set& set, EchOutcome ech) const;
     [[nodiscard]] bool speaks(std::uint16_t version) const { return version == TLS1_3_VERSION ? tls13_ : tls12_; }
     [[nodiscard]] const std::vector<std::string>& alpn() const { return alpn_; }
-    [[nodiscard]] std::size_t context_count() const { return contexts_.size(); }
     [[nodiscard]] const std::string& service() const { return service_; }
+    [[nodiscard]] const ServerMaterials& materials() const { return materials_; }
+    /// Of ECH, in lower case; empty: the service has none.
+    [[nodiscard]] const std::string& public_name() const { return public_name_; }
+    [[nodiscard]] const configuration::ClientAuth& client_auth() const { return client_auth_; }
+
+    /// Names and revocation of a client's verified chain (leaf first, anchor last); nullopt: good.
+    struct Objection {
+        policy::Violation violation;
+        std::string why;
+    };
+    [[nodiscard]] std::optional<Objection> object_to(std::span<X509* const> chain, Clock::time_point now) const;
+    /// A resumed session's chain, made whole again: the client's certificate, the intermediates that the ticket carries, the anchor. Empty
+    /// when that cannot be done, or when one of them has run out.
+    [[nodiscard]] std::vector<SharedCertificate> chain_of_session(SSL_SESSION* session, Clock::time_point now) const;
 
  private:
-    [[nodiscard]] openssl::Context make(const std::vector<const certificates::CertificateChain*>& set, const configuration::Service& service) const;
-    /// Makes the set for a name and returns its SSL_CTX, which is shared by all names that have the same set.
-    [[nodiscard]] SSL_CTX* add(const std::vector<const certificates::CertificateChain*>& set, const configuration::Service& service);
-    void make_identity(const configuration::Configuration& configuration, std::uint32_t service_index,
-                       const std::vector<certificates::CertificateChain>& chains, const configuration::Service& service);
+    struct Hash {
+        using is_transparent = void;
+        std::size_t operator()(std::string_view name) const noexcept { return std::hash<std::string_view>{}(name); }
+    };
+    using Names = std::unordered_map<std::string, Set, Hash, std::equal_to<>>;
+
+    void make_context(const configuration::Configuration& configuration, const configuration::Service& service);
+    void make_names();
+    void make_identity(const configuration::Configuration& configuration, const configuration::Service& service, std::uint32_t service_index);
+    void demand_client_certificates(const configuration::Configuration& configuration);
+    void gather(const Set* candidates, Set& set) const;
 
     std::string service_;
     std::vector<std::string> alpn_;
     bool tls12_ = false;
     bool tls13_ = false;
-    std::shared_ptr<TicketKeys> tickets_;
+    configuration::ClientAuth client_auth_;
+    std::vector<SharedCertificate> anchors_;   ///< of clients
+    bool revocation_must_be_known_ = false;
+    Clock::time_point revocation_waived_until_{};
+    ServerMaterials materials_;
+    std::string public_name_;
     DigestPtr sha256_;
     std::array<unsigned char, 32> identity_{};   ///< digest of service and policy: what sessions are bound to
-    std::vector<openssl::Context> contexts_;
-    std::vector<std::vector<const certificates::CertificateChain*>> sets_;   ///< while being made
-    struct Hash {
-        using is_transparent = void;
-        std::size_t operator()(std::string_view name) const noexcept { return std::hash<std::string_view>{}(name); }
-    };
-    std::unordered_map<std::string, SSL_CTX*, Hash, std::equal_to<>> exact_;
-    std::unordered_map<std::string, SSL_CTX*, Hash, std::equal_to<>> wildcard_;   ///< by what follows "*"
+    openssl::Context context_;
+    std::vector<std::shared_ptr<const certificates::CertificateChain>> chains_;
+    Names exact_, wildcard_;   ///< wildcards by what follows "*"
+    std::string default_name_;   ///< whose certificates a client gets that names no server
 };
 
 /// Sets on an SSL_CTX of either side what the catalogue allows, and nothing else.

@@ -1,28 +1,54 @@
+#include <openssl/ech.h>
+
 #include <algorithm>
+#include <exception>
 #include <format>
 
 #include "control/channel/address.h"
 #include "control/handshake/connection.h"
 #include "control/handshake/handshake.h"
+#include "control/handshake/offer.h"
+#include "control/handshake/peer_certificate.h"
 #include "control/handshake/reader.h"
 #include "control/handshake/server_context.h"
-#include "crypto/check.h"
+#include "control/policy/catalogue.h"
 
 namespace sallyport::handshake {
 
 struct ServerHandshake::State final : Connection {
     State(std::shared_ptr<const ServerContext> shared, Admit may_start)
-        : Connection(shared->first(), true), context(std::move(shared)), admit(std::move(may_start)) {}
+        : Connection(shared->get(), true), context(std::move(shared)), admit(std::move(may_start)) {}
+    ~State() override { free_ssl(); }  // libssl may call back into this object
 
-    /// RFC 6066 3, RFC 7627 5.2: chooses the certificate set before libssl looks for a session, and refuses what it would let pass.
+    /// RFC 6066 3, RFC 7627 5.2: reads the offer, chooses the certificates before libssl looks for a session, and refuses what it would let pass.
     [[nodiscard]] int client_hello(int* alert) override;
+    [[nodiscard]] int staple() override;
 
     [[nodiscard]] std::optional<Refusal> check_side() override;
+    [[nodiscard]] std::optional<policy::Violation> violation_of(int reason) const override;
     [[nodiscard]] channel::EndReason reason_of_failure() const override;
+    [[nodiscard]] std::string detail_of_failure() const override;
+
+    /// Fails the client-hello callback.
+    [[nodiscard]] int fail(int* alert, const Refusal& refusal) {
+        *alert = refusal.alert;
+        refusal_ = refusal.text;
+        violated_ = refusal.violation;
+        return SSL_CLIENT_HELLO_ERROR;
+    }
+    [[nodiscard]] HelloView view() const;
+    [[nodiscard]] EchOutcome ech_outcome(std::string_view name) const;
+    [[nodiscard]] bool use(const ServerContext::Set& chosen);
+    [[nodiscard]] std::optional<Refusal> check_client();
+    /// A server name for a message: one that came encrypted is not for every log (RFC 9849 10.5).
+    [[nodiscard]] std::string shown_name() const { return negotiated_.ech == EchOutcome::accepted ? "(encrypted)" : negotiated_.server_name; }
 
     std::shared_ptr<const ServerContext> context;
     Admit admit;
     Offer offer;
+    ServerContext::Set set;   ///< the certificates of the name
+    bool asked_ = false;      ///< admit has been asked: a second ClientHello (HelloRetryRequest) does not ask again
+    bool braked = false;
 };
 
 namespace {
@@ -32,20 +58,6 @@ std::optional<std::span<const unsigned char>> extension(SSL* ssl, unsigned type)
     std::size_t length = 0;
     if (SSL_client_hello_get0_ext(ssl, type, &data, &length) != 1) return std::nullopt;
     return std::span(data, length);
-}
-
-/// The host_name of a server_name extension (RFC 6066 3): nullopt when it is malformed.
-std::optional<std::string> host_name(std::span<const unsigned char> octets) {
-    constexpr std::size_t kHostName = 0;
-    Reader reader(octets);
-    std::size_t list = 0, type = 0, length = 0;
-    std::span<const unsigned char> name;
-    if (!reader.number(2, list) || !reader.number(1, type) || type != kHostName || !reader.number(2, length) ||
-        !reader.octets(length, name) || !reader.at_end() || list != length + 3 || name.empty())
-        return std::nullopt;
-    std::string text(reinterpret_cast<const char*>(name.data()), name.size());
-    std::ranges::transform(text, text.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
-    return text;
 }
 
 /// Whether the ClientHello can lead to this version (RFC 8446 4.1.2, 4.2.1).
@@ -62,51 +74,199 @@ bool offers(SSL* ssl, std::size_t version) {
 
 }  // namespace
 
-int ServerHandshake::State::client_hello(int* alert) {
-    SSL_CTX* set = context->first();
-    negotiated_.server_name.clear();
-    if (const auto server_name = extension(ssl(), TLSEXT_TYPE_server_name)) {
-        auto name = host_name(*server_name);
-        if (!name) {
-            *alert = SSL_AD_DECODE_ERROR;
-            refusal_ = "the server_name extension is malformed";
-            return SSL_CLIENT_HELLO_ERROR;
-        }
-        set = context->find(*name);
-        negotiated_.server_name = printable(*name);
-        if (set == nullptr) {
-            *alert = SSL_AD_UNRECOGNIZED_NAME;
-            refusal_ = std::format("service {} has no certificate for server name \"{}\" (9.1.4 (12.2.2))", context->service(), negotiated_.server_name);
-            return SSL_CLIENT_HELLO_ERROR;
-        }
-        if (!context->bind_session(ssl(), *name)) return SSL_CLIENT_HELLO_ERROR;
-    }
-    const bool tls13 = context->speaks(TLS1_3_VERSION) && offers(ssl(), TLS1_3_VERSION);
-    const bool tls12 = !tls13 && context->speaks(TLS1_2_VERSION) && offers(ssl(), TLS1_2_VERSION);
-    if (tls12 && !extension(ssl(), TLSEXT_TYPE_extended_master_secret)) {
-        *alert = SSL_AD_HANDSHAKE_FAILURE;
-        refusal_ = "the client offers TLS 1.2 without extended_master_secret: 9.4.1 (12.1.2) demands it (RFC 7627)";
-        return SSL_CLIENT_HELLO_ERROR;
-    }
-    // Where the set is another one its certificates replace those of the first; nothing else differs between sets.
-    if (SSL_get_SSL_CTX(ssl()) != set && SSL_set_SSL_CTX(ssl(), set) != set) {
-        *alert = SSL_AD_INTERNAL_ERROR;
-        return SSL_CLIENT_HELLO_ERROR;
-    }
-    return SSL_CLIENT_HELLO_SUCCESS;
+HelloView ServerHandshake::State::view() const {
+    HelloView hello;
+    hello.legacy_version = static_cast<std::uint16_t>(SSL_client_hello_get0_legacy_version(ssl()));
+    const unsigned char* suites = nullptr;
+    const std::size_t suites_length = SSL_client_hello_get0_ciphers(ssl(), &suites);
+    hello.suites = {suites, suites_length};
+    std::size_t count = 0;
+    if (SSL_client_hello_get_extension_order(ssl(), nullptr, &count) != 1) return hello;
+    std::vector<std::uint16_t> order(count);
+    if (count > 0 && SSL_client_hello_get_extension_order(ssl(), order.data(), &count) != 1) return hello;
+    for (const std::uint16_t type : order) hello.extensions.emplace_back(type, extension(ssl(), type).value_or(std::span<const unsigned char>()));
+    return hello;
 }
 
-std::optional<Connection::Refusal> ServerHandshake::State::check_side() {
-    if (!context->speaks(negotiated_.version))
-        return Refusal{SSL_AD_PROTOCOL_VERSION, std::format("service {} does not speak version {:#06x} (9.4.2 (12.1.1))", context->service(), negotiated_.version)};
-    if (!negotiated_.alpn.empty() && !std::ranges::contains(context->alpn(), negotiated_.alpn))
-        return Refusal{SSL_AD_NO_APPLICATION_PROTOCOL, "a protocol was chosen that the service does not list"};
+EchOutcome ServerHandshake::State::ech_outcome(std::string_view name) const {
+    if (!extension(ssl(), TLSEXT_TYPE_ech)) return EchOutcome::none;
+    char* inner = nullptr;
+    char* outer = nullptr;
+    const int status = SSL_ech_get1_status(ssl(), &inner, &outer);
+    OPENSSL_free(inner);
+    OPENSSL_free(outer);
+    if (status == SSL_ECH_STATUS_SUCCESS) return EchOutcome::accepted;
+    return !context->public_name().empty() && name == context->public_name() ? EchOutcome::rejected : EchOutcome::grease;
+}
+
+bool ServerHandshake::State::use(const ServerContext::Set& chosen) {
+    SSL_certs_clear(ssl());
+    for (const certificates::CertificateChain* chain : chosen) {
+        const auto intermediates = intermediates_of(*chain);
+        if (SSL_use_cert_and_key(ssl(), chain->leaf.get(), chain->key.get(), intermediates.get(), 1) != 1) return false;
+    }
+    return true;
+}
+
+int ServerHandshake::State::client_hello(int* alert) try {
+    using policy::Violation;
+    *alert = SSL_AD_INTERNAL_ERROR;
+    offer = read_offer(view());
+    if (!asked_ && admit) {
+        asked_ = true;
+        if (!admit(offer)) {
+            braked = true;
+            refusal_ = "the source has started too many handshakes, or too costly ones";
+            return SSL_CLIENT_HELLO_RETRY;  // stops libssl without an alert; it is not called again
+        }
+    }
+    asked_ = true;
+    negotiated_.server_name.clear();
+    std::string name;
+    if (const auto server_name = extension(ssl(), TLSEXT_TYPE_server_name)) {
+        auto read = host_name(*server_name);
+        if (!read) return fail(alert, {SSL_AD_DECODE_ERROR, "the server_name extension is malformed"});
+        name = std::move(*read);
+        negotiated_.server_name = printable(name);
+    }
+    negotiated_.ech = ech_outcome(name);
+    const bool rejected = negotiated_.ech == EchOutcome::rejected;
+    if (!context->public_name().empty() && name == context->public_name() && !rejected)
+        return fail(alert, refusal_of(Violation::unknown_name, std::format("\"{}\" is the public name of Encrypted ClientHello, under which nothing is served", shown_name())));
+    set = context->find(name);
+    if (set.empty())
+        return fail(alert, refusal_of(Violation::unknown_name,
+                                      context->knows(name) ? std::format("the certificates of service {} for \"{}\" have been revoked", context->service(), shown_name())
+                                                           : std::format("service {} has no certificate for server name \"{}\"", context->service(), shown_name())));
+    const bool tls13 = context->speaks(TLS1_3_VERSION) && offers(ssl(), TLS1_3_VERSION);
+    const bool tls12 = !tls13 && context->speaks(TLS1_2_VERSION) && offers(ssl(), TLS1_2_VERSION);
+    if (tls12 && !extension(ssl(), TLSEXT_TYPE_extended_master_secret))
+        return fail(alert, {SSL_AD_HANDSHAKE_FAILURE, "the client offers TLS 1.2 without extended_master_secret: 9.4.1 (12.1.2) demands it (RFC 7627)",
+                            Violation::no_extended_master_secret});
+    if (!context->bind_session(ssl(), name, set, negotiated_.ech) || !use(set)) {
+        refusal_ = std::format("libssl refuses the certificates of \"{}\": {}", shown_name(), openssl::error_queue());
+        return SSL_CLIENT_HELLO_ERROR;
+    }
+    if (rejected) {
+        // RFC 9849 7.1, 6.1.7: the handshake goes on with the outer ClientHello so that the client can trust the retry configurations; no
+        // certificate is asked of it, and no ticket comes of it.
+        SSL_set_verify(ssl(), SSL_VERIFY_NONE, nullptr);
+        if (SSL_set_num_tickets(ssl(), 0) != 1) return SSL_CLIENT_HELLO_ERROR;
+    }
+    return SSL_CLIENT_HELLO_SUCCESS;
+} catch (const std::exception&) {  // no exception may pass through libssl
+    *alert = SSL_AD_INTERNAL_ERROR;
+    return SSL_CLIENT_HELLO_ERROR;
+}
+
+int ServerHandshake::State::staple() try {
+    const X509* chosen = SSL_get_certificate(ssl());
+    const auto chain = std::ranges::find_if(set, [chosen](const certificates::CertificateChain* candidate) {
+        return chosen != nullptr && X509_cmp(candidate->leaf.get(), chosen) == 0;
+    });
+    if (chain == set.end()) return SSL_TLSEXT_ERR_NOACK;
+    const auto answer = context->materials().staple(**chain);
+    if (!answer || answer->empty()) return SSL_TLSEXT_ERR_NOACK;
+    void* const copy = OPENSSL_memdup(answer->data(), answer->size());
+    if (copy == nullptr) return SSL_TLSEXT_ERR_NOACK;
+    if (SSL_set_tlsext_status_ocsp_resp(ssl(), static_cast<unsigned char*>(copy), static_cast<long>(answer->size())) != 1) {
+        OPENSSL_free(copy);
+        return SSL_TLSEXT_ERR_NOACK;
+    }
+    return SSL_TLSEXT_ERR_OK;
+} catch (const std::exception&) {
+    return SSL_TLSEXT_ERR_NOACK;
+}
+
+/// The client's certificate once all is proven: on a full handshake at its end, on a resumed one before the server's flight goes out.
+std::optional<Connection::Refusal> ServerHandshake::State::check_client() {
+    using policy::Violation;
+    negotiated_.identity.reset();
+    const auto mode = context->client_auth().mode;
+    if (mode == configuration::ClientAuthMode::off || negotiated_.ech == EchOutcome::rejected) return std::nullopt;
+    if (!negotiated_.resumed && !finished()) return std::nullopt;  // it has not come yet
+    X509* const leaf = SSL_get0_peer_certificate(ssl());
+    if (leaf == nullptr) {
+        if (mode == configuration::ClientAuthMode::required) return refusal_of(Violation::client_certificate_missing, "");
+        return std::nullopt;
+    }
+    failure_.peer_subject = subject_of(leaf);
+    if (const long verified = SSL_get_verify_result(ssl()); verified != X509_V_OK)
+        return refusal_of(Violation::client_certificate_invalid, X509_verify_cert_error_string(verified));
+    const auto now = Clock::now();
+    std::vector<SharedCertificate> chain;
+    if (negotiated_.resumed) {
+        chain = context->chain_of_session(SSL_get_session(ssl()), now);
+    } else if (const STACK_OF(X509)* verified = SSL_get0_verified_chain(ssl())) {
+        for (int i = 0; i < sk_X509_num(verified); ++i) chain.push_back(share(sk_X509_value(verified, i)));
+    }
+    if (chain.empty()) return refusal_of(Violation::client_certificate_invalid, "its chain is not whole any more");
+    std::vector<X509*> borrowed;
+    for (const SharedCertificate& certificate : chain) borrowed.push_back(certificate.get());
+    if (const auto objection = context->object_to(borrowed, now)) return refusal_of(objection->violation, objection->why);
+    negotiated_.identity = identity_of(leaf, borrowed.size() > 1 ? borrowed[1] : nullptr);
+    negotiated_.peer_subject = negotiated_.identity->subject;
+    failure_.peer_subject.clear();
     return std::nullopt;
 }
 
+std::optional<Connection::Refusal> ServerHandshake::State::check_side() {
+    using policy::Violation;
+    if (!context->speaks(negotiated_.version))
+        return Refusal{SSL_AD_PROTOCOL_VERSION, std::format("service {} does not speak version {:#06x} (9.4.2 (12.1.1))", context->service(), negotiated_.version),
+                       Violation::client_version};
+    if (!negotiated_.alpn.empty() && !std::ranges::contains(context->alpn(), negotiated_.alpn))
+        return Refusal{SSL_AD_NO_APPLICATION_PROTOCOL, "a protocol was chosen that the service does not list", Violation::no_application_protocol};
+    return check_client();
+}
+
+std::optional<policy::Violation> ServerHandshake::State::violation_of(int reason) const {
+    using policy::Violation;
+    if (braked) return std::nullopt;
+    if (negotiated_.ech == EchOutcome::rejected) return Violation::ech_rejected;
+    if (failure_.alert_received) return std::nullopt;
+    switch (reason) {
+        case SSL_R_UNSUPPORTED_PROTOCOL:
+        case SSL_R_VERSION_TOO_LOW:
+        case SSL_R_VERSION_TOO_HIGH:
+        case SSL_R_UNKNOWN_PROTOCOL: return Violation::client_version;
+        case SSL_R_INVALID_COMPRESSION_ALGORITHM:
+        case SSL_R_REQUIRED_COMPRESSION_ALGORITHM_MISSING: return Violation::compression;
+        case SSL_R_NO_SUITABLE_KEY_SHARE:
+        case SSL_R_NO_SUITABLE_GROUPS:
+        case SSL_R_NO_SHARED_GROUPS: return Violation::client_group;
+        case SSL_R_NO_SUITABLE_SIGNATURE_ALGORITHM:
+        case SSL_R_NO_SHARED_SIGNATURE_ALGORITHMS:
+        case SSL_R_MISSING_SIGALGS_EXTENSION: return Violation::client_signature_scheme;
+        case SSL_R_NO_APPLICATION_PROTOCOL: return Violation::no_application_protocol;
+        case SSL_R_INAPPROPRIATE_FALLBACK: return Violation::downgrade;
+        case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE: return Violation::client_certificate_missing;
+        case SSL_R_CERTIFICATE_VERIFY_FAILED: return Violation::client_certificate_invalid;
+        case SSL_R_NO_SHARED_CIPHER: {
+            // libssl's word for several things: on TLS 1.2 a suite needs a group and a signature scheme too.
+            const auto any = [](const auto& offered, const auto& allowed) { return std::ranges::any_of(offered, [&](std::uint16_t id) { return allowed(id); }); };
+            const bool tls13 = context->speaks(TLS1_3_VERSION) && std::ranges::contains(offer.versions, policy::kTls13);
+            const std::uint16_t version = tls13 ? policy::kTls13 : policy::kTls12;
+            if (!any(offer.suites, [version](std::uint16_t id) { return policy::is_allowed_suite(id, version); })) return Violation::client_suite;
+            if (!any(offer.groups, [version](std::uint16_t id) { return policy::is_allowed_group(id, version); })) return Violation::client_group;
+            if (!any(offer.signature_schemes, [](std::uint16_t id) { return policy::find_signature_scheme(id) != nullptr; }))
+                return Violation::client_signature_scheme;
+            return Violation::client_suite;
+        }
+        default: return std::nullopt;
+    }
+}
+
 channel::EndReason ServerHandshake::State::reason_of_failure() const {
+    if (braked) return channel::EndReason::client_braked;
+    // The client has seen the retry configurations and says ech_required (121), as it should (RFC 9849 6.1.6).
+    if (negotiated_.ech == EchOutcome::rejected) return channel::EndReason::ech_rejected;
     if (!failure_.alert_received) return channel::EndReason::client_handshake_refused;
     return failure_.alert == SSL_AD_CLOSE_NOTIFY ? channel::EndReason::client_handshake_closed : channel::EndReason::client_alert;
+}
+
+std::string ServerHandshake::State::detail_of_failure() const {
+    return failure_.chain_error.empty() ? std::string() : std::format("the client's certificate could not be verified: {} (9.4.5 (12.1.3))", failure_.chain_error);
 }
 
 ServerHandshake::ServerHandshake(std::shared_ptr<const ServerContext> context, Admit admit)
@@ -114,7 +274,7 @@ ServerHandshake::ServerHandshake(std::shared_ptr<const ServerContext> context, A
 ServerHandshake::~ServerHandshake() = default;
 Step ServerHandshake::feed(std::span<const std::byte> octets, std::vector<std::byte>& output) { return state_->feed(octets, output); }
 std::uint64_t ServerHandshake::consumed() const { return state_->consumed(); }
-bool ServerHandshake::hello_accepted() const { return state_->flight_written(); }
+bool ServerHandshake::hello_accepted() const { return state_->flight_written() && state_->negotiated().ech != EchOutcome::rejected; }
 const Negotiated& ServerHandshake::negotiated() const { return state_->negotiated(); }
 const Failure& ServerHandshake::failure() const { return state_->failure(); }
 const Offer& ServerHandshake::offer() const { return state_->offer; }

@@ -1,8 +1,10 @@
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <span>
 
+#include "control/handshake/ech_keys.h"
 #include "control/handshake/handshake.h"
 #include "crypto/check.h"
 #include "tests/certificates.h"
@@ -16,15 +18,21 @@ using namespace sallyport;
 std::shared_ptr<const handshake::ServerContext> make_context() {
     const test::TemporaryDirectory directory;
     const test::Identity ca = test::make_ca("Fuzz CA");
-    test::make_leaf({"a.example", "*.wild.example"}, ca).write(directory.path(), "leaf");
+    test::make_leaf({"a.example", "*.wild.example", "public.example"}, ca).write(directory.path(), "leaf");
     configuration::Configuration configuration;
     configuration.policy_level = 1;
     configuration::Service service;
     service.name = "fuzz";
-    service.certificates = {{directory.path() / "leaf.pem", directory.path() / "leaf.key", {}}};
+    service.certificates.resize(1);
+    service.certificates.front().certificate = directory.path() / "leaf.pem";
+    service.certificates.front().key = directory.path() / "leaf.key";
     service.alpn = {"h2", "http/1.1"};
     service.versions = {configuration::TlsVersion::tls13, configuration::TlsVersion::tls12};
-    return handshake::make_server_context(configuration, service, 0, {.tickets = handshake::make_ticket_keys({})});
+    service.ech = configuration::Ech{.public_name = "public.example"};
+    service.client_auth.mode = configuration::ClientAuthMode::optional;
+    service.client_auth.trust = {directory.write("ca.pem", ca.certificate_pem())};
+    return handshake::make_server_context(configuration, service, 0,
+                                          {.tickets = handshake::make_ticket_keys({}), .ech = handshake::EchKeys::make(*service.ech, std::chrono::system_clock::now())});
 }
 
 }  // namespace
@@ -34,7 +42,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (size == 0) return 0;
     const std::size_t piece = std::max<std::size_t>(data[0], 1);
     auto stream = std::as_bytes(std::span(data, size)).subspan(1);
-    handshake::ServerHandshake server(context);
+    // The brake is asked once; what it was shown is what the record of a failure shows.
+    int asked = 0;
+    handshake::ServerHandshake server(context, [&asked](const handshake::Offer& offer) {
+        ++asked;
+        SALLYPORT_CHECK(offer.ja4.size() == 36);
+        return true;
+    });
     std::vector<std::byte> output;
     auto step = handshake::Step::more;
     std::uint64_t fed = 0;
@@ -46,6 +60,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         SALLYPORT_CHECK(server.consumed() <= fed);
         SALLYPORT_CHECK(step == handshake::Step::failed || server.consumed() == fed);
     }
+    SALLYPORT_CHECK(asked <= 1);
     SALLYPORT_CHECK(step != handshake::Step::done);  // nobody completes a handshake without the server's answer
     const handshake::Failure& failure = server.failure();
     SALLYPORT_CHECK((step == handshake::Step::failed) == (failure.reason != channel::EndReason::none));

@@ -21,15 +21,15 @@ constexpr const char* kName = "backend.example";
 
 struct Anchors {
     TemporaryDirectory directory;
-    Identity ca = make_ca("Backend CA", nullptr, Key::rsa2048);   // signs with PKCS#1 v1.5, as most internal CAs do
-    Identity other_ca = make_ca("Other CA");
-    Identity intermediate = make_ca("Backend intermediate", &ca);
-    Identity rsa = make_leaf({kName}, ca, Key::rsa2048);
-    Identity ecdsa = make_leaf({kName}, ca);
+    test::Identity ca = make_ca("Backend CA", nullptr, Key::rsa2048);   // signs with PKCS#1 v1.5, as most internal CAs do
+    test::Identity other_ca = make_ca("Other CA");
+    test::Identity intermediate = make_ca("Backend intermediate", &ca);
+    test::Identity rsa = make_leaf({kName}, ca, Key::rsa2048);
+    test::Identity ecdsa = make_leaf({kName}, ca);
     std::filesystem::path ca_file = directory.write("ca.pem", ca.certificate_pem());
     std::filesystem::path intermediate_file = directory.write("intermediate.pem", make_pem(intermediate));
 
-    static std::string make_pem(const Identity& identity) {
+    static std::string make_pem(const test::Identity& identity) {
         const std::string pem = identity.certificate_pem();
         return pem.substr(0, pem.find("-----BEGIN", 1));
     }
@@ -43,7 +43,10 @@ const Anchors& anchors() {
 configuration::Pool basic_pool() {
     configuration::Pool pool;
     pool.name = "pool";
-    pool.tls = configuration::BackendTls{{anchors().ca_file}, kName, {configuration::TlsVersion::tls13, configuration::TlsVersion::tls12}};
+    pool.tls = configuration::BackendTls{};
+    pool.tls->trust = {anchors().ca_file};
+    pool.tls->server_name = kName;
+    pool.tls->versions = {configuration::TlsVersion::tls13, configuration::TlsVersion::tls12};
     return pool;
 }
 
@@ -110,7 +113,7 @@ void expect_data_flows(const Result& result, Peer& server, std::string_view earl
     }
 }
 
-openssl::Context server_context(PeerOptions options, const Identity& identity = anchors().ecdsa) {
+openssl::Context server_context(PeerOptions options, const test::Identity& identity = anchors().ecdsa) {
     options.server = true;
     options.identity = &identity;
     auto context = peer_context(options);
@@ -187,7 +190,7 @@ TEST(ClientHandshake, ServerName_IsSentForNamesOnly) {
     for (const std::string name : {"backend.example", "192.0.2.7", "2001:db8::7"}) {
         auto pool = basic_pool();
         pool.tls->server_name = name;
-        const Identity leaf = make_leaf({name}, anchors().ca);
+        const test::Identity leaf = make_leaf({name}, anchors().ca);
         const auto peer = server_context({}, leaf);
         Peer server(peer.get(), true);
         const Result result = shake(context_of(pool), server);
@@ -199,7 +202,7 @@ TEST(ClientHandshake, ServerName_IsSentForNamesOnly) {
 
 // Verification.
 
-void expect_unverified(const Identity& identity, const std::string& why, const configuration::Pool& pool = basic_pool()) {
+void expect_unverified(const test::Identity& identity, const std::string& why, const configuration::Pool& pool = basic_pool()) {
     for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
         SCOPED_TRACE(std::format("{} {:#x}", why, version));
         const auto peer = server_context({.version = version}, identity);
@@ -257,7 +260,7 @@ TEST(ClientHandshake, SubjectInTheText_IsTheLeafs) {
 TEST(ClientHandshake, IntermediateAsAnchor_IsEnough) {
     auto pool = basic_pool();
     pool.tls->trust = {anchors().intermediate_file};
-    const Identity leaf = make_leaf({kName}, anchors().intermediate);
+    const test::Identity leaf = make_leaf({kName}, anchors().intermediate);
     const auto peer = server_context({}, leaf);
     Peer server(peer.get(), true);
     EXPECT_EQ(shake(context_of(pool), server).step, Step::done);
@@ -468,7 +471,9 @@ TEST(Handshake, ServerAndClient_OnSeveralThreads) {
     configuration.policy_level = 1;
     configuration::Service service;
     service.name = "service";
-    service.certificates = {{directory.path() / "leaf.pem", directory.path() / "leaf.key", {}}};
+    service.certificates.resize(1);
+    service.certificates.front().certificate = directory.path() / "leaf.pem";
+    service.certificates.front().key = directory.path() / "leaf.key";
     service.alpn = {"h2"};
     service.versions = {configuration::TlsVersion::tls13, configuration::TlsVersion::tls12};
     const auto server_side = make_server_context(configuration, service, 0, {.tickets = make_ticket_keys({})});

@@ -1,7 +1,10 @@
 #include "harness.h"
 
+#include <openssl/ocsp.h>
+
 #include <algorithm>
 #include <array>
+#include <ctime>
 
 #include "crypto/check.h"
 #include "crypto/cipher_suite.h"
@@ -228,6 +231,86 @@ openssl::Context peer_context(const PeerOptions& options) {
         SALLYPORT_CHECK(SSL_CTX_use_cert_and_key(c, options.identity->certificate.get(), options.identity->key.get(), chain.get(), 1) == 1);
     }
     return context;
+}
+
+Served serve(const std::shared_ptr<const handshake::ServerContext>& context, Peer& client, handshake::Admit admit) {
+    using handshake::Step;
+    handshake::ServerHandshake server(context, std::move(admit));
+    Served served;
+    Octets to_server = client.feed({});
+    while (served.step == Step::more && !to_server.empty()) {
+        Octets to_client;
+        served.step = server.feed(to_server, to_client);
+        ++served.feeds;
+        served.output.insert(served.output.end(), to_client.begin(), to_client.end());
+        if (client.done()) {
+            client.read(to_client);
+            break;
+        }
+        to_server = client.feed(to_client);
+    }
+    served.failure = server.failure();
+    served.negotiated = server.negotiated();
+    served.offer = server.offer();
+    served.hello_accepted = server.hello_accepted();
+    if (served.step == Step::done) served.handed = server.take_handed();
+    return served;
+}
+
+configuration::CertificateFiles loaded(const Identity& identity) {
+    auto chain = std::make_shared<certificates::CertificateChain>();
+    chain->leaf = openssl::share(identity.certificate.get());
+    chain->key = openssl::share(identity.key.get());
+    for (const auto& certificate : identity.chain) chain->intermediates.push_back(openssl::share(certificate.get()));
+    const openssl::GeneralNames names(static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(chain->leaf.get(), NID_subject_alt_name, nullptr, nullptr)));
+    for (int i = 0; names && i < sk_GENERAL_NAME_num(names.get()); ++i) {
+        int type = 0;
+        const auto* value = static_cast<const ASN1_STRING*>(GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(names.get(), i), &type));
+        if (type == GEN_DNS) chain->names.emplace_back(reinterpret_cast<const char*>(ASN1_STRING_get0_data(value)), static_cast<std::size_t>(ASN1_STRING_length(value)));
+    }
+    configuration::CertificateFiles files;
+    files.chain = std::move(chain);
+    return files;
+}
+
+Octets make_crl(const Identity& issuer, const std::vector<const X509*>& revoked, int days) {
+    const openssl::Owner<X509_CRL, X509_CRL_free> crl(X509_CRL_new());
+    const openssl::Owner<ASN1_TIME, ASN1_TIME_free> last(ASN1_TIME_adj(nullptr, std::time(nullptr), days - 2, 0)), next(ASN1_TIME_adj(nullptr, std::time(nullptr), days, 0));
+    X509_CRL_set_version(crl.get(), X509_CRL_VERSION_2);
+    X509_CRL_set_issuer_name(crl.get(), X509_get_subject_name(issuer.certificate.get()));
+    X509_CRL_set1_lastUpdate(crl.get(), last.get());
+    X509_CRL_set1_nextUpdate(crl.get(), next.get());
+    for (const X509* certificate : revoked) {
+        X509_REVOKED* const entry = X509_REVOKED_new();
+        const openssl::Owner<ASN1_INTEGER, ASN1_INTEGER_free> serial(ASN1_INTEGER_dup(X509_get0_serialNumber(certificate)));
+        X509_REVOKED_set_serialNumber(entry, serial.get());
+        X509_REVOKED_set_revocationDate(entry, last.get());
+        SALLYPORT_CHECK(X509_CRL_add0_revoked(crl.get(), entry) == 1);
+    }
+    X509_CRL_sort(crl.get());
+    SALLYPORT_CHECK(X509_CRL_sign(crl.get(), issuer.key.get(), EVP_sha256()) > 0);
+    unsigned char* der = nullptr;
+    const int length = i2d_X509_CRL(crl.get(), &der);
+    const auto* begin = reinterpret_cast<const std::byte*>(der);
+    Octets octets(begin, begin + length);
+    OPENSSL_free(der);
+    return octets;
+}
+
+Octets make_ocsp(const Identity& issuer, X509* certificate, bool revoked) {
+    const openssl::Owner<OCSP_BASICRESP, OCSP_BASICRESP_free> basic(OCSP_BASICRESP_new());
+    const openssl::Owner<OCSP_CERTID, OCSP_CERTID_free> id(OCSP_cert_to_id(EVP_sha1(), certificate, issuer.certificate.get()));
+    const openssl::Owner<ASN1_TIME, ASN1_TIME_free> now(ASN1_TIME_adj(nullptr, std::time(nullptr), 0, -60)), next(ASN1_TIME_adj(nullptr, std::time(nullptr), 1, 0));
+    SALLYPORT_CHECK(OCSP_basic_add1_status(basic.get(), id.get(), revoked ? V_OCSP_CERTSTATUS_REVOKED : V_OCSP_CERTSTATUS_GOOD, 0, revoked ? now.get() : nullptr,
+                                           now.get(), next.get()) != nullptr);
+    SALLYPORT_CHECK(OCSP_basic_sign(basic.get(), issuer.certificate.get(), issuer.key.get(), EVP_sha256(), nullptr, 0) == 1);
+    const openssl::Owner<OCSP_RESPONSE, OCSP_RESPONSE_free> response(OCSP_response_create(OCSP_RESPONSE_STATUS_SUCCESSFUL, basic.get()));
+    unsigned char* der = nullptr;
+    const int length = i2d_OCSP_RESPONSE(response.get(), &der);
+    const auto* begin = reinterpret_cast<const std::byte*>(der);
+    Octets octets(begin, begin + length);
+    OPENSSL_free(der);
+    return octets;
 }
 
 }  // namespace sallyport::test

@@ -84,4 +84,26 @@ struct PeerOptions {
 };
 [[nodiscard]] openssl::Context peer_context(const PeerOptions& options);
 
+/// Our server against a peer, to the end; what the client reads after it (tickets, alerts) has been read.
+struct Served {
+    handshake::Step step = handshake::Step::more;
+    std::optional<handshake::Handed> handed;
+    handshake::Failure failure;
+    handshake::Negotiated negotiated;
+    handshake::Offer offer;
+    bool hello_accepted = false;
+    std::size_t feeds = 0;
+    Octets output;   ///< all that the server wrote
+};
+[[nodiscard]] Served serve(const std::shared_ptr<const handshake::ServerContext>& context, Peer& client, handshake::Admit admit = nullptr);
+
+/// A certificate as the configuration brings it, loaded.
+[[nodiscard]] configuration::CertificateFiles loaded(const Identity& identity);
+
+/// A CRL of `issuer`'s (DER) that lists these certificates, and is fresh for `days` from now.
+[[nodiscard]] Octets make_crl(const Identity& issuer, const std::vector<const X509*>& revoked, int days = 1);
+
+/// An OCSP answer (DER), signed by the issuer itself: good, or revoked.
+[[nodiscard]] Octets make_ocsp(const Identity& issuer, X509* certificate, bool revoked = false);
+
 }  // namespace sallyport::test

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <format>
+#include <map>
 #include <random>
 
 #include "control/handshake/server_context.h"
@@ -19,10 +20,13 @@ using testing::HasSubstr;
 /// Certificates that all tests use: made once, since RSA keys take long.
 struct Files {
     TemporaryDirectory directory;
-    Identity ca = make_ca("Test CA");
-    std::vector<configuration::CertificateFiles> add(const std::string& name, const Identity& identity) const {
+    test::Identity ca = make_ca("Test CA");
+    std::vector<configuration::CertificateFiles> add(const std::string& name, const test::Identity& identity) const {
         identity.write(directory.path(), name);
-        return {{directory.path() / (name + ".pem"), directory.path() / (name + ".key"), {}}};
+        configuration::CertificateFiles made;
+        made.certificate = directory.path() / (name + ".pem");
+        made.key = directory.path() / (name + ".key");
+        return {made};
     }
     configuration::CertificateFiles rsa = add("rsa", make_leaf({"a.example", "*.wild.example"}, ca, Key::rsa2048)).front();
     configuration::CertificateFiles ecdsa = add("ecdsa", make_leaf({"a.example", "*.wild.example"}, ca, Key::p256)).front();
@@ -345,11 +349,23 @@ TEST(ServerHandshake, UnknownServerName_UnrecognizedName) {
     }
 }
 
-TEST(ServerHandshake, OneContextForEachCertificateSet) {
+TEST(ServerContext, NameFindsItsCertificates_ExactBeforeWildcard) {
     auto service = basic_service();
     service.certificates = {files().rsa, files().ecdsa, files().other};
-    // {rsa, ecdsa} for a and the wildcard, {other} for b, {other, rsa} for x.wild.
-    EXPECT_EQ(context_of(service)->context_count(), 3U);
+    const auto context = context_of(service);
+    const auto first_names = [&](const char* name) {
+        std::vector<std::string> names;
+        for (const auto* chain : context->find(name)) names.push_back(chain->names.front());
+        return names;
+    };
+    using testing::ElementsAre;
+    EXPECT_THAT(first_names("a.example"), ElementsAre("a.example", "a.example"));
+    EXPECT_THAT(first_names("y.wild.example"), ElementsAre("a.example", "a.example"));
+    EXPECT_THAT(first_names("x.wild.example"), ElementsAre("b.example", "a.example"));   // the ECDSA one is exact, RSA by the wildcard
+    EXPECT_THAT(first_names("b.example"), ElementsAre("b.example"));
+    EXPECT_THAT(first_names(""), ElementsAre("a.example", "a.example"));
+    EXPECT_THAT(first_names("z.example"), ElementsAre());
+    EXPECT_THAT(first_names(".wild.example"), ElementsAre());
 }
 
 // ALPN.
@@ -391,31 +407,33 @@ TEST(ServerHandshake, ServiceWithoutAlpn_IgnoresTheOffer) {
 
 // What the catalogue does not have.
 
+using policy::Violation;
+
 struct Refused {
     const char* what;
     PeerOptions options;
-    int alert;
+    Violation violation;   ///< its alert is the policy's
 };
 
 TEST(ServerHandshake, OutsideTheCatalogue_Refused) {
     const auto context = context_of(basic_service());
     const std::vector<Refused> rows{
-        {"TLS 1.1", {.version = TLS1_1_VERSION}, SSL_AD_PROTOCOL_VERSION},
-        {"TLS 1.0", {.version = TLS1_VERSION}, SSL_AD_PROTOCOL_VERSION},
-        {"RSA key transport", {.version = TLS1_2_VERSION, .suites12 = "AES128-GCM-SHA256:AES256-SHA"}, SSL_AD_HANDSHAKE_FAILURE},
-        {"CBC", {.version = TLS1_2_VERSION, .suites12 = "ECDHE-RSA-AES128-SHA:ECDHE-ECDSA-AES256-SHA384"}, SSL_AD_HANDSHAKE_FAILURE},
-        {"DHE", {.version = TLS1_2_VERSION, .suites12 = "DHE-RSA-AES128-GCM-SHA256"}, SSL_AD_HANDSHAKE_FAILURE},
-        {"CCM on 1.2", {.version = TLS1_2_VERSION, .suites12 = "ECDHE-ECDSA-AES128-CCM"}, SSL_AD_HANDSHAKE_FAILURE},
-        {"CCM on 1.3", {.version = TLS1_3_VERSION, .suites13 = "TLS_AES_128_CCM_SHA256:TLS_AES_128_CCM_8_SHA256"}, SSL_AD_HANDSHAKE_FAILURE},
-        {"ffdhe2048", {.version = TLS1_3_VERSION, .groups = "ffdhe2048"}, SSL_AD_HANDSHAKE_FAILURE},
-        {"X448", {.version = TLS1_3_VERSION, .groups = "X448"}, SSL_AD_HANDSHAKE_FAILURE},
-        {"P-521", {.version = TLS1_3_VERSION, .groups = "P-521"}, SSL_AD_HANDSHAKE_FAILURE},
-        {"SecP256r1MLKEM768", {.version = TLS1_3_VERSION, .groups = "SecP256r1MLKEM768"}, SSL_AD_HANDSHAKE_FAILURE},
-        {"P-521 on 1.2", {.version = TLS1_2_VERSION, .groups = "P-521"}, SSL_AD_HANDSHAKE_FAILURE},
-        {"PKCS#1 v1.5 on 1.2", {.version = TLS1_2_VERSION, .schemes = "rsa_pkcs1_sha256:rsa_pkcs1_sha384"}, SSL_AD_HANDSHAKE_FAILURE},
-        {"SHA-1 on 1.2", {.version = TLS1_2_VERSION, .schemes = "ecdsa_sha1:rsa_pkcs1_sha1"}, SSL_AD_HANDSHAKE_FAILURE},
-        {"ECDSA with SHA-224", {.version = TLS1_2_VERSION, .schemes = "ECDSA+SHA224"}, SSL_AD_HANDSHAKE_FAILURE},
-        {"no extended master secret", {.version = TLS1_2_VERSION, .extended_master_secret = false}, SSL_AD_HANDSHAKE_FAILURE},
+        {"TLS 1.1", {.version = TLS1_1_VERSION}, Violation::client_version},
+        {"TLS 1.0", {.version = TLS1_VERSION}, Violation::client_version},
+        {"RSA key transport", {.version = TLS1_2_VERSION, .suites12 = "AES128-GCM-SHA256:AES256-SHA"}, Violation::client_suite},
+        {"CBC", {.version = TLS1_2_VERSION, .suites12 = "ECDHE-RSA-AES128-SHA:ECDHE-ECDSA-AES256-SHA384"}, Violation::client_suite},
+        {"DHE", {.version = TLS1_2_VERSION, .suites12 = "DHE-RSA-AES128-GCM-SHA256"}, Violation::client_suite},
+        {"CCM on 1.2", {.version = TLS1_2_VERSION, .suites12 = "ECDHE-ECDSA-AES128-CCM"}, Violation::client_suite},
+        {"CCM on 1.3", {.version = TLS1_3_VERSION, .suites13 = "TLS_AES_128_CCM_SHA256:TLS_AES_128_CCM_8_SHA256"}, Violation::client_suite},
+        {"ffdhe2048", {.version = TLS1_3_VERSION, .groups = "ffdhe2048"}, Violation::client_group},
+        {"X448", {.version = TLS1_3_VERSION, .groups = "X448"}, Violation::client_group},
+        {"P-521", {.version = TLS1_3_VERSION, .groups = "P-521"}, Violation::client_group},
+        {"SecP256r1MLKEM768", {.version = TLS1_3_VERSION, .groups = "SecP256r1MLKEM768"}, Violation::client_group},
+        {"P-521 on 1.2", {.version = TLS1_2_VERSION, .groups = "P-521"}, Violation::client_group},
+        {"PKCS#1 v1.5 on 1.2", {.version = TLS1_2_VERSION, .schemes = "rsa_pkcs1_sha256:rsa_pkcs1_sha384"}, Violation::client_signature_scheme},
+        {"SHA-1 on 1.2", {.version = TLS1_2_VERSION, .schemes = "ecdsa_sha1:rsa_pkcs1_sha1"}, Violation::client_signature_scheme},
+        {"ECDSA with SHA-224", {.version = TLS1_2_VERSION, .schemes = "ECDSA+SHA224"}, Violation::client_signature_scheme},
+        {"no extended master secret", {.version = TLS1_2_VERSION, .extended_master_secret = false}, Violation::no_extended_master_secret},
     };
     for (const Refused& row : rows) {
         SCOPED_TRACE(row.what);
@@ -425,10 +443,12 @@ TEST(ServerHandshake, OutsideTheCatalogue_Refused) {
         EXPECT_EQ(result.step, Step::failed);
         EXPECT_FALSE(result.hello_accepted);
         EXPECT_EQ(result.failure.reason, EndReason::client_handshake_refused);
-        EXPECT_EQ(result.failure.alert, row.alert) << result.failure.text;
+        const int alert = policy::text(row.violation).alert;
+        EXPECT_EQ(result.failure.alert, alert) << result.failure.text;
+        EXPECT_TRUE(result.failure.violation == row.violation) << (result.failure.violation ? policy::text(*result.failure.violation).name : "none");
         EXPECT_FALSE(result.failure.alert_received);
         EXPECT_THAT(result.failure.text, HasSubstr("sent to the client"));
-        EXPECT_EQ(client.alert_received(), row.alert);
+        EXPECT_EQ(client.alert_received(), alert);
     }
 }
 
@@ -457,7 +477,7 @@ TEST(ServerHandshake, LibraryLessStrictThanTheCatalogue_ReadBackRefusesBeforeThe
     for (const Row& row : rows) {
         SCOPED_TRACE(row.what);
         const auto context = context_of(basic_service());
-        row.loosen(context->first());
+        row.loosen(context->get());
         const auto peer = peer_context(row.options);
         Peer client = make_client(peer.get());
         const Result result = shake(context, client);
@@ -472,7 +492,7 @@ TEST(ServerHandshake, LibraryLessStrictThanTheCatalogue_ReadBackRefusesBeforeThe
 
 TEST(ServerHandshake, EarlyData_IsSkippedAndNotAccepted) {
     // A ticket of another server that allows early data.
-    const Identity leaf = make_leaf({"a.example"}, files().ca);
+    const test::Identity leaf = make_leaf({"a.example"}, files().ca);
     const auto elsewhere = peer_context({.server = true, .version = TLS1_3_VERSION, .identity = &leaf});
     SSL_CTX_set_max_early_data(elsewhere.get(), 16384);
     const auto peer = peer_context({.version = TLS1_3_VERSION});
@@ -531,6 +551,182 @@ TEST(ServerHandshake, OctetsBehindFinishedInItsFlight_OnTls12_AreNotConsumed) {
     ASSERT_FALSE(hello.empty());
     EXPECT_EQ(hello[0], std::byte{22});  // a protected handshake record, for the dataplane
     EXPECT_EQ(result.consumed, result.client_stream.size());
+}
+
+// What the policy's list says of other refusals.
+
+TEST(ServerHandshake, Violations_ByTheList) {
+    const auto context = context_of(basic_service());
+    const auto violation_of = [&](const PeerOptions& options, const char* name, long mode = 0) {
+        const auto peer = peer_context(options);
+        Peer client = make_client(peer.get(), name);
+        if (mode != 0) SSL_set_mode(client.ssl(), mode);
+        const Result result = shake(context, client);
+        EXPECT_EQ(result.step, Step::failed);
+        if (!result.failure.violation) return std::string("none: ") + result.failure.text;
+        EXPECT_EQ(result.failure.alert, policy::text(*result.failure.violation).alert);
+        EXPECT_EQ(client.alert_received(), result.failure.alert);
+        EXPECT_FALSE(result.hello_accepted);
+        return std::string(policy::text(*result.failure.violation).name);
+    };
+    EXPECT_EQ(violation_of({}, "unknown.example"), "unknown_name");
+    EXPECT_EQ(violation_of({.alpn = "foo"}, "a.example"), "no_application_protocol");
+    EXPECT_EQ(violation_of({.version = TLS1_2_VERSION}, "a.example", SSL_MODE_SEND_FALLBACK_SCSV), "downgrade");
+}
+
+TEST(ServerHandshake, PlainText_IsAViolationWithoutAlert) {
+    ServerHandshake server(context_of(basic_service()));
+    Octets output;
+    ASSERT_EQ(server.feed(octets_of("GET / HTTP/1.1\r\n"), output), Step::failed);
+    EXPECT_TRUE(server.failure().violation == Violation::plain_text);
+    EXPECT_TRUE(output.empty());
+}
+
+TEST(ServerHandshake, Tls13WithCompression_IllegalParameter) {
+    const auto peer = peer_context({.version = TLS1_3_VERSION});
+    Peer client = make_client(peer.get());
+    Octets hello = client.feed({});
+    // Record and message header, version, random, session id, suites; then one compression method, of which we make another.
+    std::size_t at = 5 + 4 + 2 + 32;
+    at += 1 + std::to_integer<std::size_t>(hello[at]);
+    at += 2 + (std::to_integer<std::size_t>(hello[at]) << 8 | std::to_integer<std::size_t>(hello[at + 1]));
+    ASSERT_EQ(hello[at], std::byte{1});
+    hello[at + 1] = std::byte{1};
+    ServerHandshake server(context_of(basic_service()));
+    Octets output;
+    EXPECT_EQ(server.feed(hello, output), Step::failed);
+    EXPECT_TRUE(server.failure().violation == Violation::compression) << server.failure().text;
+    EXPECT_EQ(server.failure().alert, SSL_AD_ILLEGAL_PARAMETER);
+}
+
+// The brake.
+
+TEST(ServerHandshake, Admit_IsAskedOnceBeforeAnythingIsSent) {
+    const auto context = context_of(basic_service());
+    for (const std::string groups : {"", "P-521:X25519"}) {   // with HelloRetryRequest too
+        int asked = 0;
+        const auto peer = peer_context({.version = TLS1_3_VERSION, .groups = groups, .alpn = "h2"});
+        Peer client = make_client(peer.get());
+        const Served served = serve(context, client, [&](const Offer& offer) {
+            ++asked;
+            EXPECT_EQ(offer.server_name, "a.example");
+            EXPECT_THAT(offer.alpn, testing::ElementsAre("h2"));
+            EXPECT_FALSE(offer.resumes);
+            EXPECT_THAT(offer.ja4, testing::StartsWith("t13d"));
+            return true;
+        });
+        EXPECT_EQ(served.step, Step::done) << served.failure.text;
+        EXPECT_EQ(asked, 1);
+    }
+}
+
+TEST(ServerHandshake, NotAdmitted_EndsWithoutAnAlert) {
+    const auto context = context_of(basic_service());
+    for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+        const auto peer = peer_context({.version = version});
+        Peer client = make_client(peer.get());
+        const Served served = serve(context, client, [](const Offer&) { return false; });
+        EXPECT_EQ(served.step, Step::failed);
+        EXPECT_EQ(served.failure.reason, EndReason::client_braked);
+        EXPECT_EQ(served.failure.alert, -1);
+        EXPECT_FALSE(served.failure.violation);
+        EXPECT_TRUE(served.output.empty());
+        EXPECT_EQ(served.offer.server_name, "a.example");
+    }
+}
+
+TEST(ServerHandshake, Admit_KnowsWhatResumes) {
+    const auto context = context_of(basic_service());
+    for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+        const auto peer = peer_context({.version = version});
+        Peer first = make_client(peer.get());
+        ASSERT_EQ(serve(context, first).step, Step::done);
+        const auto session = session_of(first);
+        Peer second = make_client(peer.get(), "a.example", session.get());
+        bool resumes = false;
+        const Served served = serve(context, second, [&](const Offer& offer) {
+            resumes = offer.resumes;
+            return true;
+        });
+        EXPECT_TRUE(resumes);
+        EXPECT_TRUE(served.negotiated.resumed);
+    }
+}
+
+// Stapling, and certificates that are no longer good.
+
+TEST(ServerHandshake, Staple_IsThatOfTheCertificateChosen) {
+    auto service = basic_service();
+    std::map<bool, Octets> answers;   // by: of the ECDSA certificate
+    const auto staple = [&answers](const certificates::CertificateChain& chain) -> std::shared_ptr<const std::vector<std::byte>> {
+        answers[chain.ecdsa] = make_ocsp(files().ca, chain.leaf.get());
+        return std::make_shared<Octets>(answers[chain.ecdsa]);
+    };
+    const auto context = make_server_context(basic_configuration(), service, 0, {.staple = staple});
+    for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION})
+        for (const bool ecdsa : {false, true})
+            for (const bool asked : {false, true}) {
+                const auto peer = peer_context({.version = version, .schemes = ecdsa ? "ecdsa_secp256r1_sha256" : "rsa_pss_rsae_sha256"});
+                if (asked) SSL_CTX_set_tlsext_status_type(peer.get(), TLSEXT_STATUSTYPE_ocsp);
+                Peer client = make_client(peer.get());
+                ASSERT_EQ(serve(context, client).step, Step::done);
+                const unsigned char* answer = nullptr;
+                const long length = SSL_get_tlsext_status_ocsp_resp(client.ssl(), &answer);
+                const auto* begin = reinterpret_cast<const std::byte*>(answer);
+                const Octets got = length > 0 ? Octets(begin, begin + length) : Octets();
+                EXPECT_EQ(got.empty(), !asked);
+                EXPECT_TRUE(got == (asked ? answers.at(ecdsa) : Octets()));
+            }
+}
+
+TEST(ServerHandshake, RevokedCertificate_IsNotServed) {
+    bool rsa = false, ecdsa = false;
+    const auto context = make_server_context(basic_configuration(), basic_service(), 0,
+                                             {.revoked = [&](const certificates::CertificateChain& chain) { return chain.ecdsa ? ecdsa : rsa; }});
+    const auto peer = peer_context({});
+    const auto key_type = [&] {
+        Peer client = make_client(peer.get());
+        const Served served = serve(context, client);
+        if (served.step == Step::failed) {
+            EXPECT_TRUE(served.failure.violation == Violation::unknown_name);
+            EXPECT_EQ(client.alert_received(), SSL_AD_UNRECOGNIZED_NAME);
+            EXPECT_THAT(served.failure.text, HasSubstr("revoked"));
+            return std::string("none");
+        }
+        return std::string(served.negotiated.signature_scheme.substr(0, 3));
+    };
+    EXPECT_EQ(key_type(), "ecd");
+    ecdsa = true;
+    EXPECT_EQ(key_type(), "rsa");
+    rsa = true;
+    EXPECT_EQ(key_type(), "none");
+}
+
+TEST(ServerContext, TenThousandNames_OneContext_EachFindsItsOwn) {
+    // Certificates of one key: what is tested is the finding.
+    const test::Identity ca = make_ca("CA"), leaf = make_leaf({"x.example"}, ca);
+    configuration::Service service = basic_service();
+    service.certificates.clear();
+    for (int i = 0; i < 10000; ++i) {
+        auto chain = std::make_shared<certificates::CertificateChain>();
+        chain->leaf = openssl::share(leaf.certificate.get());
+        chain->key = openssl::share(leaf.key.get());
+        chain->names = {std::format("n{}.example", i), std::format("*.w{}.example", i)};
+        configuration::CertificateFiles files;
+        files.chain = std::move(chain);
+        service.certificates.push_back(std::move(files));
+    }
+    const auto context = context_of(service);
+    for (const int i : {0, 1, 4711, 9999}) {
+        for (const std::string& name : {std::format("n{}.example", i), std::format("any.w{}.example", i)}) {
+            const auto set = context->find(name);
+            ASSERT_EQ(set.size(), 1U);
+            EXPECT_EQ(set.front(), service.certificates[static_cast<std::size_t>(i)].chain.get());
+            const auto peer = peer_context({});
+            Peer client = make_client(peer.get(), name.c_str());
+            EXPECT_EQ(serve(context, client).step, Step::done);
+        }
+    }
 }
 
 // Sessions.
@@ -608,8 +804,9 @@ TEST(ServerHandshake, NumberOfTickets_IsTheConfigured) {
 }
 
 TEST(ServerHandshake, TicketOfADestroyedKey_DoesNotResume) {
-    std::chrono::steady_clock::time_point now{};
-    const auto tickets = std::make_shared<TicketKeys>([&now] { return now; });
+    std::chrono::system_clock::time_point now{};
+    constexpr std::chrono::hours kPeriod{1};
+    const auto tickets = std::make_shared<TicketKeys>(TicketKeys::Settings{.period = kPeriod}, [&now] { return now; });
     const auto context = context_of(basic_service(), tickets);
     for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
         const auto peer = peer_context({.version = version});
@@ -623,9 +820,9 @@ TEST(ServerHandshake, TicketOfADestroyedKey_DoesNotResume) {
             EXPECT_EQ(result.step, Step::done) << result.failure.text;
             return result.negotiated.resumed;
         };
-        now += 2 * TicketKeys::kPeriod;
+        now += 2 * kPeriod;
         EXPECT_TRUE(resumes());
-        now += TicketKeys::kPeriod;
+        now += kPeriod;
         EXPECT_FALSE(resumes());
     }
 }
@@ -761,11 +958,12 @@ TEST(ServerContext, BrokenCertificate_Throws) {
 // Ticket keys.
 
 TEST(TicketKeys, Rotation_KeepsTwoOldOnes) {
-    std::chrono::steady_clock::time_point now{};
-    TicketKeys keys([&now] { return now; });
+    std::chrono::system_clock::time_point now{};
+    constexpr std::chrono::minutes kPeriod{7};
+    TicketKeys keys({.period = kPeriod}, [&now] { return now; });
     EXPECT_EQ(keys.count(), 1U);
     for (const std::size_t expected : {2U, 3U, 3U, 3U}) {
-        now += TicketKeys::kPeriod - std::chrono::seconds(1);
+        now += kPeriod - std::chrono::seconds(1);
         const std::size_t before = keys.count();
         keys.rotate();
         EXPECT_EQ(keys.count(), before);
@@ -773,12 +971,80 @@ TEST(TicketKeys, Rotation_KeepsTwoOldOnes) {
         keys.rotate();
         EXPECT_EQ(keys.count(), expected);
     }
-    now += 2 * TicketKeys::kPeriod;  // one period passed unused
+    now += 2 * kPeriod;  // one period passed unused
     keys.rotate();
     EXPECT_EQ(keys.count(), 2U);
-    now += 100 * TicketKeys::kPeriod;
+    now += 100 * kPeriod;
     keys.rotate();
     EXPECT_EQ(keys.count(), 1U);
+}
+
+TicketKeys::Settings derived(std::string_view secret, std::chrono::seconds period = std::chrono::minutes(10)) {
+    TicketKeys::Settings settings{.period = period};
+    settings.secret.assign(octets_of(secret));
+    return settings;
+}
+
+/// Whether a ticket that `sealer` seals can be opened by `opener`: 1 and 2 as libssl's callback has them.
+int opened(TicketKeys& sealer, TicketKeys& opener) {
+    std::array<unsigned char, 16> name{}, iv{};
+    const openssl::Owner<EVP_CIPHER_CTX, EVP_CIPHER_CTX_free> sealing(EVP_CIPHER_CTX_new()), opening(EVP_CIPHER_CTX_new());
+    const openssl::Owner<EVP_MAC, EVP_MAC_free> hmac(EVP_MAC_fetch(nullptr, "HMAC", nullptr));
+    const openssl::Owner<EVP_MAC_CTX, EVP_MAC_CTX_free> mac(EVP_MAC_CTX_new(hmac.get())), other(EVP_MAC_CTX_new(hmac.get()));
+    EXPECT_EQ(sealer.seal(name.data(), iv.data(), sealing.get(), mac.get()), 1);
+    const int result = opener.open(name.data(), iv.data(), opening.get(), other.get());
+    if (result <= 0) return result;
+    std::array<unsigned char, 32> sealed{}, plain{};
+    int length = 0, more = 0;
+    EXPECT_EQ(EVP_EncryptUpdate(sealing.get(), sealed.data(), &length, reinterpret_cast<const unsigned char*>("0123456789abcdef"), 16), 1);
+    EXPECT_EQ(EVP_EncryptFinal_ex(sealing.get(), sealed.data() + length, &more), 1);
+    EXPECT_EQ(EVP_DecryptUpdate(opening.get(), plain.data(), &length, sealed.data(), 32), 1);
+    EXPECT_EQ(EVP_DecryptFinal_ex(opening.get(), plain.data() + length, &more), 1);
+    return result;
+}
+
+TEST(TicketKeys, DerivedFromTheSameSecret_Agree) {
+    const std::string secret(32, 's'), other(32, 't');
+    auto now_a = std::chrono::system_clock::time_point(std::chrono::hours(500000)), now_b = now_a;
+    TicketKeys a(derived(secret), [&] { return now_a; }), b(derived(secret), [&] { return now_b; }), stranger(derived(other), [&] { return now_b; }),
+        longer(derived(secret, std::chrono::minutes(20)), [&] { return now_b; });
+    EXPECT_EQ(opened(a, b), 1);
+    EXPECT_EQ(opened(b, a), 1);
+    EXPECT_EQ(opened(a, stranger), 0);
+    EXPECT_EQ(opened(a, longer), 0);
+    // One of them is ahead by less than the skew, at the edge of a period.
+    now_a += std::chrono::minutes(11);
+    now_b += std::chrono::minutes(8);
+    EXPECT_EQ(opened(a, b), 2);   // opens, and is to be renewed under the key of now
+    EXPECT_EQ(opened(b, a), 2);
+    // Two periods are remembered, a third is not.
+    now_a = now_b + std::chrono::minutes(20);
+    EXPECT_EQ(opened(b, a), 2);
+    now_a = now_b + std::chrono::minutes(30);
+    EXPECT_EQ(opened(b, a), 0);
+    EXPECT_LE(a.count(), TicketKeys::kOldKeys + 2);
+}
+
+TEST(TicketKeys, DerivedKeys_OpenAfterARestart) {
+    auto now = std::chrono::system_clock::time_point(std::chrono::hours(500000));
+    TicketKeys before(derived(std::string(40, 'x')), [&] { return now; });
+    now += std::chrono::minutes(15);
+    TicketKeys after(derived(std::string(40, 'x')), [&] { return now; });
+    auto then = now - std::chrono::minutes(15);
+    TicketKeys old(derived(std::string(40, 'x')), [&] { return then; });
+    EXPECT_EQ(opened(old, after), 2);
+}
+
+TEST(TicketKeys, SecretFile_MustBeLongAndPrivate) {
+    const TemporaryDirectory directory;
+    const auto make = [&](std::size_t length, unsigned mode) {
+        static_cast<void>(make_ticket_keys({.period_s = 60, .secret = directory.write("secret", std::string(length, 'k'), mode)}));
+    };
+    EXPECT_NO_THROW(make(32, 0600));
+    EXPECT_THROW(make(31, 0600), std::runtime_error);
+    std::filesystem::remove(directory.path() / "secret");
+    EXPECT_THROW(make(32, 0644), std::runtime_error);
+    EXPECT_THROW(static_cast<void>(make_ticket_keys({.period_s = 60, .secret = directory.path() / "none"})), std::runtime_error);
 }
 
 }  // namespace

@@ -1,0 +1,152 @@
+#include "control/handshake/offer.h"
+
+#include <openssl/evp.h>
+#include <openssl/tls1.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <format>
+#include <optional>
+
+#include "control/handshake/libssl.h"
+#include "control/handshake/reader.h"
+
+namespace sallyport::handshake {
+namespace {
+
+using Octets = std::span<const unsigned char>;
+
+constexpr std::uint16_t kServerName = 0, kSupportedGroups = 10, kSignatureAlgorithms = 13, kAlpn = 16, kSessionTicket = 35, kPreSharedKey = 41,
+                        kEarlyData = 42, kSupportedVersions = 43;
+
+std::optional<Octets> find(const HelloView& hello, std::uint16_t type) {
+    const auto found = std::ranges::find(hello.extensions, type, [](const auto& extension) { return extension.first; });
+    if (found == hello.extensions.end()) return std::nullopt;
+    return found->second;
+}
+
+/// A list of two-octet values as far as it reaches, without GREASE.
+std::vector<std::uint16_t> values(Octets octets) {
+    std::vector<std::uint16_t> list;
+    Reader reader(octets);
+    std::size_t value = 0;
+    while (reader.number(2, value))
+        if (!is_grease(static_cast<std::uint16_t>(value))) list.push_back(static_cast<std::uint16_t>(value));
+    return list;
+}
+
+/// The list in an extension, behind a length of `length_octets`; empty when there is no such extension or the length is wrong.
+std::vector<std::uint16_t> values_of(const HelloView& hello, std::uint16_t type, std::size_t length_octets) {
+    const auto extension = find(hello, type);
+    if (!extension) return {};
+    Reader reader(*extension);
+    std::size_t length = 0;
+    Octets list;
+    if (!reader.number(length_octets, length) || !reader.octets(length, list) || !reader.at_end()) return {};
+    return values(list);
+}
+
+std::vector<std::string> protocols_of(const HelloView& hello) {
+    const auto extension = find(hello, kAlpn);
+    if (!extension) return {};
+    std::vector<std::string> protocols;
+    Reader reader(*extension);
+    std::size_t length = 0;
+    Octets name;
+    if (!reader.number(2, length)) return {};
+    while (reader.number(1, length) && reader.octets(length, name)) protocols.emplace_back(reinterpret_cast<const char*>(name.data()), name.size());
+    return protocols;
+}
+
+std::string joined(const std::vector<std::uint16_t>& list) {
+    std::string text;
+    for (const std::uint16_t value : list) text += std::format("{}{:04x}", text.empty() ? "" : ",", value);
+    return text;
+}
+
+/// The first 12 hexadecimal digits of SHA-256; twelve zeros for nothing.
+std::string truncated_hash(const std::string& text) {
+    constexpr std::size_t kOctets = 6;
+    std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
+    if (text.empty() || EVP_Digest(text.data(), text.size(), digest.data(), nullptr, EVP_sha256(), nullptr) != 1) return std::string(2 * kOctets, '0');
+    std::string hex;
+    for (std::size_t i = 0; i < kOctets; ++i) hex += std::format("{:02x}", digest[i]);
+    return hex;
+}
+
+std::string version_text(std::uint16_t version) {
+    switch (version) {
+        case 0x0304: return "13";
+        case 0x0303: return "12";
+        case 0x0302: return "11";
+        case 0x0301: return "10";
+        case 0x0300: return "s3";
+        default: return "00";
+    }
+}
+
+/// First and last character of the first protocol; where one of them is neither letter nor digit, first and last of its hexadecimal form.
+std::string alpn_text(const std::vector<std::string>& protocols) {
+    if (protocols.empty() || protocols.front().empty()) return "00";
+    const std::string& protocol = protocols.front();
+    const auto first = static_cast<unsigned char>(protocol.front()), last = static_cast<unsigned char>(protocol.back());
+    const auto plain = [](unsigned char c) { return c < 0x80 && std::isalnum(c) != 0; };
+    if (plain(first) && plain(last)) return {protocol.front(), protocol.back()};
+    return {std::format("{:02x}", first).front(), std::format("{:02x}", last).back()};
+}
+
+}  // namespace
+
+std::optional<std::string> host_name(Octets server_name) {
+    constexpr std::size_t kHostName = 0;
+    Reader reader(server_name);
+    std::size_t list = 0, type = 0, length = 0;
+    Octets name;
+    if (!reader.number(2, list) || !reader.number(1, type) || type != kHostName || !reader.number(2, length) || !reader.octets(length, name) ||
+        !reader.at_end() || list != length + 3 || name.empty())
+        return std::nullopt;
+    std::string text(reinterpret_cast<const char*>(name.data()), name.size());
+    std::ranges::transform(text, text.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+    return text;
+}
+
+std::string ja4(const HelloView& hello) {
+    constexpr std::size_t kMostCounted = 99;
+    auto suites = values(hello.suites);
+    std::vector<std::uint16_t> extensions;
+    for (const auto& [type, octets] : hello.extensions)
+        if (!is_grease(type)) extensions.push_back(type);
+    const auto versions = values_of(hello, kSupportedVersions, 1);
+    const std::uint16_t version = versions.empty() ? hello.legacy_version : std::ranges::max(versions);
+    const bool named = std::ranges::contains(extensions, kServerName);
+    std::string text = std::format("t{}{}{:02}{:02}{}_", version_text(version), named ? 'd' : 'i', std::min(suites.size(), kMostCounted),
+                                   std::min(extensions.size(), kMostCounted), alpn_text(protocols_of(hello)));
+    std::ranges::sort(suites);
+    text += truncated_hash(joined(suites)) + '_';
+    std::erase(extensions, kServerName);
+    std::erase(extensions, kAlpn);
+    std::ranges::sort(extensions);
+    std::string rest = joined(extensions);
+    if (const auto schemes = values_of(hello, kSignatureAlgorithms, 2); !schemes.empty()) rest += '_' + joined(schemes);
+    return text + truncated_hash(rest);
+}
+
+Offer read_offer(const HelloView& hello) {
+    Offer offer;
+    offer.versions = values_of(hello, kSupportedVersions, 1);
+    if (!find(hello, kSupportedVersions)) offer.versions = {hello.legacy_version};
+    offer.suites = values(hello.suites);
+    offer.groups = values_of(hello, kSupportedGroups, 2);
+    offer.signature_schemes = values_of(hello, kSignatureAlgorithms, 2);
+    for (const std::string& protocol : protocols_of(hello)) offer.alpn.push_back(printable(protocol));
+    if (const auto extension = find(hello, kServerName))
+        if (const auto name = host_name(*extension)) offer.server_name = printable(*name);
+    offer.ja4 = ja4(hello);
+    const auto ticket = find(hello, kSessionTicket);
+    offer.resumes = find(hello, kPreSharedKey).has_value() || (ticket && !ticket->empty());
+    offer.early_data = find(hello, kEarlyData).has_value();
+    return offer;
+}
+
+}  // namespace sallyport::handshake
