@@ -161,6 +161,7 @@ ServiceConfiguration service_of(const json& value, const std::string& path) {
     object.read("name", service.name);
     object.read("idle_timeout_s", service.idle_timeout_s, limits::kIdleTimeoutS);
     object.read("handshake_timeout_ms", service.handshake_timeout_ms, limits::kHandshakeTimeoutMs);
+    object.read("redirect", service.redirect);
     object.refuse_unknown();
     return service;
 }
@@ -173,7 +174,8 @@ std::string to_json(const DataplaneConfiguration& configuration) {
     for (const ServiceConfiguration& service : configuration.services)
         services.push_back({{"name", service.name},
                             {"idle_timeout_s", service.idle_timeout_s},
-                            {"handshake_timeout_ms", service.handshake_timeout_ms}});
+                            {"handshake_timeout_ms", service.handshake_timeout_ms},
+                            {"redirect", service.redirect}});
     for (const ListenConfiguration& listen : configuration.listens)
         listens.push_back({{"address", listen.address.to_string()}, {"service", listen.service}});
     const json value{{"generation", configuration.generation},

@@ -58,6 +58,7 @@ struct ServiceConfiguration {
     std::string name;
     std::uint32_t idle_timeout_s = 3600;
     std::uint32_t handshake_timeout_ms = 10000;
+    bool redirect = false;         ///< plain HTTP that is only ever answered by control: no TLS, no backend
 };
 
 struct DataplaneConfiguration {

@@ -184,7 +184,7 @@ struct OpenProbe {
     X(control_lost, "control was away for too long")                                              \
     X(control_refused, "control refused the flow")                                                \
     X(idle_timeout, "nothing was sent for the idle time")                                         \
-    X(key_limit, "a TLS 1.2 key reached its limit")                                               \
+    X(key_limit, "a key reached its limit and was not changed")                                         \
     X(key_update_flood, "the peer changed keys too often")                                        \
     X(out_of_memory, "no buffer or flow record was free")                                         \
     X(service_removed, "the service was removed from the configuration")                          \

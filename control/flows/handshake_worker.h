@@ -16,6 +16,7 @@
 #include "control/channel/ring.h"
 #include "control/channel/shared_memory.h"
 #include "control/flows/runtime.h"
+#include "control/http/redirect.h"
 
 namespace sallyport::flows {
 
@@ -25,7 +26,8 @@ struct Lane {
     channel::RingProducer to_dataplane;
 };
 
-/// A thread that does the handshakes of the flows whose lanes it has, both legs of each; chooses pool members; runs health checks.
+/// A thread that does the handshakes of the flows whose lanes it has, both legs of each; chooses pool members; answers plain HTTP with
+/// redirects; runs health checks.
 /// Owns its sessions; other threads speak to it by post().
 class HandshakeWorker {
  public:
@@ -38,6 +40,9 @@ class HandshakeWorker {
     void stop();
     /// New flows use this from now on; sessions that have begun keep theirs. Any thread; returns when done.
     void use(std::shared_ptr<Runtime> runtime);
+    /// After CRLs or trust anchors have changed: ends flows whose client's or backend's certificate `runtime` says is revoked. Any thread;
+    /// returns when done.
+    void recheck(std::shared_ptr<Runtime> runtime);
     /// One lane for each worker of the dataplane, and the eventfd that the dataplane wakes us by. Any thread; returns when done.
     void attach(std::shared_ptr<channel::SharedMemory> memory, std::vector<Lane> lanes, channel::Descriptor wake);
     /// The dataplane is gone: forgets all its flows. Any thread; returns when done.
@@ -46,6 +51,8 @@ class HandshakeWorker {
     /// What control knows of a flow beyond what the dataplane does.
     struct FlowInfo {
         std::string service, server_name, alpn, pool, member;
+        std::string anchor;            ///< that the member's certificate led to, or "pin"; empty: plain text, or not yet
+        std::string client_identity;   ///< subject of the client's verified certificate; empty: none
         std::uint16_t version = 0;
         bool resumed = false;
         std::uint16_t backend_version = 0, backend_suite = 0;
@@ -53,7 +60,7 @@ class HandshakeWorker {
     [[nodiscard]] std::optional<FlowInfo> info(channel::FlowId flow);
     /// Sessions now, and of them with a handshake that is not done.
     struct Load {
-        std::size_t sessions = 0, handshakes = 0, backend_contexts = 0;
+        std::size_t sessions = 0, handshakes = 0, backend_contexts = 0, redirects = 0;
     };
     [[nodiscard]] Load load();
     /// True when the dataplane has spoilt a lane: the main thread must drop the attachment.
@@ -71,7 +78,9 @@ class HandshakeWorker {
         SocketAddress client, local;
         std::unique_ptr<handshake::ServerHandshake> server;   ///< until it is handed off
         std::uint64_t client_next = 0;                        ///< stream offset of the octet that comes next
+        Brake::Started started;                               ///< from the ClientHello to the end of the client's handshake
         bool client_done = false, client_closed = false;
+        bool ended = false;                                   ///< we have told the dataplane to end it
         std::optional<handshake::Negotiated> negotiated;      ///< of the client's leg
         // the backend's leg
         std::uint8_t attempt = 0;
@@ -82,8 +91,20 @@ class HandshakeWorker {
         std::uint64_t backend_next = 0;
         std::optional<channel::Handoff> held_handoff;         ///< waits for the client's, for what the PROXY header says
         std::uint16_t backend_version = 0, backend_suite = 0;
+        std::string backend_anchor;
+        std::optional<handshake::Identity> backend_identity;   ///< verified
         channel::EndReason backend_failure = channel::EndReason::none;
         std::string backend_text;
+    };
+    /// A connection to a listener for plain HTTP.
+    struct RedirectFlow {
+        std::size_t lane = 0;
+        std::shared_ptr<Runtime> runtime;
+        std::uint32_t redirect = 0;
+        SocketAddress client;
+        std::uint64_t next = 0;      ///< stream offset of the octet that comes next
+        bool answered = false;
+        http::RedirectReader reader;
     };
     struct Check {   ///< a health check that runs
         std::uint32_t pool = 0, member = 0;
@@ -109,7 +130,7 @@ class HandshakeWorker {
     void on_client_octets(Session& session, std::uint64_t offset, std::span<const std::byte> octets);
     void on_backend_octets(Session& session, const channel::StreamOctets& where, std::span<const std::byte> octets);
     void on_backend_opened(Session& session);
-    void on_backend_lost(Session& session, channel::EndReason reason, const std::string& text);
+    void on_backend_lost(Session& session, channel::EndReason reason, const handshake::Failure& failure);
     void on_flow_ended(channel::FlowId id, const channel::FlowEnded& ended);
     void on_client_done(Session& session);
     void begin_backend(Session& session);
@@ -119,6 +140,18 @@ class HandshakeWorker {
     void hand_off_backend(Session& session, channel::Handoff handoff);
     void leave_member(Session& session);
     void refuse_client(Session& session, const handshake::Failure& failure);
+    [[nodiscard]] bool admit(Session& session, const handshake::Offer& offer);
+    void record_client_failure(Session& session, const handshake::Failure& failure, channel::EndReason reason);
+    void record_backend_failure(const Session& session, const configuration::Member& member, const handshake::Failure& failure,
+                                channel::EndReason reason);
+    [[nodiscard]] static Pool& pool_of(const Session& session);
+    [[nodiscard]] static std::string text_of(channel::FlowId id);
+    [[nodiscard]] static channel::EndReason reason_of(std::uint8_t value) noexcept;
+
+    void on_redirect_opened(std::size_t lane, channel::FlowId id, const channel::FlowOpened& opened);
+    void on_redirect_message(channel::FlowId id, RedirectFlow& flow, const channel::Message& message);
+    [[nodiscard]] bool on_redirect_ended(channel::FlowId id, const channel::FlowEnded& ended);
+    void end_redirect(channel::FlowId id, RedirectFlow& flow, channel::EndReason reason, std::string_view why);
 
     [[nodiscard]] bool send(std::size_t lane, channel::MessageType type, channel::FlowId flow, std::span<const std::byte> fixed,
                             std::span<const std::byte> payload = {});
@@ -136,6 +169,7 @@ class HandshakeWorker {
     void run_health(Clock::time_point now);
     void begin_check(Health& health, Clock::time_point now);
     void on_check_message(Check& check, const channel::Message& message);
+    void fail_check(Check& check);
     void end_check(std::uint64_t probe, const std::string& failure);
     [[nodiscard]] Clock::time_point next_health() const;
 
@@ -152,6 +186,7 @@ class HandshakeWorker {
 
     std::mutex sessions_mutex_;   ///< held while messages are worked on; info() and load() take it too
     std::unordered_map<std::uint64_t, std::unique_ptr<Session>> sessions_;
+    std::unordered_map<std::uint64_t, std::unique_ptr<RedirectFlow>> redirects_;
     std::unordered_map<std::uint64_t, std::unique_ptr<Check>> checks_;         ///< by probe number
     std::unordered_map<std::uint64_t, std::uint64_t> check_of_flow_;
     std::vector<Health> health_;

@@ -78,7 +78,7 @@ void HandshakeWorker::on_check_message(Check& check, const channel::Message& mes
             output_.clear();
             const Step step = check.handshake->start(output_);
             send_octets(check.lane, check.flow, Leg::backend, 1, 0, output_);
-            if (step == Step::failed) end_check(check.probe, check.handshake->failure().text);
+            if (step == Step::failed) fail_check(check);
             return;
         }
         case MessageType::stream_octets: {
@@ -90,7 +90,7 @@ void HandshakeWorker::on_check_message(Check& check, const channel::Message& mes
             const Step step = check.handshake->feed(octets, output_);
             send_octets(check.lane, check.flow, Leg::backend, 1, check.handshake->consumed(), output_);
             if (step == Step::failed)
-                end_check(check.probe, check.handshake->failure().text);
+                fail_check(check);
             else if (step == Step::done)
                 end_check(check.probe, "");
             return;
@@ -116,6 +116,23 @@ void HandshakeWorker::on_check_message(Check& check, const channel::Message& mes
         case MessageType::open_probe:
             return;
     }
+}
+
+/// The handshake of a check has failed: recorded as those of flows are.
+void HandshakeWorker::fail_check(Check& check) {
+    const handshake::Failure failure = check.handshake->failure();
+    const Pool& pool = *check.runtime->pools[check.pool];
+    const configuration::Member& member = pool.settings().members[check.member];
+    if (failure.violation) ++check.runtime->violations_of_checks[static_cast<std::size_t>(*failure.violation)];
+    FailedHandshake failed;
+    failed.leg = Leg::backend;
+    failed.pool = pool.settings().name;
+    failed.member = member.name;
+    failed.address = member.address.to_string();
+    failed.failure = &failure;
+    failed.reason = failure.reason == EndReason::none ? EndReason::backend_handshake_failed : failure.reason;
+    check.runtime->failures->add(failed, std::chrono::system_clock::now());
+    end_check(check.probe, failure.text);
 }
 
 /// `failure`: empty when the member is well.

@@ -16,8 +16,10 @@ constexpr std::array<std::uint8_t, 12> kSignature = {0x0d, 0x0a, 0x0d, 0x0a, 0x0
 constexpr std::uint8_t kVersion2Proxy = 0x21;
 constexpr std::uint8_t kTcpOverIpv4 = 0x11, kTcpOverIpv6 = 0x21;
 constexpr std::uint8_t kTypeAlpn = 0x01, kTypeAuthority = 0x02, kTypeUniqueId = 0x05, kTypeSsl = 0x20;
-constexpr std::uint8_t kSubtypeVersion = 0x21, kSubtypeCipher = 0x23, kSubtypeGroup = 0x26, kSubtypeScheme = 0x27;
-constexpr std::uint8_t kClientSsl = 0x01;
+constexpr std::uint8_t kSubtypeVersion = 0x21, kSubtypeCommonName = 0x22, kSubtypeCipher = 0x23, kSubtypeGroup = 0x26, kSubtypeScheme = 0x27,
+                       kSubtypeCertificate = 0x28;
+constexpr std::uint8_t kClientSsl = 0x01, kClientCertificateConnection = 0x02, kClientCertificateSession = 0x04;
+constexpr std::size_t kTlvHeader = 3, kMaxCommonName = 512;
 constexpr std::size_t kMaxUniqueId = 128;
 
 using Octets = std::vector<std::byte>;
@@ -40,7 +42,8 @@ void put_tlv(Octets& to, std::uint8_t type, std::string_view text) {
 }  // namespace
 
 std::vector<std::byte> proxy_header(const SocketAddress& client, const SocketAddress& local,
-                                    const handshake::Negotiated& negotiated, const std::string& unique_id) {
+                                    const handshake::Negotiated& negotiated, const std::string& unique_id,
+                                    bool forward_identity) {
     Octets body;
     const bool v4 = client.address.is_v4() && local.address.is_v4();
     for (const SocketAddress* const end : {&client, &local}) {
@@ -53,13 +56,23 @@ std::vector<std::byte> proxy_header(const SocketAddress& client, const SocketAdd
     put_tlv(body, kTypeAuthority, negotiated.server_name);
     put_tlv(body, kTypeUniqueId, std::string_view(unique_id).substr(0, kMaxUniqueId));
     Octets tls;
-    put8(tls, kClientSsl);
+    const handshake::Identity* const identity = forward_identity && negotiated.identity ? &*negotiated.identity : nullptr;
+    std::uint8_t flags = kClientSsl;
+    if (identity != nullptr) flags |= kClientCertificateSession;
+    if (identity != nullptr && !negotiated.resumed) flags |= kClientCertificateConnection;
+    put8(tls, flags);
     for (int i = 0; i < 3; ++i) put8(tls, 0);
-    put8(tls, 1);   // "verify" is not zero: no client certificate was verified
+    put8(tls, identity != nullptr ? 0 : 1);   // "verify": zero only for a certificate that was verified
     put_tlv(tls, kSubtypeVersion, negotiated.version == 0x0304 ? "TLSv1.3" : "TLSv1.2");
     if (const auto* const suite = crypto::find_cipher_suite(negotiated.suite)) put_tlv(tls, kSubtypeCipher, suite->name);
     if (const auto* const group = policy::find_group(negotiated.group)) put_tlv(tls, kSubtypeGroup, group->name);
     put_tlv(tls, kSubtypeScheme, negotiated.signature_scheme);
+    if (identity != nullptr) {
+        put_tlv(tls, kSubtypeCommonName, std::string_view(identity->common_name).substr(0, kMaxCommonName));
+        const std::size_t others = kSignature.size() + 4 + body.size() + kTlvHeader + tls.size();
+        if (!identity->certificate.empty() && others + kTlvHeader + identity->certificate.size() <= kMaxProxyHeader)
+            put_tlv(tls, kSubtypeCertificate, std::span<const std::byte>(identity->certificate));
+    }
     put_tlv(body, kTypeSsl, tls);
 
     Octets header;

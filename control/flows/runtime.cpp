@@ -10,7 +10,7 @@ namespace sallyport::flows {
 namespace {
 
 template <typename Key>
-void count(std::vector<std::pair<Key, std::uint64_t>>& counts, Key key) {
+void count_in(std::vector<std::pair<Key, std::uint64_t>>& counts, Key key) {
     const auto found = std::ranges::find(counts, key, &std::pair<Key, std::uint64_t>::first);
     if (found != counts.end())
         ++found->second;
@@ -39,12 +39,14 @@ std::vector<std::uint32_t> schedule_of(const std::vector<configuration::Member>&
 
 }  // namespace
 
-Pool::Pool(const configuration::Configuration& configuration, std::uint32_t index)
-    : settings_(configuration.pools[index]), schedule_(schedule_of(settings_.members)) {
-    if (settings_.tls) context_ = handshake::make_client_context(configuration, settings_, {});
-    for (const auto& member : settings_.members) {
-        members_.push_back(std::make_unique<MemberState>());
-        members_.back()->drain = member.drain;
+Pool::Pool(const configuration::Configuration& configuration, std::uint32_t index, handshake::ClientMaterials materials,
+           const Pool* before)
+    : settings_(configuration.pools[index]), crls_(materials.crls), schedule_(schedule_of(settings_.members)) {
+    if (settings_.tls) context_ = handshake::make_client_context(configuration, settings_, std::move(materials));
+    for (std::uint32_t i = 0; i < settings_.members.size(); ++i) {
+        members_.push_back(before != nullptr && i < before->size() ? before->members_[i] : std::make_shared<MemberState>());
+        members_.back()->drain = settings_.members[i].drain;
+        if (!settings_.health) members_.back()->up = true;   // nobody would find out
     }
 }
 
@@ -80,10 +82,7 @@ std::optional<std::uint32_t> Pool::choose(std::span<const std::uint32_t> tried) 
 }
 
 void Pool::leave(std::uint32_t member) noexcept {
-    if (member >= size()) return;
-    std::uint64_t now = members_[member]->flows_now;
-    while (now != 0 && !members_[member]->flows_now.compare_exchange_weak(now, now - 1)) {
-    }
+    if (member < size()) take_one(members_[member]->flows_now);
 }
 
 void Pool::adopt(std::uint32_t member, std::uint64_t flows) noexcept {
@@ -95,16 +94,18 @@ void Pool::adopt(std::uint32_t member, std::uint64_t flows) noexcept {
 void ServiceState::count_done(const handshake::Negotiated& negotiated) {
     ++handshakes_done;
     if (negotiated.resumed) ++resumed;
+    ++ech[static_cast<std::size_t>(negotiated.ech)];
+    if (negotiated.ech == handshake::EchOutcome::rejected) count(policy::Violation::ech_rejected);
     const std::lock_guard lock(mutex_);
-    count(counts_.by_version, negotiated.version);
-    count(counts_.by_suite, negotiated.suite);
-    count(counts_.by_group, negotiated.group);
+    count_in(counts_.by_version, negotiated.version);
+    count_in(counts_.by_suite, negotiated.suite);
+    count_in(counts_.by_group, negotiated.group);
 }
 
 void ServiceState::count_failed(channel::EndReason reason) {
     ++handshakes_failed;
     const std::lock_guard lock(mutex_);
-    count(counts_.by_failure, reason);
+    count_in(counts_.by_failure, reason);
 }
 
 ServiceState::Counts ServiceState::counts() const {
@@ -112,14 +113,54 @@ ServiceState::Counts ServiceState::counts() const {
     return counts_;
 }
 
-Runtime::Runtime(configuration::Configuration loaded) : configuration(std::move(loaded)) {
-    tickets = handshake::make_ticket_keys(configuration.tickets);
-    for (std::uint32_t i = 0; i < configuration.services.size(); ++i) {
-        services.push_back(std::make_unique<Service>());
-        services.back()->settings = configuration.services[i];
-        services.back()->context = handshake::make_server_context(configuration, configuration.services[i], i, {.tickets = tickets});
+Runtime::Runtime(configuration::Configuration loaded, const Materials& materials)
+    : configuration(std::move(loaded)) {
+    const Runtime* const before = materials.before.get();
+    if (before != nullptr) {
+        brake = before->brake;
+        brake->configure(configuration.brake);
+        failures = before->failures;
+        for (std::size_t i = 0; i < violations_of_checks.size(); ++i) violations_of_checks[i] = before->violations_of_checks[i].load();
+    } else {
+        brake = Brake::make(configuration.brake);
+        failures = std::make_shared<FailureLog>();
     }
-    for (std::uint32_t i = 0; i < configuration.pools.size(); ++i) pools.push_back(std::make_unique<Pool>(configuration, i));
+    const bool same_tickets = before != nullptr && before->configuration.tickets.period_s == configuration.tickets.period_s &&
+                              before->configuration.tickets.secret == configuration.tickets.secret && configuration.tickets.secret.empty();
+    tickets = same_tickets ? before->tickets : handshake::make_ticket_keys(configuration.tickets);
+    for (std::uint32_t i = 0; i < configuration.services.size(); ++i) {
+        services.push_back(before != nullptr && i < before->services.size() ? std::make_unique<Service>(before->services[i]->kept)
+                                                                            : std::make_unique<Service>());
+        services.back()->settings = configuration.services[i];
+        handshake::ServerMaterials own = materials.of_service ? materials.of_service(i) : handshake::ServerMaterials{};
+        if (!own.tickets) own.tickets = tickets;
+        services.back()->client_crls = own.client_crls;
+        services.back()->keys = signing_keys(configuration.services[i]);
+        services.back()->context = handshake::make_server_context(configuration, configuration.services[i], i, std::move(own));
+    }
+    for (std::size_t i = 0; i < configuration.redirects.size(); ++i) {
+        if (before != nullptr && i < before->redirects.size()) {
+            redirects.push_back(before->redirects[i]);   // name and place are the same, and the rest is the dataplane's
+            continue;
+        }
+        redirects.push_back(std::make_shared<Redirect>());
+        redirects.back()->settings = configuration.redirects[i];
+    }
+    for (std::uint32_t i = 0; i < configuration.pools.size(); ++i)
+        pools.push_back(std::make_unique<Pool>(configuration, i, materials.of_pool ? materials.of_pool(i) : handshake::ClientMaterials{},
+                                               before != nullptr && i < before->pools.size() ? before->pools[i].get() : nullptr));
+}
+
+void Runtime::remake_context(std::uint32_t service, handshake::ServerMaterials materials) {
+    if (!materials.tickets) materials.tickets = tickets;
+    services[service]->context = handshake::make_server_context(configuration, configuration.services[service], service, std::move(materials));
+}
+
+std::uint64_t Runtime::violations(policy::Violation violation) const noexcept {
+    const auto index = static_cast<std::size_t>(violation);
+    std::uint64_t sum = violations_of_checks[index];
+    for (const auto& service : services) sum += service->state.violations[index];
+    return sum;
 }
 
 void Runtime::rotate_tickets() { tickets->rotate(); }

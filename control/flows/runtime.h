@@ -1,7 +1,9 @@
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -10,10 +12,20 @@
 #include <vector>
 
 #include "control/configuration/configuration.h"
+#include "control/flows/brake.h"
+#include "control/flows/failures.h"
 #include "control/handshake/handshake.h"
+#include "control/policy/requirement.h"
 
 /// What control runs from one configuration, shared by its threads.
 namespace sallyport::flows {
+
+/// Takes one from a count that never falls below nought, whatever the dataplane says twice.
+inline void take_one(std::atomic<std::uint64_t>& count) noexcept {
+    std::uint64_t now = count;
+    while (now != 0 && !count.compare_exchange_weak(now, now - 1)) {
+    }
+}
 
 /// A member of a pool as it is now. Counters by any thread; health by the thread that checks it.
 struct MemberState {
@@ -41,11 +53,15 @@ struct MemberState {
 /// A pool: its configuration, its TLS context, and which member the next flow gets. Any thread.
 class Pool {
  public:
-    Pool(const configuration::Configuration& configuration, std::uint32_t index);
+    /// `before`: the pool of the same name and members that this one takes over from; nullptr: none. Health and counts go on.
+    Pool(const configuration::Configuration& configuration, std::uint32_t index, handshake::ClientMaterials materials = {},
+         const Pool* before = nullptr);
 
     [[nodiscard]] const configuration::Pool& settings() const noexcept { return settings_; }
     /// nullptr for a plain-text pool.
     [[nodiscard]] const std::shared_ptr<handshake::ClientContext>& context() const noexcept { return context_; }
+    /// What its members' certificates are checked against while flows live; nullptr: none.
+    [[nodiscard]] const std::shared_ptr<const revocation::CrlSet>& crls() const noexcept { return crls_; }
     [[nodiscard]] MemberState& member(std::uint32_t index) noexcept { return *members_[index]; }
     [[nodiscard]] std::uint32_t size() const noexcept { return static_cast<std::uint32_t>(members_.size()); }
 
@@ -59,8 +75,9 @@ class Pool {
 
  private:
     configuration::Pool settings_;
+    std::shared_ptr<const revocation::CrlSet> crls_;
     std::shared_ptr<handshake::ClientContext> context_;
-    std::vector<std::unique_ptr<MemberState>> members_;
+    std::vector<std::shared_ptr<MemberState>> members_;   ///< shared with the pool that takes over, while flows of both live
     std::vector<std::uint32_t> schedule_;   ///< round robin: members as often as their weight, interleaved
     std::atomic<std::uint64_t> next_{0};
 };
@@ -71,6 +88,11 @@ struct ServiceState {
 
     void count_done(const handshake::Negotiated& negotiated);
     void count_failed(channel::EndReason reason);
+    void count(policy::Violation violation) noexcept { ++violations[static_cast<std::size_t>(violation)]; }
+    /// A flow that was counted in flows_now is gone.
+    void leave() noexcept { take_one(flows_now); }
+    std::array<std::atomic<std::uint64_t>, static_cast<std::size_t>(policy::Violation::count_)> violations{};
+    std::array<std::atomic<std::uint64_t>, 4> ech{};   ///< handshakes done, by handshake::EchOutcome
     struct Counts {
         std::vector<std::pair<std::uint16_t, std::uint64_t>> by_version, by_suite, by_group;
         std::vector<std::pair<channel::EndReason, std::uint64_t>> by_failure;
@@ -83,20 +105,53 @@ struct ServiceState {
 };
 
 struct Service {
+    explicit Service(std::shared_ptr<ServiceState> counts = std::make_shared<ServiceState>()) : kept(std::move(counts)), state(*kept) {}
     configuration::Service settings;
-    std::shared_ptr<const handshake::ServerContext> context;
-    ServiceState state;
+    std::atomic<std::shared_ptr<const handshake::ServerContext>> context;   ///< replaced when its ECH keys are; a handshake keeps what it began with
+    std::shared_ptr<const revocation::CrlSet> client_crls;   ///< nullptr: none
+    SigningKeys keys;
+    std::shared_ptr<ServiceState> kept;   ///< shared with the runtime that takes over
+    ServiceState& state;
+};
+
+/// A listener for plain HTTP. Counters by any thread.
+struct Redirect {
+    configuration::Redirect settings;
+    std::atomic<std::uint64_t> flows_now{0}, flows_total{0};
+    std::atomic<std::uint64_t> redirected{0};   ///< answered with 308
+    std::atomic<std::uint64_t> refused{0};      ///< answered with 400, too slow, or closed before there was a request
+};
+
+struct Runtime;
+
+/// What a runtime is made of beyond its configuration. What is empty is made anew, or left out.
+struct Materials {
+    std::function<handshake::ServerMaterials(std::uint32_t service)> of_service;
+    std::function<handshake::ClientMaterials(std::uint32_t pool)> of_pool;
+    /// The runtime before, with the same services, redirects, pools and members in the same places: what it has counted and knows of
+    /// the members' health goes on, handshakes under way stay counted, tickets stay good where their settings are the same. nullptr: none.
+    std::shared_ptr<const Runtime> before;
 };
 
 /// Everything made from one configuration. The configuration was checked when it was loaded.
 struct Runtime {
     /// Throws std::runtime_error when OpenSSL refuses something that the check let pass.
-    explicit Runtime(configuration::Configuration loaded);
+    explicit Runtime(configuration::Configuration loaded, const Materials& materials = {});
 
     configuration::Configuration configuration;
     std::vector<std::unique_ptr<Service>> services;
+    std::vector<std::shared_ptr<Redirect>> redirects;   ///< for the dataplane numbered after the services
     std::vector<std::unique_ptr<Pool>> pools;
     std::shared_ptr<handshake::TicketKeys> tickets;
+    std::shared_ptr<Brake> brake;
+    std::shared_ptr<FailureLog> failures;
+
+    /// Of all services, and of health checks.
+    [[nodiscard]] std::uint64_t violations(policy::Violation violation) const noexcept;
+    std::array<std::atomic<std::uint64_t>, static_cast<std::size_t>(policy::Violation::count_)> violations_of_checks{};
+
+    /// Makes a service's context anew with other materials (new ECH keys); handshakes under way keep theirs. Throws as the constructor.
+    void remake_context(std::uint32_t service, handshake::ServerMaterials materials);
 
     /// Lets old ticket keys die on time, also when no handshake comes. Any thread; once a minute will do.
     void rotate_tickets();

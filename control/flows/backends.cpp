@@ -1,0 +1,195 @@
+#include "control/flows/handshake_worker.h"
+
+#include <algorithm>
+
+#include "control/flows/proxy_protocol.h"
+#include "crypto/cipher_suite.h"
+#include "crypto/secret.h"
+
+/// The backends' legs: members in turn until one will do, the handshake with it, the hand-off.
+namespace sallyport::flows {
+
+using channel::EndHow;
+using channel::EndReason;
+using channel::FlowId;
+using channel::Leg;
+using channel::MessageType;
+using handshake::Step;
+
+namespace {
+
+/// Members that are tried for one flow before the client is told.
+constexpr std::uint8_t kMaxAttempts = 3;
+
+std::uint16_t version_of(std::uint16_t suite) {
+    const auto* const found = crypto::find_cipher_suite(suite);
+    return found == nullptr ? 0 : static_cast<std::uint16_t>(found->version);
+}
+
+}  // namespace
+
+Pool& HandshakeWorker::pool_of(const Session& session) {
+    return *session.runtime->pools[session.runtime->services[session.service]->settings.pool];
+}
+
+/// Starts the backend's leg once it is known which pool and protocol; at the latest when the client's handshake is done.
+void HandshakeWorker::begin_backend(Session& session) {
+    if (session.backend_wanted) return;
+    session.backend_wanted = true;
+    try_member(session);
+}
+
+void HandshakeWorker::try_member(Session& session) {
+    Pool& pool = pool_of(session);
+    const std::optional<std::uint32_t> member =
+        session.tried.size() < kMaxAttempts ? pool.choose(session.tried) : std::nullopt;
+    if (!member) {
+        if (session.backend_failure == EndReason::none) {
+            session.backend_failure = EndReason::backend_none;
+            session.backend_text = "no member of the pool is up";
+        }
+        give_up_backend(session);
+        return;
+    }
+    session.backend_failure = EndReason::none;
+    session.tried.push_back(*member);
+    session.member = member;
+    ++session.attempt;
+    session.backend_done = false;
+    session.backend_identity.reset();
+    session.backend_next = 0;
+    session.backend.reset();
+    channel::OpenBackend request{};
+    request.remote = pool.settings().members[*member].address;
+    request.attempt = session.attempt;
+    request.connect_timeout_ms = pool.settings().connect_timeout_ms;
+    request.pool = session.runtime->services[session.service]->settings.pool;
+    request.member = *member;
+    (void)send(session.lane, MessageType::open_backend, session.id, request);
+}
+
+void HandshakeWorker::on_backend_opened(Session& session) {
+    Pool& pool = pool_of(session);
+    if (!pool.context()) {
+        channel::Handoff handoff{};
+        handoff.protection = channel::Protection::plain;
+        session.backend_done = true;
+        hand_off_backend(session, handoff);
+        return;
+    }
+    const std::string& alpn = session.negotiated ? session.negotiated->alpn
+                              : session.server   ? session.server->negotiated().alpn
+                                                 : std::string();
+    session.backend = std::make_unique<handshake::ClientHandshake>(pool.context(), alpn,
+                                                                   pool.settings().members[*session.member].address.to_string());
+    output_.clear();
+    const Step step = session.backend->start(output_);
+    send_octets(session.lane, session.id, Leg::backend, session.attempt, 0, output_);
+    if (step == Step::failed) {
+        const handshake::Failure failure = session.backend->failure();
+        on_backend_lost(session, failure.reason == EndReason::none ? EndReason::backend_handshake_failed : failure.reason, failure);
+    }
+}
+
+void HandshakeWorker::on_backend_octets(Session& session, const channel::StreamOctets& where, std::span<const std::byte> octets) {
+    if (where.attempt != session.attempt || !session.backend || session.backend_done || where.offset != session.backend_next) return;
+    session.backend_next += octets.size();
+    output_.clear();
+    const Step step = session.backend->feed(octets, output_);
+    send_octets(session.lane, session.id, Leg::backend, session.attempt, session.backend->consumed(), output_);
+    switch (step) {
+        case Step::more:
+            return;
+        case Step::failed: {
+            const handshake::Failure failure = session.backend->failure();
+            on_backend_lost(session, failure.reason == EndReason::none ? EndReason::backend_handshake_failed : failure.reason, failure);
+            return;
+        }
+        case Step::done:
+            finish_backend(session);
+            return;
+    }
+}
+
+void HandshakeWorker::finish_backend(Session& session) {
+    handshake::Handed handed = session.backend->take_handed();
+    session.backend_done = true;
+    session.backend_anchor = handed.negotiated.anchor;
+    session.backend_identity = std::move(handed.negotiated.identity);
+    session.backend_suite = handed.handoff.suite;
+    session.backend_version = version_of(handed.handoff.suite);
+    handed.handoff.protection = channel::Protection::tls;
+    const bool tickets = session.backend_version == 0x0304;
+    handed.handoff.expect_tickets = tickets ? 1 : 0;
+    if (!tickets) session.backend.reset();
+    const Pool& pool = pool_of(session);
+    if (pool.settings().proxy_protocol && !session.client_done)
+        session.held_handoff = handed.handoff;   // the PROXY header tells of the client's handshake
+    else
+        hand_off_backend(session, handed.handoff);
+    crypto::wipe(&handed.handoff, sizeof handed.handoff);
+}
+
+void HandshakeWorker::hand_off_backend(Session& session, channel::Handoff handoff) {
+    const Pool& pool = pool_of(session);
+    handoff.leg = Leg::backend;
+    handoff.attempt = session.attempt;
+    std::vector<std::byte> first;
+    if (pool.settings().proxy_protocol && session.negotiated)
+        first = proxy_header(session.client, session.local, *session.negotiated, text_of(session.id),
+                             session.runtime->services[session.service]->settings.client_auth.forward);
+    (void)send(session.lane, MessageType::handoff, session.id, handoff, first);
+    crypto::wipe(&handoff, sizeof handoff);
+}
+
+/// This attempt has failed: the next member, or the end.
+void HandshakeWorker::on_backend_lost(Session& session, EndReason reason, const handshake::Failure& failure) {
+    if (session.backend_done) return;   // lost after the hand-off: the dataplane ends the flow
+    Pool& pool = pool_of(session);
+    session.backend_failure = reason;
+    const handshake::Failure kept = failure;   // it may be that of the handshake that goes now
+    session.backend_text = kept.text;
+    session.backend.reset();
+    if (session.member) {
+        const configuration::Member& member = pool.settings().members[*session.member];
+        ++pool.member(*session.member).failures;
+        pool.member(*session.member).set_why(kept.text);
+        record_backend_failure(session, member, kept, reason);
+    }
+    leave_member(session);
+    end_leg(session.lane, session.id, Leg::backend, session.attempt, EndHow::retry_backend, reason);
+    try_member(session);
+}
+
+/// No member will do. The client learns it by an orderly close, once its handshake is done: before that nothing of ours would reach it
+/// protected.
+void HandshakeWorker::give_up_backend(Session& session) {
+    if (!session.client_done || session.ended) return;
+    session.ended = true;
+    end_leg(session.lane, session.id, Leg::client, 0, EndHow::close, session.backend_failure);
+}
+
+void HandshakeWorker::leave_member(Session& session) {
+    if (!session.member) return;
+    pool_of(session).leave(*session.member);
+    session.member.reset();
+}
+
+void HandshakeWorker::record_backend_failure(const Session& session, const configuration::Member& member, const handshake::Failure& failure,
+                                             EndReason reason) {
+    Service& service = *session.runtime->services[session.service];
+    if (failure.violation) service.state.count(*failure.violation);
+    FailedHandshake failed;
+    failed.leg = Leg::backend;
+    failed.flow = text_of(session.id);
+    failed.source = session.client.to_string();
+    failed.service = service.settings.name;
+    failed.pool = pool_of(session).settings().name;
+    failed.member = member.name;
+    failed.address = member.address.to_string();
+    failed.failure = &failure;
+    failed.reason = reason;
+    session.runtime->failures->add(failed, std::chrono::system_clock::now());
+}
+
+}  // namespace sallyport::flows

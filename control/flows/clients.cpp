@@ -1,0 +1,227 @@
+#include "control/flows/handshake_worker.h"
+
+#include "control/daemon/logging.h"
+#include "crypto/secret.h"
+
+/// The clients' legs: from the first octet to the hand-off, and what a failure leaves behind.
+namespace sallyport::flows {
+
+using channel::EndHow;
+using channel::EndReason;
+using channel::FlowId;
+using channel::Leg;
+using channel::MessageType;
+using handshake::Step;
+
+void HandshakeWorker::on_flow_opened(std::size_t lane, FlowId id, const channel::FlowOpened& opened) {
+    // A dataplane in order never names two flows the same; what we know of the first must not be lost, or its counts would stay.
+    if (sessions_.contains(id.value) || redirects_.contains(id.value) || check_of_flow_.contains(id.value)) return;
+    if (!runtime_ || opened.generation != runtime_->configuration.dataplane.generation ||
+        opened.service >= runtime_->services.size() + runtime_->redirects.size()) {
+        end_leg(lane, id, Leg::client, 0, EndHow::reset, EndReason::control_refused);
+        return;
+    }
+    if (opened.service >= runtime_->services.size()) {
+        on_redirect_opened(lane, id, opened);
+        return;
+    }
+    auto session = std::make_unique<Session>();
+    session->id = id;
+    session->lane = lane;
+    session->runtime = runtime_;
+    session->service = opened.service;
+    session->client = opened.client;
+    session->local = opened.local;
+    Service& service = *runtime_->services[opened.service];
+    // The session outlives its handshake, and does not move.
+    session->server = std::make_unique<handshake::ServerHandshake>(
+        service.context.load(), [this, each = session.get()](const handshake::Offer& offer) { return admit(*each, offer); });
+    ++service.state.flows_now;
+    ++service.state.flows_total;
+    sessions_[id.value] = std::move(session);
+}
+
+/// Asked when the ClientHello has been read and nothing costly has been done.
+bool HandshakeWorker::admit(Session& session, const handshake::Offer& offer) {
+    if (session.started.counted()) return true;   // a second ClientHello (RFC 8446 4.1.4) is the same handshake
+    const std::uint32_t full = full_cost(offer, session.runtime->services[session.service]->keys);
+    auto started = session.runtime->brake->start(session.client.address, offer.resumes, full, Clock::now());
+    if (!started) return false;
+    session.started = std::move(*started);
+    return true;
+}
+
+void HandshakeWorker::on_client_octets(Session& session, std::uint64_t offset, std::span<const std::byte> octets) {
+    if (!session.server || offset != session.client_next) return;   // the rest is the dataplane's
+    session.client_next += octets.size();
+    output_.clear();
+    const Step step = session.server->feed(octets, output_);
+    send_octets(session.lane, session.id, Leg::client, 0, session.server->consumed(), output_);
+    switch (step) {
+        case Step::more:
+            break;
+        case Step::failed:
+            refuse_client(session, session.server->failure());
+            return;
+        case Step::done:
+            on_client_done(session);
+            return;
+    }
+    // The backend's leg overlaps the rest of the client's handshake while there is little to do; otherwise only a Finished, which takes a
+    // client as much work as us, makes us open one.
+    if (session.server->hello_accepted() && session.server->negotiated().ech != handshake::EchOutcome::rejected &&
+        session.runtime->brake->relaxed())
+        begin_backend(session);
+}
+
+void HandshakeWorker::on_client_done(Session& session) {
+    Service& service = *session.runtime->services[session.service];
+    if (session.server->offer().early_data) service.state.count(policy::Violation::early_data);   // skipped, and the handshake went on
+    handshake::Handed handed = session.server->take_handed();
+    service.state.count_done(handed.negotiated);
+    session.started.finish(handed.negotiated.resumed, Clock::now());
+    session.negotiated = std::move(handed.negotiated);
+    session.server.reset();
+    session.client_done = true;
+    handed.handoff.leg = Leg::client;
+    handed.handoff.attempt = 0;
+    handed.handoff.protection = channel::Protection::tls;
+    handed.handoff.expect_tickets = 0;
+    (void)send(session.lane, MessageType::handoff, session.id, handed.handoff);
+    crypto::wipe(&handed.handoff, sizeof handed.handoff);
+    if (session.negotiated->ech == handshake::EchOutcome::rejected) {
+        // The client has its retry configurations (RFC 9849 6.1.6). The handshake was one with the public name, which serves nobody.
+        end_leg(session.lane, session.id, Leg::client, 0, EndHow::close, EndReason::ech_rejected);
+        return;
+    }
+    if (session.negotiated->identity)
+        daemon::log(daemon::Level::info, "client_identity",
+                    {{"flow", text_of(session.id)},
+                     {"service", service.settings.name},
+                     {"client", session.client.to_string()},
+                     {"subject", session.negotiated->identity->subject},
+                     {"issuer", session.negotiated->identity->issuer},
+                     {"serial", session.negotiated->identity->serial},
+                     {"resumed", session.negotiated->resumed}});
+    begin_backend(session);
+    if (session.backend_failure != EndReason::none) {
+        give_up_backend(session);
+    } else if (session.held_handoff) {
+        channel::Handoff held = *session.held_handoff;
+        crypto::wipe(&*session.held_handoff, sizeof(channel::Handoff));
+        session.held_handoff.reset();
+        hand_off_backend(session, held);
+        crypto::wipe(&held, sizeof held);
+    }
+}
+
+/// Counts a client's handshake that failed and leaves its record. The handshake's object is still there.
+void HandshakeWorker::record_client_failure(Session& session, const handshake::Failure& failure, EndReason reason) {
+    Service& service = *session.runtime->services[session.service];
+    service.state.count_failed(reason);
+    handshake::Failure told = failure;
+    if (!told.violation && reason == EndReason::client_not_tls) told.violation = policy::Violation::plain_text;
+    if (told.violation) service.state.count(*told.violation);
+    if (session.server->offer().early_data) service.state.count(policy::Violation::early_data);
+    FailedHandshake failed;
+    failed.leg = Leg::client;
+    failed.flow = text_of(session.id);
+    failed.source = session.client.to_string();
+    failed.service = service.settings.name;
+    failed.offer = &session.server->offer();
+    failed.negotiated = &session.server->negotiated();
+    failed.failure = &told;
+    failed.reason = reason;
+    session.runtime->failures->add(failed, std::chrono::system_clock::now());
+    session.started.finish(false, Clock::now());
+}
+
+void HandshakeWorker::refuse_client(Session& session, const handshake::Failure& failure) {
+    const EndReason reason = failure.reason == EndReason::none ? EndReason::client_handshake_refused : failure.reason;
+    record_client_failure(session, failure, reason);
+    session.server.reset();
+    end_leg(session.lane, session.id, Leg::client, 0, reason == EndReason::client_not_tls ? EndHow::reset : EndHow::close, reason);
+}
+
+void HandshakeWorker::on_flow_ended(FlowId id, const channel::FlowEnded& ended) {
+    if (on_redirect_ended(id, ended)) return;
+    const auto found = sessions_.find(id.value);
+    const EndReason reason = reason_of(ended.reason);
+    if (found == sessions_.end()) {   // it outlived the control that opened it: counted by adopt()
+        if (ended.has_member != 0 && runtime_ && ended.generation == runtime_->configuration.dataplane.generation &&
+            ended.pool < runtime_->pools.size())
+            runtime_->pools[ended.pool]->leave(ended.member);
+        return;
+    }
+    Session& session = *found->second;
+    ServiceState& state = session.runtime->services[session.service]->state;
+    if (session.server) {   // it ended before the handshake did
+        handshake::Failure failure;
+        failure.reason = reason;
+        failure.text = channel::sentence(reason);
+        record_client_failure(session, failure, reason);
+    }
+    state.leave();
+    daemon::log(daemon::Level::debug, "flow_ended",
+                {{"flow", text_of(id)},
+                 {"service", session.runtime->services[session.service]->settings.name},
+                 {"client", session.client.to_string()},
+                 {"reason", channel::name(reason)},
+                 {"client_in", ended.client_octets_in},
+                 {"client_out", ended.client_octets_out},
+                 {"backend_in", ended.backend_octets_in},
+                 {"backend_out", ended.backend_octets_out},
+                 {"duration_ns", ended.duration_ns}});
+    leave_member(session);
+    sessions_.erase(found);
+}
+
+/// Ends flows of which a certificate has been revoked since it was verified. A flow that outlives the control that did its handshakes has no
+/// session, hence no certificate here to ask about: it ends at its own time, or with the dataplane.
+void HandshakeWorker::recheck(std::shared_ptr<Runtime> runtime) {
+    post([&] {
+        const std::lock_guard lock(sessions_mutex_);
+        const auto now = revocation::Clock::now();
+        const auto revoked = [&](const handshake::Identity& identity, const revocation::CrlSet* crls) -> std::optional<std::string> {
+            if (crls == nullptr || !identity.leaf || !identity.issuer_certificate) return std::nullopt;
+            const revocation::Verdict verdict = crls->check(identity.leaf.get(), identity.issuer_certificate.get(), now);
+            if (verdict.standing != revocation::Standing::revoked) return std::nullopt;
+            return verdict.why;
+        };
+        for (const auto& [id, session] : sessions_) {
+            if (!session->client_done || session->ended) continue;
+            const std::string& service_name = session->runtime->services[session->service]->settings.name;
+            const std::string& pool_name = pool_of(*session).settings().name;
+            // By name, since the flow may be of a configuration before; what is no longer there is asked about where it was.
+            const Service* service = session->runtime->services[session->service].get();
+            for (const auto& each : runtime->services)
+                if (each->settings.name == service_name) service = each.get();
+            const Pool* pool = &pool_of(*session);
+            for (const auto& each : runtime->pools)
+                if (each->settings().name == pool_name) pool = each.get();
+            const bool of_client = session->negotiated && session->negotiated->identity;
+            std::optional<std::string> why;
+            Leg leg = Leg::client;
+            if (of_client) why = revoked(*session->negotiated->identity, service->client_crls.get());
+            if (!why && session->backend_identity) {
+                why = revoked(*session->backend_identity, pool->crls().get());
+                leg = Leg::backend;
+            }
+            if (!why) continue;
+            session->ended = true;
+            session->runtime->services[session->service]->state.count(leg == Leg::client ? policy::Violation::client_revoked
+                                                                                          : policy::Violation::backend_revoked);
+            daemon::log(daemon::Level::warning, "flow_identity_revoked",
+                        {{"flow", text_of(session->id)},
+                         {"service", service_name},
+                         {"client", session->client.to_string()},
+                         {"subject", leg == Leg::client ? session->negotiated->identity->subject : session->backend_identity->subject},
+                         {"whose", leg == Leg::client ? "client" : "backend"},
+                         {"why", *why}});
+            // Either leg's end is the flow's; the client's needs no attempt's number.
+            end_leg(session->lane, session->id, Leg::client, 0, EndHow::close, EndReason::identity_revoked);
+        }
+    });
+}
+
+}  // namespace sallyport::flows

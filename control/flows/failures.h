@@ -1,0 +1,48 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <mutex>
+#include <string>
+
+#include "control/handshake/handshake.h"
+#include "control/management/views.h"
+
+namespace sallyport::flows {
+
+/// A handshake that failed, as the flows know it; strings are borrowed for the call.
+struct FailedHandshake {
+    channel::Leg leg = channel::Leg::client;
+    std::string flow, source, service;                ///< empty for a health check
+    std::string pool, member, address;                ///< of a backend
+    const handshake::Offer* offer = nullptr;          ///< the client's
+    const handshake::Negotiated* negotiated = nullptr;
+    const handshake::Failure* failure = nullptr;      ///< never null
+    channel::EndReason reason = channel::EndReason::none;
+};
+
+/// The handshakes that failed: each leaves one record in the log, up to a bound, and one in a ring for `show failures`. Any thread.
+class FailureLog {
+ public:
+    using Clock = std::chrono::system_clock;
+    static constexpr std::size_t kKept = 1000;
+    /// Records a second in the log; those beyond are counted, and the count is logged when the next second begins.
+    static constexpr std::uint64_t kLoggedASecond = 200;
+
+    void add(const FailedHandshake& failed, Clock::time_point now);
+    /// The newest `limit`, newest first; 0: all that are kept.
+    [[nodiscard]] management::FailuresView recent(std::size_t limit) const;
+
+ private:
+    mutable std::mutex mutex_;
+    std::deque<management::FailureView> kept_;   ///< oldest first
+    std::uint64_t total_ = 0, not_logged_ = 0, suppressed_ = 0, logged_ = 0;
+    std::chrono::sys_seconds second_{};
+};
+
+/// The names of a client's offer and failure as reports show them. The server name, and its occurrences in the failure's text, are replaced by
+/// "protected" where it came by Encrypted ClientHello: it must not be found in a log that it was hidden from the network for.
+[[nodiscard]] management::FailureView view_of(const FailedHandshake& failed, std::chrono::system_clock::time_point now);
+
+}  // namespace sallyport::flows

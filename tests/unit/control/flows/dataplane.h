@@ -1,0 +1,130 @@
+#pragma once
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "control/flows/handshake_worker.h"
+#include "crypto/check.h"
+#include "tests/certificates.h"
+
+/// A HandshakeWorker with one lane, of which the test is the dataplane's end. The worker has its own thread; settle() waits for it.
+namespace sallyport::test {
+
+/// A service "www" (index 0) with one certificate and a TLS pool of one member, and a redirect (index 1). Generation 7.
+[[nodiscard]] inline std::shared_ptr<flows::Runtime> small_runtime(const configuration::Brake& brake = {}) {
+    const TemporaryDirectory directory;
+    const Identity ca = make_ca("Test CA");
+    make_leaf({"www.example"}, ca).write(directory.path(), "leaf");
+    configuration::Configuration result;
+    result.policy_level = 1;
+    result.brake = brake;
+    result.dataplane.generation = 7;
+    configuration::Pool pool;
+    pool.name = "web";
+    configuration::Member member;
+    member.name = "one";
+    member.address = SocketAddress::parse("198.51.100.1:443").value();
+    pool.members = {member};
+    pool.tls.emplace();
+    pool.tls->trust = {directory.write("ca.pem", ca.certificate_pem())};
+    pool.tls->anchors = {std::shared_ptr<X509>(X509_dup(ca.certificate.get()), X509_free)};
+    pool.tls->server_name = "web.internal";
+    pool.tls->versions = {configuration::TlsVersion::tls13};
+    result.pools = {pool};
+    configuration::Service service;
+    service.name = "www";
+    configuration::CertificateFiles files;
+    files.certificate = directory.path() / "leaf.pem";
+    files.key = directory.path() / "leaf.key";
+    auto chain = certificates::load_certificate_chain(files.certificate, files.key, 1, std::chrono::system_clock::now());
+    SALLYPORT_CHECK(chain);
+    files.chain = std::make_shared<const certificates::CertificateChain>(std::move(*chain));
+    service.certificates = {files};
+    service.versions = {configuration::TlsVersion::tls13, configuration::TlsVersion::tls12};
+    result.services = {service};
+    configuration::Redirect redirect;
+    redirect.name = "plain";
+    result.redirects = {redirect};
+    return std::make_shared<flows::Runtime>(std::move(result));   // has read the files when the directory goes
+}
+
+class Dataplane {
+ public:
+    explicit Dataplane(std::shared_ptr<flows::Runtime> runtime)
+        : memory_(std::make_shared<channel::SharedMemory>(channel::SharedMemory::create(1).value())),
+          producer_(memory_->ring_to_control(0)),
+          consumer_(memory_->ring_to_dataplane(0)),
+          wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+          message_(std::make_unique<channel::Message>()) {
+        worker.start();
+        worker.use(std::move(runtime));
+        attach();
+    }
+    void attach() {
+        std::vector<flows::Lane> lanes;
+        lanes.push_back({channel::RingConsumer(memory_->ring_to_control(0)), channel::RingProducer(memory_->ring_to_dataplane(0))});
+        worker.attach(memory_, std::move(lanes), channel::Descriptor(dup(wake_.get())));
+    }
+
+    struct Seen {
+        channel::MessageType type;
+        channel::FlowId flow;
+        std::string payload;        ///< of send_octets
+        channel::EndReason reason;  ///< of end_leg
+    };
+
+    template <typename Fixed>
+    void tell(channel::MessageType type, channel::FlowId flow, const Fixed& fixed, std::span<const std::byte> payload = {}) {
+        SALLYPORT_CHECK(producer_.write(type, flow, fixed, payload));
+    }
+    void tell_raw(channel::MessageType type, channel::FlowId flow, std::span<const std::byte> fixed) { (void)producer_.write(type, flow, fixed); }
+    void open(channel::FlowId flow, std::uint32_t service, std::uint32_t generation = 7) {
+        tell(channel::MessageType::flow_opened, flow,
+             channel::FlowOpened{SocketAddress::parse("192.0.2.1:1234").value(), SocketAddress::parse("192.0.2.10:80").value(), service, generation});
+    }
+    void octets(channel::FlowId flow, std::uint64_t offset, std::string_view text) {
+        tell(channel::MessageType::stream_octets, flow, channel::StreamOctets{channel::Leg::client, 0, offset},
+             std::as_bytes(std::span(text.data(), text.size())));
+    }
+    /// Makes the worker take all that was told, and returns what it answered.
+    [[nodiscard]] std::vector<Seen> settle() {
+        if (producer_.publish()) {
+            const std::uint64_t one = 1;
+            SALLYPORT_CHECK(write(wake_.get(), &one, sizeof one) == sizeof one);
+        }
+        std::vector<Seen> seen;
+        while (producer_.used() != 0 && !worker.broken()) {
+            take(seen);   // its ring must not fill up
+            std::this_thread::yield();
+        }
+        (void)worker.load();   // waits for the message that it works on: it publishes what it answers before it lets go of the sessions
+        take(seen);
+        return seen;
+    }
+    flows::HandshakeWorker worker{0, 1};
+
+ private:
+    void take(std::vector<Seen>& seen) {
+        while (consumer_.read(*message_)) {
+            Seen each{message_->type(), message_->flow(), {}, channel::EndReason::none};
+            if (each.type == channel::MessageType::send_octets) {
+                const auto payload = message_->payload<channel::SendOctets>();
+                each.payload.assign(reinterpret_cast<const char*>(payload.data()), payload.size());
+            }
+            if (each.type == channel::MessageType::end_leg)
+                if (const auto* const end = message_->fixed<channel::EndLeg>()) each.reason = static_cast<channel::EndReason>(end->reason);
+            seen.push_back(std::move(each));
+        }
+    }
+    std::shared_ptr<channel::SharedMemory> memory_;
+    channel::RingProducer producer_;
+    channel::RingConsumer consumer_;
+    channel::Descriptor wake_;
+    std::unique_ptr<channel::Message> message_;
+};
+
+}  // namespace sallyport::test
