@@ -46,7 +46,7 @@ std::shared_ptr<const flow::ServiceTable> Appliance::service_table(const channel
     table->generation = configuration.generation;
     for (const auto& service : configuration.services)
         table->services.push_back({service.name, std::chrono::seconds(service.idle_timeout_s),
-                                   std::chrono::milliseconds(service.handshake_timeout_ms)});
+                                   std::chrono::milliseconds(service.handshake_timeout_ms), service.redirect});
     for (const auto& listen : configuration.listens)
         if (listen.service < table->services.size()) table->listens.push_back({listen.address, listen.service});
     return table;

@@ -113,7 +113,7 @@ void FlowEngine::on_send_octets(Flow& flow, const channel::Message& message, Tim
 
 void FlowEngine::on_open_backend(Flow& flow, const channel::OpenBackend& request, Time now) {
     Leg& leg = flow.backend_leg();
-    if (leg.phase != LegPhase::none || request.remote.port == 0) return count_bad_message();
+    if (leg.phase != LegPhase::none || request.remote.port == 0 || flow.is_redirect) return count_bad_message();
     leg = Leg();
     leg.attempt = request.attempt;
     flow.backend = request.remote;
@@ -160,7 +160,7 @@ void FlowEngine::on_open_probe(const channel::OpenProbe& request, std::size_t la
 
 void FlowEngine::on_handoff(Flow& flow, const channel::Message& message, Time now) {
     const auto* const handoff = message.fixed<channel::Handoff>();
-    if (handoff == nullptr || !valid(handoff->leg)) return count_bad_message();
+    if (handoff == nullptr || !valid(handoff->leg) || flow.is_redirect) return count_bad_message();
     Leg& leg = flow.legs[index_of(handoff->leg)];
     if (handoff->leg == Side::backend && handoff->attempt != leg.attempt) return;
     if (leg.phase != LegPhase::handshake) return;
@@ -214,13 +214,14 @@ void FlowEngine::on_handoff(Flow& flow, const channel::Message& message, Time no
     activate(flow);
 }
 
+/// Also of a flow whose legs have both been handed off: control ends it when a certificate that it was opened with is no longer good.
 void FlowEngine::on_end_leg(Flow& flow, const channel::EndLeg& request, Time now) {
     if (request.leg == Side::backend && request.attempt != flow.backend_leg().attempt) return;
     const EndReason reason = checked_reason(request.reason);
     switch (request.how) {
         case channel::EndHow::retry_backend:
             if (flow.backend_leg().phase == LegPhase::open) return count_bad_message();   // what it has been sent cannot be sent again
-            abort_leg(flow, Side::backend);
+            release_leg(flow, Side::backend);   // what control has sent before (an alert) and FIN still go out; the leg is free for the next attempt
             flow.owed &= static_cast<std::uint16_t>(~(owed::kBackendOpened | owed::kBackendOctets | owed::kBackendClosed | owed::kBackendFailed));
             return;
         case channel::EndHow::reset:

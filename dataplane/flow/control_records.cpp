@@ -29,6 +29,12 @@ constexpr std::uint32_t kHandshakeHeader = 4;   ///< type and length
 /// Longest NewSessionTicket (RFC 8446 4.6.1).
 constexpr std::uint32_t kMaxTicket = 4 + 4 + 1 + 255 + 2 + 65535 + 2 + 65534;
 
+/// Whether the peer is to be asked for a new key.
+bool nearly_exhausted(const crypto::RecordProtection& protection) {
+    return crypto::key_exhausted(protection) || (protection.aead() != crypto::Aead::chacha20_poly1305 &&
+                                                 protection.sequence() >= crypto::kAesGcmRecordLimit - kKeyUpdateAskedAhead);
+}
+
 constexpr EndReason protocol_error(channel::Leg side) {
     return by_side(side, EndReason::client_protocol_error, EndReason::backend_protocol_error);
 }
@@ -214,13 +220,13 @@ bool FlowEngine::send_key_update(Leg& leg, bool request) {
     return true;
 }
 
-/// Before a record is sealed: answers the peer's KeyUpdate, changes a key that has reached its limit, and asks the peer to change one that
-/// has (RFC 8446 5.5). False when nothing may be sealed now.
+/// Before a record is sealed: answers the peer's KeyUpdate, changes a key that has reached its limit, and asks the peer in time to change its
+/// own (RFC 8446 5.5). False when nothing may be sealed now.
 bool FlowEngine::write_key_ready(Leg& leg) {
     if (leg.plain) return true;
     const bool write_exhausted = crypto::key_exhausted(leg.write);
     if (leg.write.version() != crypto::Version::tls13) return !write_exhausted;   // pass_on_end() closes
-    const bool ask = !leg.key_update_asked && crypto::key_exhausted(leg.read);
+    const bool ask = !leg.key_update_asked && nearly_exhausted(leg.read);
     if (!leg.key_update_owed && !ask && !write_exhausted) return true;
     if (!send_key_update(leg, ask)) return false;
     leg.key_update_owed = false;

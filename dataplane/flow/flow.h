@@ -15,6 +15,11 @@ namespace sallyport::flow {
 
 using channel::EndReason;
 
+/// A TLS 1.3 peer is asked for a new key so many records before its key reaches the limit of AES-GCM (crypto::kAesGcmRecordLimit); one that
+/// has not changed it by then is cut off. More records than can be under way while it gets the request and answers: 2^16 of the smallest
+/// fill 1.4 MB, several receive windows.
+constexpr std::uint64_t kKeyUpdateAskedAhead = std::uint64_t{1} << 16;
+
 constexpr std::size_t index_of(channel::Leg side) { return static_cast<std::size_t>(side); }
 constexpr channel::Leg other(channel::Leg side) {
     return side == channel::Leg::client ? channel::Leg::backend : channel::Leg::client;
@@ -121,6 +126,7 @@ struct Flow {
     bool waits_for_control = false;
     bool control_answered = false;      ///< octets of control went out on the client's leg: another control cannot take over
     bool is_probe = false;
+    bool is_redirect = false;           ///< control answers a plain HTTP request: no TLS, no backend
     bool active = false;                ///< on the pump's list
     bool on_owed_list = false;
     bool put_off = false;               ///< its lane was full when control should have been told something

@@ -81,12 +81,14 @@ bool fin_received(const tcp::Connection& connection) noexcept {
     return false;
 }
 
-const ServiceTable::Listen* ServiceTable::find(const SocketAddress& local) const noexcept {
-    for (const Listen& listen : listens)
-        if (listen.address.port == local.port &&
-            (listen.address.address == local.address ||
-             (listen.address.address.is_unspecified() && listen.address.address.is_v4() == local.address.is_v4())))
-            return &listen;
+/// The listener at exactly this address before the one for any address of its family.
+const ServiceTable::Listen* FlowEngine::find_listen(const SocketAddress& local) const noexcept {
+    const IpAddress any = local.address.is_v4() ? IpAddress::from_v4({0, 0, 0, 0}) : IpAddress{};
+    for (const IpAddress& address : {local.address, any}) {
+        const SocketAddress wanted{address, local.port};
+        const auto found = std::ranges::lower_bound(listens_, wanted, {}, &ServiceTable::Listen::address);
+        if (found != listens_.end() && found->address == wanted) return &*found;
+    }
     return nullptr;
 }
 
@@ -111,18 +113,17 @@ FlowEngine::FlowEngine(const EngineSettings& settings, tcp::Stack& stack, crypto
 FlowEngine::~FlowEngine() = default;
 
 void FlowEngine::serve(const ServiceTable* table) {
-    if (services_ != nullptr)
-        for (const auto& listen : services_->listens)
-            if (table == nullptr || std::ranges::none_of(table->listens, [&](const auto& other_listen) {
-                    return other_listen.address == listen.address;
-                }))
-                stack_.unlisten(listen.address);
-    if (table != nullptr)
-        for (const auto& listen : table->listens)
-            if (services_ == nullptr || std::ranges::none_of(services_->listens, [&](const auto& other_listen) {
-                    return other_listen.address == listen.address;
-                }))
-                stack_.listen(listen.address);
+    std::vector<ServiceTable::Listen> next;
+    if (table != nullptr) next = table->listens;
+    std::ranges::sort(next, {}, &ServiceTable::Listen::address);
+    const auto has = [](const std::vector<ServiceTable::Listen>& listens, const ServiceTable::Listen& listen) {
+        return std::ranges::binary_search(listens, listen.address, {}, &ServiceTable::Listen::address);
+    };
+    for (const auto& listen : listens_)
+        if (!has(next, listen)) stack_.unlisten(listen.address);
+    for (const auto& listen : next)
+        if (!has(listens_, listen)) stack_.listen(listen.address);
+    listens_.swap(next);
     services_ = table;
 }
 
@@ -217,7 +218,7 @@ void FlowEngine::on_event(tcp::Stack::Ready ready, Time now) {
 
 /// False when the connection was refused, and is gone.
 bool FlowEngine::on_accepted(Connection& connection, Time now) {
-    const ServiceTable::Listen* const listen = services_ == nullptr ? nullptr : services_->find(connection.local());
+    const ServiceTable::Listen* const listen = services_ == nullptr ? nullptr : find_listen(connection.local());
     Flow* const flow = listen == nullptr ? nullptr : table_.allocate();
     if (flow == nullptr) {
         if (listen != nullptr) drops_.count(DropReason::no_flow);
@@ -232,6 +233,7 @@ bool FlowEngine::on_accepted(Connection& connection, Time now) {
     flow->generation = services_->generation;
     flow->idle_timeout = services_->services[listen->service].idle_timeout;
     flow->handshake_timeout = services_->services[listen->service].handshake_timeout;
+    flow->is_redirect = services_->services[listen->service].redirect;
     flow->created = flow->last_activity = now;
     flow->client = connection.remote();
     flow->local = connection.local();
@@ -269,8 +271,8 @@ void FlowEngine::on_leg_event(Flow& flow, Side side, std::uint8_t events, Time n
             std::uint16_t news = 0;
             if ((events & tcp::event::kReadable) != 0) {
                 std::byte first{};
-                if (client && leg.stream_offset == 0 && leg.forwarded == 0 && copy_from(leg, 0, {&first, 1}) == 1 &&
-                    first != std::byte{22}) {   // 9.1.1: the first octets must be a TLS handshake record (RFC 8446 5.1)
+                if (client && !flow.is_redirect && leg.stream_offset == 0 && leg.forwarded == 0 &&
+                    copy_from(leg, 0, {&first, 1}) == 1 && first != std::byte{22}) {   // 9.1.1: the first octets must be a TLS handshake record (RFC 8446 5.1)
                     abort_leg(flow, side);
                     end(flow, EndReason::client_not_tls, now);
                     return;
@@ -351,6 +353,10 @@ void FlowEngine::on_deadline(Flow& flow, Time now) {
         if (flow.deadline <= now) end(flow, EndReason::idle_timeout, now);
         return;
     }
+    if (flow.is_redirect) {
+        end(flow, EndReason::redirect_refused, now);
+        return;
+    }
     const bool backend_is_late = flow.is_probe || flow.client_leg().phase == LegPhase::open;
     end(flow, backend_is_late ? EndReason::backend_unreachable : EndReason::client_handshake_timeout, now);
 }
@@ -364,7 +370,7 @@ void FlowEngine::end(Flow& flow, EndReason reason, Time now) {
         ++counters_.flows_ended;
         ++counters_.ended_by[static_cast<std::size_t>(reason)];
     }
-    const bool short_ends[] = {cut_short(flow, Side::client), cut_short(flow, Side::backend)};
+    const bool short_ends[] = {cut_short(flow, Side::client, flow.reason), cut_short(flow, Side::backend, flow.reason)};
     for (const Side side : {Side::client, Side::backend}) {
         Leg& leg = flow.legs[index_of(side)];
         if (leg.connection == nullptr) continue;
@@ -377,10 +383,14 @@ void FlowEngine::end(Flow& flow, EndReason reason, Time now) {
     finish_if_gone(flow);
 }
 
-/// Whether the other leg has sent what this one has not been given: then the end of this one is no orderly one.
-bool FlowEngine::cut_short(Flow& flow, Side side) {
+/// Whether a close_notify on this leg would be a lie: the other leg has sent what this one has not been given, or we end the flow of our own
+/// accord while the other leg's stream goes on. close_notify says that no more will come from where the stream comes from, and the
+/// application may take what it has for all there is (RFC 8446 6.1, truncation); where that is not so we close with an error alert, the only
+/// other thing that may come before our FIN.
+bool FlowEngine::cut_short(Flow& flow, Side side, EndReason reason) {
     const Leg& from = flow.legs[index_of(other(side))];
-    return from.phase == LegPhase::open && !from.read_done && from.connection->readable() > 0;
+    if (from.phase != LegPhase::open || from.read_done) return false;
+    return reason == EndReason::idle_timeout || reason == EndReason::shutdown || from.connection->readable() > 0;
 }
 
 /// Nothing that the batch has borrowed may go before it is done with it.

@@ -25,14 +25,14 @@ struct ServiceTable {
         std::string name;
         Duration idle_timeout = 3600s;
         Duration handshake_timeout = 10s;
+        bool redirect = false;   ///< plain HTTP that control answers: no TLS on it, and never a backend
     };
     std::vector<Service> services;
     struct Listen {
         SocketAddress address;
         std::uint32_t service = 0;
     };
-    std::vector<Listen> listens;
-    [[nodiscard]] const Listen* find(const SocketAddress& local) const noexcept;
+    std::vector<Listen> listens;   ///< no address twice
 };
 
 struct EngineSettings {
@@ -104,6 +104,7 @@ class FlowEngine {
     // lifecycle (flow_engine.cpp)
     void on_event(tcp::Stack::Ready ready, Time now);
     [[nodiscard]] bool on_accepted(tcp::Connection& connection, Time now);
+    [[nodiscard]] const ServiceTable::Listen* find_listen(const SocketAddress& local) const noexcept;
     void on_leg_event(Flow& flow, Side side, std::uint8_t events, Time now);
     void on_leg_lost(Flow& flow, Side side, tcp::End end, Time now);
     void on_deadline(Flow& flow, Time now);
@@ -112,7 +113,7 @@ class FlowEngine {
     void linger(Flow& flow, Side side);
     void close_in_order(Flow& flow, Side side, std::uint8_t description);
     void discard(Flow& flow, Side side);
-    [[nodiscard]] static bool cut_short(Flow& flow, Side side);
+    [[nodiscard]] static bool cut_short(Flow& flow, Side side, EndReason reason);
     void release_leg(Flow& flow, Side side);
     void finish_if_gone(Flow& flow);
     void reap();
@@ -198,6 +199,7 @@ class FlowEngine {
     FlowTable table_;
     DeadlineWheel wheel_;
     const ServiceTable* services_ = nullptr;
+    std::vector<ServiceTable::Listen> listens_;   ///< of services_, sorted by address
     Lanes* lanes_ = nullptr;
     std::unique_ptr<channel::Message> message_;
     std::vector<channel::FlowId> active_;   ///< flows with records to move perhaps; in turn

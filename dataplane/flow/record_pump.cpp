@@ -125,6 +125,10 @@ void FlowEngine::queue_open(Flow& flow, Side side, Time now) {
     for (std::size_t n = 0; n < most; ++n) {
         std::array<std::byte, crypto::kRecordHeaderLength> octets{};
         if (copy_from(leg, at, octets) != octets.size()) return;
+        if (crypto::key_exhausted(leg.read)) {   // not one record more under this key; pass_on_end() ends the flow
+            activate(flow);
+            return;
+        }
         const auto header = parse_header(octets, leg.read);
         if (!header) {
             if (n == 0)   // else those before it come first
@@ -338,6 +342,11 @@ bool FlowEngine::pass_on_end(Flow& flow, Side from_side, Time now) {
         return false;
     }
     if (!from.opened.empty()) return again;
+    // The peer was asked for a new key in time, and goes on with the old one (RFC 8446 5.5, 4.6.3).
+    if (!from.plain && !from.read_done && crypto::key_exhausted(from.read)) {
+        fail_record(flow, from_side, alert::kUnexpectedMessage, EndReason::key_limit, now);
+        return false;
+    }
     if (from.close_notify_received) {
         consume(from, from.connection->readable());   // after close_notify: ignored (RFC 8446 6.1)
     } else if (!from.read_done && from.connection->peer_finished()) {

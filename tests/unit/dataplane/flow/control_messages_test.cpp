@@ -372,6 +372,66 @@ TEST_F(FlowControl, RingSpoilt_FlowsGoOn) {
     ASSERT_TRUE(world.run_until([&] { return s.ended; }, 5s));
 }
 
+TEST_F(FlowControl, Redirect_PlainOctetsReachControlAndItsAnswerTheClient) {
+    World& world = make({.redirect = true});
+    std::string request;
+    world.intercept = [&](const channel::Message& message) {
+        if (message.type() != MessageType::stream_octets) return false;
+        for (const std::byte octet : message.payload<channel::StreamOctets>()) request += static_cast<char>(octet);
+        return true;
+    };
+    Session& s = world.connect();
+    s.client.out.clear();
+    s.client.send_raw(octets_of("GET / HTTP/1.1"));
+    ASSERT_TRUE(world.run_until([&] { return request == "GET / HTTP/1.1"; }, 2s));
+    // Neither TLS nor a backend, whatever control says.
+    world.open_backend(s);
+    world.hand_off(s, Side::client);
+    world.run_for(10ms);
+    EXPECT_FALSE(s.backend_accepted);
+    EXPECT_EQ(world.drops(DropReason::channel_bad_message), 2u);
+    s.client_consumed = 14;
+    s.client.keys.suite = nullptr;
+    s.client.preamble = 5;
+    world.tell(MessageType::send_octets, s.id, channel::SendOctets{Side::client, 0, 14}, octets_of("moved"));
+    world.tell(MessageType::end_leg, s.id, channel::EndLeg{Side::client, 0, EndHow::close, static_cast<std::uint8_t>(EndReason::redirected)});
+    ASSERT_TRUE(world.run_until([&] { return s.ended || s.client.finished; }, 2s));
+    world.run_for(3s);
+    EXPECT_EQ(s.client.preamble_seen, octets_of("moved"));
+    EXPECT_TRUE(s.client.finished);
+    EXPECT_EQ(s.reason(), EndReason::redirected);
+}
+
+TEST_F(FlowControl, Redirect_NothingComes_EndsAsRefused) {
+    World& world = make({.handshake_timeout = 1s, .redirect = true});
+    Session& s = world.connect();
+    s.client.out.clear();
+    ASSERT_TRUE(world.run_until([&] { return s.ended; }, 6s));
+    EXPECT_EQ(s.reason(), EndReason::redirect_refused);
+}
+
+TEST_F(FlowControl, Listens_ExactAddressBeforeAny) {
+    World& world = make({});
+    ServiceTable table = world.services();
+    table.services.push_back({"exact", 30s, 10s});
+    table.services.push_back({"other port", 30s, 10s});
+    const IpAddress any = IpAddress::from_v4({0, 0, 0, 0});
+    table.listens = {{{any, World::kService}, 0}, {{World::address(1), World::kService}, 1}, {{any, 80}, 2}};
+    world.engine().serve(&table);
+    std::optional<std::uint32_t> service;
+    world.intercept = [&](const channel::Message& message) {
+        if (message.type() == MessageType::flow_opened) service = message.fixed<channel::FlowOpened>()->service;
+        return false;
+    };
+    (void)world.open();
+    EXPECT_EQ(service, 1u);
+    table.listens = {{{any, World::kService}, 0}};
+    world.engine().serve(&table);
+    (void)world.open();
+    EXPECT_EQ(service, 0u);
+    world.engine().serve(&world.services());
+}
+
 TEST_F(FlowControl, ServiceRemoved_FlowsGoOnWithTheirTimeouts) {
     World& world = make({.idle_timeout = 10s});
     Session& s = world.open();

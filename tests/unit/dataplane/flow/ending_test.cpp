@@ -220,13 +220,37 @@ TEST_P(FlowEnding, OpenFlow_HandshakeWithoutContent_Refused) {
     expect_failed(10, by(EndReason::client_protocol_error, EndReason::backend_protocol_error));
 }
 
-TEST_P(FlowEnding, OpenFlow_Shutdown_ClosesBothInOrder) {
+TEST_P(FlowEnding, OpenFlow_Shutdown_NeitherStreamLooksComplete) {
     from_.send(octets_of("x"));
     world_.run_for(100ms);
     world_.engine().end_all(EndReason::shutdown, world_.now());
     expect_ends(EndReason::shutdown);
+    for (const Peer* const peer : {&from_, &to_}) {
+        EXPECT_TRUE(peer->finished);
+        EXPECT_TRUE(peer->has_alert(80));
+        EXPECT_FALSE(peer->has_alert(0));
+    }
+    EXPECT_EQ(to_.data, octets_of("x"));
+}
+
+TEST_P(FlowEnding, HalfClosed_Shutdown_WhatHadEndedStaysComplete) {
+    from_.close_in_order();
+    ASSERT_TRUE(world_.run_until([&] { return to_.orderly(); }, 5s));
+    world_.engine().end_all(EndReason::shutdown, world_.now());
+    expect_ends(EndReason::shutdown);
+    EXPECT_FALSE(to_.has_alert(80));
+    EXPECT_TRUE(from_.has_alert(80));
+    EXPECT_FALSE(from_.has_alert(0)) << "the other direction had not ended";
+}
+
+TEST_P(FlowEnding, OpenFlow_ControlEndsIt_ClosesBothInOrder) {
+    from_.send(octets_of("x"));
+    world_.run_for(100ms);
+    world_.end_leg(s_, channel::EndHow::close, EndReason::identity_revoked);
+    expect_ends(EndReason::identity_revoked);
     EXPECT_TRUE(from_.orderly());
     EXPECT_TRUE(to_.orderly());
+    EXPECT_EQ(to_.data, octets_of("x"));
 }
 
 TEST_P(FlowEnding, OpenFlow_ShutdownWithDataNotPassedOn_IsNoOrderlyEnd) {
@@ -238,17 +262,21 @@ TEST_P(FlowEnding, OpenFlow_ShutdownWithDataNotPassedOn_IsNoOrderlyEnd) {
     expect_ends(EndReason::shutdown);
     EXPECT_FALSE(to_.has_alert(0));
     EXPECT_TRUE(to_.has_alert(80));
-    EXPECT_TRUE(from_.orderly());
+    EXPECT_FALSE(from_.has_alert(0));
 }
 
-TEST_P(FlowEnding, OpenFlow_IdleTimeout_ClosesInOrder) {
+TEST_P(FlowEnding, OpenFlow_IdleTimeout_NeitherStreamLooksComplete) {
     world_.run_for(20s);
     from_.send(octets_of("still here"));
     world_.run_for(20s);
     EXPECT_FALSE(s_.ended);
     world_.run_for(11s);
     expect_ends(EndReason::idle_timeout);
-    EXPECT_TRUE(from_.orderly());
+    for (const Peer* const peer : {&from_, &to_}) {
+        EXPECT_TRUE(peer->finished);
+        EXPECT_TRUE(peer->has_alert(80));
+        EXPECT_FALSE(peer->has_alert(0));
+    }
 }
 
 TEST_P(FlowEnding, Lingering_PeerKeepsSending_IsFreed) {

@@ -68,6 +68,14 @@ TEST_P(FlowKeys, OpenFlow_KeyUpdateFlood_Ends) {
     EXPECT_FALSE(s.backend.has_alert(0));
 }
 
+TEST_P(FlowKeys, OpenFlow_KeyUpdateFloodOfTheBackend_Ends) {
+    Session& s = world_.open();
+    for (int i = 0; i < 33; ++i) s.backend.send_key_update(true);
+    ASSERT_TRUE(world_.run_until([&] { return s.ended; }, 5s));
+    EXPECT_EQ(s.reason(), EndReason::key_update_flood);
+    EXPECT_FALSE(s.client.has_alert(0));
+}
+
 TEST_P(FlowKeys, OpenFlow_MalformedKeyUpdates_UnexpectedMessage) {
     const auto update = [](std::initializer_list<int> octets) {
         Octets result;
@@ -115,7 +123,7 @@ TEST_P(FlowKeyLimit, OurKeyReachesItsLimit_KeyUpdateIsSentInTime) {
 
 TEST_P(FlowKeyLimit, PeersKeyReachesItsLimit_PeerIsAskedEvenWithoutDataToIt) {
     World world({.client_suite = GetParam(), .backend_suite = GetParam()});
-    world.adjust_keys = [](Session& s) { s.client.keys.to_appliance_sequence = crypto::kAesGcmRecordLimit - 5; };
+    world.adjust_keys = [](Session& s) { s.client.keys.to_appliance_sequence = crypto::kAesGcmRecordLimit - kKeyUpdateAskedAhead - 5; };
     Session& s = world.open();
     for (int i = 0; i < 20; ++i) s.client.send(octets_of("record"));
     ASSERT_TRUE(world.run_until([&] { return s.client.key_updates_requested == 1 && s.backend.data.size() == 120; }, 5s));
@@ -127,7 +135,7 @@ TEST_P(FlowKeyLimit, PeersKeyReachesItsLimit_PeerIsAskedEvenWithoutDataToIt) {
 
 TEST_P(FlowKeyLimit, PeersKeyReachesItsLimitAndItDoesNotAnswer_IsAskedOnce) {
     World world({.client_suite = GetParam(), .backend_suite = GetParam()});
-    world.adjust_keys = [](Session& s) { s.client.keys.to_appliance_sequence = crypto::kAesGcmRecordLimit; };
+    world.adjust_keys = [](Session& s) { s.client.keys.to_appliance_sequence = crypto::kAesGcmRecordLimit - kKeyUpdateAskedAhead; };
     Session& s = world.open();
     s.client.answers_key_updates = false;
     for (int i = 0; i < 20; ++i) {
@@ -135,6 +143,28 @@ TEST_P(FlowKeyLimit, PeersKeyReachesItsLimitAndItDoesNotAnswer_IsAskedOnce) {
         world.run_for(5ms);
     }
     EXPECT_EQ(s.client.key_updates_requested, 1u);
+    EXPECT_FALSE(s.ended);
+}
+
+TEST_P(FlowKeyLimit, PeerThatNeverChangesItsKey_IsCutOffAtTheLimit) {
+    for (const bool of_client : {true, false}) {
+        World world({.client_suite = GetParam(), .backend_suite = GetParam()});
+        world.adjust_keys = [&](Session& s) {
+            (of_client ? s.client : s.backend).keys.to_appliance_sequence = crypto::kAesGcmRecordLimit - 3;
+        };
+        Session& s = world.open();
+        Peer& from = of_client ? s.client : s.backend;
+        Peer& to = of_client ? s.backend : s.client;
+        from.answers_key_updates = false;
+        for (int i = 0; i < 20; ++i) from.send(octets_of("record"));   // one burst across the limit
+        ASSERT_TRUE(world.run_until([&] { return s.ended; }, 5s));
+        world.run_for(10ms);
+        EXPECT_EQ(s.reason(), EndReason::key_limit);
+        EXPECT_EQ(to.data.size(), 18u) << "a record beyond the limit was opened";
+        EXPECT_TRUE(from.has_alert(10));
+        EXPECT_FALSE(to.has_alert(0));
+        EXPECT_TRUE(to.has_alert(80));
+    }
 }
 
 TEST(FlowKeyLimit12, EitherKeyReachesItsLimit_FlowIsClosed) {

@@ -276,6 +276,7 @@ class World {
         Duration idle_timeout = 30s, handshake_timeout = 10s;
         std::uint32_t appliance_buffers = 16383, peers_buffers = 32767;
         bool start_control = true;
+        bool redirect = false;
     };
 
     explicit World(const Settings& settings)
@@ -287,7 +288,7 @@ class World {
         engine_settings.receive_buffer = settings.receive_buffer;
         engine_ = std::make_unique<FlowEngine>(engine_settings, appliance().stack, appliance_batch_, appliance().drops);
         services_.generation = 3;
-        services_.services = {{"www", settings.idle_timeout, settings.handshake_timeout}};
+        services_.services = {{"www", settings.idle_timeout, settings.handshake_timeout, settings.redirect}};
         services_.listens = {{{address(1), kService}, 0}};
         engine_->serve(&services_);
         backend_host().stack.listen({address(2), kBackendPort});
