@@ -91,7 +91,7 @@ void DataplaneLink::on_hello(const json& hello) {
     greeted_ = true;
     refusal_.clear();
     daemon::log(daemon::Level::info, "dataplane_greets", {{"pid", pid_}, {"version", hello.value("version", "")}, {"generation", hello.value("generation", 0u)}});
-    send({{"configure", json::parse(channel::to_json(runtime_->configuration.dataplane))}, {"user", runtime_->configuration.user}});
+    send({{"configure", json::parse(channel::to_json(running_.runtime()->configuration.dataplane))}, {"user", running_.runtime()->configuration.user}});
 }
 
 void DataplaneLink::on_configured(const json& configured, std::vector<channel::Descriptor> descriptors) {
@@ -107,8 +107,8 @@ void DataplaneLink::on_configured(const json& configured, std::vector<channel::D
     const auto shared = std::make_shared<channel::SharedMemory>(std::move(*memory));
     for (const json& entry : configured.value("members", json::array())) {
         const auto pool = entry.at("pool").get<std::size_t>();
-        if (entry.at("generation").get<std::uint32_t>() == runtime_->configuration.dataplane.generation && pool < runtime_->pools.size())
-            runtime_->pools[pool]->adopt(entry.at("member").get<std::uint32_t>(), entry.at("flows").get<std::uint64_t>());
+        if (entry.at("generation").get<std::uint32_t>() == running_.runtime()->configuration.dataplane.generation && pool < running_.runtime()->pools.size())
+            running_.runtime()->pools[pool]->adopt(entry.at("member").get<std::uint32_t>(), entry.at("flows").get<std::uint64_t>());
     }
     attached_ = true;
     attached_at_ = std::chrono::system_clock::now();

@@ -11,6 +11,7 @@
 
 #include "control/channel/attachment.h"
 #include "control/flows/handshake_worker.h"
+#include "control/running.h"
 
 namespace sallyport {
 
@@ -18,9 +19,9 @@ namespace sallyport {
 /// reports. Main thread.
 class DataplaneLink {
  public:
-    DataplaneLink(channel::Descriptor listener, std::shared_ptr<flows::Runtime> runtime,
+    DataplaneLink(channel::Descriptor listener, const Running& running,
                   std::vector<std::unique_ptr<flows::HandshakeWorker>>& workers)
-        : listener_(std::move(listener)), runtime_(std::move(runtime)), workers_(workers) {}
+        : listener_(std::move(listener)), running_(running), workers_(workers) {}
 
     /// One round; never blocks.
     void turn();
@@ -46,7 +47,7 @@ class DataplaneLink {
     void send(const nlohmann::json& message);
 
     channel::Descriptor listener_;
-    std::shared_ptr<flows::Runtime> runtime_;
+    const Running& running_;
     std::vector<std::unique_ptr<flows::HandshakeWorker>>& workers_;
     std::unique_ptr<channel::Attachment> attachment_;
     bool greeted_ = false, attached_ = false;

@@ -1,14 +1,17 @@
-#include <openssl/evp.h>
 #include <poll.h>
 #include <pwd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <array>
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 
+#include "control/certificates/passphrase.h"
+#include "control/certificates/request.h"
 #include "control/channel/attachment.h"
 #include "control/configuration/configuration.h"
 #include "control/daemon/exit_code.h"
@@ -17,7 +20,10 @@
 #include "control/daemon/sandbox.h"
 #include "control/daemon/signals.h"
 #include "control/dataplane_link.h"
+#include "control/generation.h"
 #include "control/management/server.h"
+#include "control/policy/requirements/requirements.h"
+#include "control/running.h"
 #include "control/show_commands.h"
 
 using namespace sallyport;
@@ -34,31 +40,26 @@ std::expected<Owner, std::string> owner_of(const std::string& user) {
     return Owner{entry->pw_uid, entry->pw_gid};
 }
 
-/// Names what the dataplane knows of a configuration by position (services, pools, members), so that a control that starts anew knows
-/// whether the flows that it finds mean the same. Never 0, which is none.
-std::uint32_t generation_of(const configuration::Configuration& configuration) {
-    std::string text;
-    for (const auto& service : configuration.services) {
-        text += "service " + service.name + "\n";
-        for (const auto& listen : service.listen) text += listen.to_string() + "\n";
-    }
-    for (const auto& pool : configuration.pools) {
-        text += "pool " + pool.name + "\n";
-        for (const auto& member : pool.members) text += member.name + " " + member.address.to_string() + "\n";
-    }
-    std::array<unsigned char, 32> digest{};
-    std::size_t length = 0;
-    if (EVP_Q_digest(nullptr, "SHA256", nullptr, text.data(), text.size(), digest.data(), &length) != 1) return 1;
-    return 1 | (std::uint32_t{digest[0]} << 24 | std::uint32_t{digest[1]} << 16 | std::uint32_t{digest[2]} << 8 | digest[3]);
+/// A directory that the user we change to owns; one that is there already stays as it is.
+void make_directory(const std::filesystem::path& directory, const Owner& owner, mode_t mode) {
+    std::error_code ignored;
+    if (!std::filesystem::create_directories(directory, ignored)) return;
+    if (chmod(directory.c_str(), mode) != 0 || (geteuid() == 0 && chown(directory.c_str(), owner.uid, owner.gid) != 0))
+        daemon::log(daemon::Level::warning, "chown_failed", {{"directory", directory.string()}});
 }
 
-/// A directory for the sockets, owned by the user that we change to.
-void make_directory_of(const std::filesystem::path& socket, const Owner& owner) {
-    const auto directory = socket.parent_path();
-    std::error_code ignored;
-    if (std::filesystem::create_directories(directory, ignored) && geteuid() == 0)
-        if (chown(directory.c_str(), owner.uid, owner.gid) != 0)
-            daemon::log(daemon::Level::warning, "chown_failed", {{"directory", directory.string()}});
+/// The state directory, and what an earlier run has left in it, belong to the user that we change to, and nobody else looks into it.
+std::expected<void, std::string> give_state_directory(const std::filesystem::path& directory, const Owner& owner) {
+    namespace fs = std::filesystem;
+    make_directory(directory, owner, 0700);
+    std::error_code error;
+    if (!fs::is_directory(directory, error)) return std::unexpected(directory.string() + " is no directory and cannot be made: it keeps OCSP answers, CRLs and ECH keys");
+    if (geteuid() != 0) return {};
+    const auto give = [&](const fs::path& path) { return lchown(path.c_str(), owner.uid, owner.gid) == 0; };
+    bool good = give(directory) && chmod(directory.c_str(), 0700) == 0;
+    for (const auto& entry : fs::recursive_directory_iterator(directory, error)) good = give(entry.path()) && good;
+    if (!good || error) return std::unexpected(directory.string() + " cannot be given to the user: " + (error ? error.message() : std::string(std::strerror(errno))));
+    return {};
 }
 
 }  // namespace
@@ -71,12 +72,32 @@ int main(int argc, char** argv) {
     app.add_flag("--check", check, "check the configuration, print every problem, and exit");
     app.add_flag("--stay-root", stay_root, "keep user and privileges (for debugging only; said in the log)");
     app.set_version_flag("--version", std::string("sallyport-control ") + SALLYPORT_VERSION);
+    CLI::App* const key_command = app.add_subcommand("new-key", "make a private key, in a new file of mode 0600");
+    std::string key_type, key_file, out;
+    std::vector<std::string> names;
+    bool must_staple = false;
+    key_command->add_option("--type", key_type, "ecdsa-p256, ecdsa-p384, rsa-3072 or rsa-4096")->required();
+    key_command->add_option("--out", out, "file to make; never overwritten")->required();
+    CLI::App* const request_command = app.add_subcommand("csr", "make a certification request (PKCS #10) for a key");
+    request_command->add_option("--key", key_file, "PEM file of the private key")->required();
+    request_command->add_option("--name", names, "DNS name or address that the certificate is to cover; once for each")->required();
+    request_command->add_flag("--must-staple", must_staple, "ask for a certificate that is not to be accepted without an OCSP staple (RFC 7633)");
+    request_command->add_option("--out", out, "file to make; never overwritten")->required();
+    app.require_subcommand(0, 1);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
         return app.exit(error) == 0 ? exit_code::kOk : exit_code::kUsage;
     }
-    auto loaded = configuration::load(file);
+    if (key_command->parsed() || request_command->parsed()) {
+        const auto made = key_command->parsed()
+                              ? certificates::new_key(key_type, out)
+                              : certificates::new_request(key_file, {.ask = certificates::ask_person}, names, must_staple, out);
+        if (made) return exit_code::kOk;
+        std::fprintf(stderr, "%s\n", made.error().c_str());
+        return exit_code::kUsage;
+    }
+    auto loaded = configuration::load(file, {.check = policy::check_load, .ask = certificates::ask_person});
     if (!loaded) {
         for (const auto& problem : loaded.error()) std::fprintf(stderr, "%s\n", problem.to_string().c_str());
         return exit_code::kConfiguration;
@@ -103,25 +124,15 @@ int main(int argc, char** argv) {
         if (!found) return fail(exit_code::kOsError, found.error());
         owner = *found;
     }
-    std::shared_ptr<flows::Runtime> runtime;
-    try {
-        runtime = std::make_shared<flows::Runtime>(std::move(*loaded));
-    } catch (const std::exception& error) {
-        return fail(exit_code::kConfiguration, error.what());
-    }
-    const configuration::Configuration& settings = runtime->configuration;
-    const auto certificates = certificate_views(settings);
-    make_directory_of(settings.channel_socket, owner);
-    make_directory_of(settings.management_socket, owner);
+    const configuration::Configuration& settings = *loaded;
+    make_directory(settings.channel_socket.parent_path(), owner, 0755);
+    make_directory(settings.management_socket.parent_path(), owner, 0755);
+    if (auto made = give_state_directory(settings.state_directory, owner); !made) return fail(exit_code::kOsError, made.error());
     auto listener = channel::listen_at(settings.channel_socket.string(), owner.uid, owner.gid);
     if (!listener) return fail(exit_code::kUnavailable, listener.error());
 
     std::vector<std::unique_ptr<flows::HandshakeWorker>> workers;
-    DataplaneLink link(std::move(*listener), runtime, workers);
-    Appearance appearance{link, runtime, workers, std::chrono::system_clock::now(), std::chrono::steady_clock::now(),
-                          std::chrono::system_clock::now(), certificates};
     management::CommandTable commands;
-    add_show_commands(commands, appearance);
     management::Server::Settings server_settings;
     if (change_user) {
         server_settings.owner = owner.uid;
@@ -139,23 +150,34 @@ int main(int argc, char** argv) {
             if (auto dropped = daemon::drop_privileges(user); !dropped) return fail(exit_code::kOsError, dropped.error());
         if (auto applied = daemon::apply_seccomp(daemon::Profile::control); !applied) return fail(exit_code::kOsError, applied.error());
     }
-    for (unsigned i = 0; i < settings.handshake_workers; ++i) {
-        workers.push_back(std::make_unique<flows::HandshakeWorker>(i, settings.handshake_workers));
-        workers.back()->start();
-        workers.back()->use(runtime);
+    // As the user that we are from now on: what is kept in the state directory is that user's.
+    std::unique_ptr<Running> running;
+    try {
+        running = std::make_unique<Running>(std::move(*loaded), workers);
+    } catch (const std::exception& error) {
+        return fail(exit_code::kConfiguration, error.what());
     }
+    DataplaneLink link(std::move(*listener), *running, workers);
+    Appearance appearance{link, *running, workers, std::chrono::system_clock::now(), std::chrono::steady_clock::now()};
+    add_show_commands(commands, appearance);
+    const unsigned worker_count = running->configuration().handshake_workers;
+    for (unsigned i = 0; i < worker_count; ++i) {
+        workers.push_back(std::make_unique<flows::HandshakeWorker>(i, worker_count));
+        workers.back()->start();
+        workers.back()->use(running->runtime());
+    }
+    running->start();
     daemon::log(daemon::Level::info, "running",
-                {{"configuration", settings.file.string()}, {"services", settings.services.size()}, {"pools", settings.pools.size()}});
+                {{"configuration", running->configuration().file.string()},
+                 {"services", running->configuration().services.size()},
+                 {"pools", running->configuration().pools.size()}});
     daemon::notify_ready("running");
-    auto next_rotation = std::chrono::steady_clock::now();
     while (true) {
-        if (const auto now = std::chrono::steady_clock::now(); now >= next_rotation) {
-            runtime->rotate_tickets();
-            next_rotation = now + std::chrono::minutes(1);
-        }
+        running->turn(std::chrono::system_clock::now());
         link.turn();
         (*server)->poll(std::chrono::milliseconds(0));
         while (const auto signal = signals.take()) {
+            if (*signal == daemon::kReloadSignal) (void)running->reload();   // the log says how it went
             if (!daemon::StopSignals::is_stop(*signal)) continue;
             daemon::notify_stopping("stopping");
             for (auto& worker : workers) worker->stop();

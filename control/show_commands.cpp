@@ -4,9 +4,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "control/certificates/certificate_chain.h"
 #include "control/policy/catalogue.h"
+#include "control/policy/report_file.h"
 
 namespace sallyport {
 
@@ -17,6 +19,24 @@ using management::Result;
 using nlohmann::json;
 
 namespace {
+
+constexpr const char* kEchOutcomes[] = {"none", "grease", "accepted", "rejected"};   // of handshake::EchOutcome
+
+management::CertificateView view_of(const certificates::CertificateChain& chain) {
+    management::CertificateView view;
+    view.names = chain.names;
+    view.subject = chain.subject();
+    view.issuer = chain.issuer_text;
+    view.not_before = management::iso8601(chain.not_before);
+    view.not_after = management::iso8601(chain.not_after);
+    view.key = chain.key_type;
+    return view;
+}
+
+/// Empty for never.
+std::string time_text(std::chrono::system_clock::time_point time) {
+    return time == std::chrono::system_clock::time_point{} ? std::string() : management::iso8601(time);
+}
 
 std::string version_name(std::uint16_t version) {
     return version == policy::kTls13 ? "TLS 1.3" : version == policy::kTls12 ? "TLS 1.2" : "";
@@ -57,25 +77,30 @@ Result show_version(Appearance& appearance) {
             view.ipsec_mb = answer->value("ipsec_mb", "");
         }
     }
-    view.configuration = appearance.runtime->configuration.file.string();
-    view.generation = appearance.runtime->configuration.dataplane.generation;
-    view.configuration_loaded = management::iso8601(appearance.loaded);
-    view.policy_level = appearance.runtime->configuration.policy_level;
+    view.configuration = appearance.running.runtime()->configuration.file.string();
+    view.generation = appearance.running.runtime()->configuration.dataplane.generation;
+    view.configuration_loaded = management::iso8601(appearance.running.loaded());
+    view.policy_level = appearance.running.runtime()->configuration.policy_level;
     return view;
 }
 
 Result show_services(Appearance& appearance) {
     std::vector<management::ServiceView> views;
-    for (std::size_t i = 0; i < appearance.runtime->services.size(); ++i) {
-        const flows::Service& service = *appearance.runtime->services[i];
+    for (std::size_t i = 0; i < appearance.running.runtime()->services.size(); ++i) {
+        const flows::Service& service = *appearance.running.runtime()->services[i];
         management::ServiceView view;
         view.name = service.settings.name;
         for (const auto& listen : service.settings.listen) view.listen.push_back(listen.to_string());
-        view.pool = appearance.runtime->pools[service.settings.pool]->settings().name;
+        view.pool = appearance.running.runtime()->pools[service.settings.pool]->settings().name;
         view.alpn = service.settings.alpn;
         for (const auto version : service.settings.versions)
             view.versions.emplace_back(version == configuration::TlsVersion::tls13 ? "TLS 1.3" : "TLS 1.2");
-        if (i < appearance.certificates.size()) view.certificates = appearance.certificates[i];
+        for (const auto& files : service.settings.certificates) view.certificates.push_back(view_of(*files.chain));
+        for (std::size_t v = 0; v < service.state.violations.size(); ++v)
+            if (const auto count = service.state.violations[v].load(); count != 0)
+                view.by_violation.push_back({std::string(policy::text(static_cast<policy::Violation>(v)).name), count});
+        for (std::size_t e = 0; e < service.state.ech.size(); ++e)
+            view.by_ech.push_back({kEchOutcomes[e], service.state.ech[e].load()});
         view.flows_now = service.state.flows_now;
         view.flows_total = service.state.flows_total;
         view.handshakes_done = service.state.handshakes_done;
@@ -93,7 +118,7 @@ Result show_services(Appearance& appearance) {
 
 Result show_pools(Appearance& appearance) {
     std::vector<management::PoolView> views;
-    for (const auto& pool : appearance.runtime->pools) {
+    for (const auto& pool : appearance.running.runtime()->pools) {
         management::PoolView view;
         const configuration::Pool& settings = pool->settings();
         view.name = settings.name;
@@ -130,7 +155,7 @@ Result show_flows(Appearance& appearance, const Request& request) {
     if (!answer) return answer;
     management::FlowsView view;
     view.total = answer->value("total", std::uint64_t{0});
-    const auto& runtime = *appearance.runtime;
+    const auto& runtime = *appearance.running.runtime();
     for (const json& each : answer->at("flows")) {
         auto flow = each.get<management::FlowView>();
         const auto suite = each.value("client_suite", std::uint16_t{0});
@@ -150,6 +175,8 @@ Result show_flows(Appearance& appearance, const Request& request) {
             flow.resumed = info->resumed;
             flow.pool = info->pool;
             flow.member = info->member;
+            flow.client_identity = info->client_identity;
+            flow.anchor = info->anchor;
         } else if (each.value("generation", 0u) == runtime.configuration.dataplane.generation) {
             const auto service = each.value("service_index", std::size_t{0});
             if (service < runtime.services.size()) flow.service = runtime.services[service]->settings.name;
@@ -189,30 +216,119 @@ Result show_counters(Appearance& appearance) {
     add("control_sessions", "flows that control knows now", sessions);
     add("control_handshakes", "of them with a client's handshake that is not done", handshakes);
     add("control_backend_handshakes", "of them with a backend's TLS context alive", contexts);
+    const flows::Runtime& runtime = *appearance.running.runtime();
+    add("handshakes_under_way", "handshakes begun and not finished", runtime.brake->started());
+    add("braked_by_source", "handshakes refused: their source had too many under way or had spent its budget", runtime.brake->braked_by_source());
+    add("braked_by_total", "handshakes refused: too many were under way in all", runtime.brake->braked_by_total());
+    add("brake_unplaced", "handshakes of sources for which the brake's table had no place", runtime.brake->unplaced());
+    std::uint64_t redirected = 0, refused = 0;
+    for (const auto& redirect : runtime.redirects) {
+        redirected += redirect->redirected;
+        refused += redirect->refused;
+    }
+    add("redirects_answered", "plain HTTP requests answered with 308 to https", redirected);
+    add("redirects_refused", "what came to a redirect and was no request, or took too long", refused);
+    for (std::size_t v = 0; v < static_cast<std::size_t>(policy::Violation::count_); ++v) {
+        const auto violation = static_cast<policy::Violation>(v);
+        const auto& text = policy::text(violation);
+        answer->push_back(management::CounterView{"policy_" + std::string(text.name), "policy",
+                                                  std::string(text.sentence) + " [" + std::string(policy::text(text.requirement).both) + "]",
+                                                  runtime.violations(violation)});
+    }
     return answer;
 }
 
-}  // namespace
-
-std::vector<std::vector<management::CertificateView>> certificate_views(const configuration::Configuration& configuration) {
-    std::vector<std::vector<management::CertificateView>> result;
-    for (const auto& service : configuration.services) {
-        auto& views = result.emplace_back();
-        for (const auto& files : service.certificates) {
-            const auto chain = certificates::load_certificate_chain(files.certificate, files.key, configuration.policy_level,
-                                                                    std::chrono::system_clock::now());
-            if (!chain) continue;   // the file has changed since it was checked
-            management::CertificateView view;
-            view.names = chain->names;
-            view.subject = chain->subject();
-            view.not_before = management::iso8601(chain->not_before);
-            view.not_after = management::iso8601(chain->not_after);
-            view.key = chain->key_type;
-            views.push_back(std::move(view));
-        }
+std::vector<management::PolicyView> policy_views(Appearance& appearance, std::chrono::system_clock::time_point now) {
+    if (const auto counters = appearance.link.ask("counters"))
+        for (const auto& counter : *counters)
+            if (counter.value("name", "") == "clear_client_octets") appearance.running.set_clear_octets(counter.value("value", std::uint64_t{0}));
+    std::vector<management::PolicyView> views;
+    for (const Running::Row& row : appearance.running.policy(now)) {
+        const auto& text = policy::text(row.requirement);
+        views.push_back({std::string(text.id), std::string(text.final_id), text.level, std::string(text.title),
+                         std::string(policy::name_of(row.evidence.state)), row.evidence.evidence, management::iso8601(row.since), row.evidence.alarms});
     }
-    return result;
+    return views;
 }
+
+/// For auditors: the table with what it is about, written to the state directory with a signature beside it.
+Result report_policy(Appearance& appearance) {
+    const auto now = std::chrono::system_clock::now();
+    const configuration::Configuration& configuration = appearance.running.configuration();
+    json waivers = json::array();
+    for (const auto& waiver : configuration.waivers)
+        waivers.push_back({{"requirement", waiver.requirement},
+                           {"object", waiver.object},
+                           {"reason", waiver.reason},
+                           {"until", management::iso8601(waiver.until)}});
+    json waived = json::array();
+    for (const auto& each : configuration.waived) waived.push_back(each.problem.to_string());
+    const json report = {{"report", "OWASP V9 Secure Communication (ASVS 5.0.0 V12)"},
+                         {"product", "Sallyport " SALLYPORT_VERSION},
+                         {"time", management::iso8601(now)},
+                         {"configuration", configuration.file.string()},
+                         {"configuration_loaded", management::iso8601(appearance.running.loaded())},
+                         {"level", configuration.policy_level},
+                         {"requirements", policy_views(appearance, now)},
+                         {"waivers", waivers},
+                         {"waived", waived}};
+    const auto written = policy::write_signed_report(configuration.state_directory / "reports", report.dump(2) + "\n", now);
+    if (!written) return std::unexpected(Error{"report_not_written", written.error()});
+    return management::ReportView{written->report.string(), written->signature.string(), written->public_key.string()};
+}
+
+Result show_ech(Appearance& appearance) {
+    std::vector<management::EchView> views;
+    const flows::Runtime& runtime = *appearance.running.runtime();
+    for (std::size_t i = 0; i < runtime.services.size(); ++i) {
+        const auto& keys = appearance.running.ech()[i];
+        if (!keys) continue;
+        const auto file = handshake::ech_file(runtime.configuration, runtime.configuration.services[i]);
+        management::EchView view;
+        view.service = runtime.services[i]->settings.name;
+        view.public_name = keys->public_name();
+        view.config_list = keys->dns_value();
+        view.dns = "ech=\"" + view.config_list + "\"";
+        view.dns_file = std::filesystem::path(file).replace_extension(".dns").string();
+        for (const auto& key : keys->keys())
+            view.keys.push_back({key.config_id, management::iso8601(key.made),
+                                 key.dies == std::chrono::system_clock::time_point::max() ? std::string() : management::iso8601(key.dies)});
+        const auto& counts = runtime.services[i]->state.ech;
+        view.grease = counts[static_cast<std::size_t>(handshake::EchOutcome::grease)];
+        view.accepted = counts[static_cast<std::size_t>(handshake::EchOutcome::accepted)];
+        view.rejected = counts[static_cast<std::size_t>(handshake::EchOutcome::rejected)];
+        views.push_back(std::move(view));
+    }
+    return views;
+}
+
+Result show_revocation(Appearance& appearance) {
+    constexpr const char* kRules[] = {"staple", "short_lived", "crl", "none"};     // of revocation::Rule
+    constexpr const char* kStandings[] = {"good", "revoked", "unknown"};           // of revocation::Standing
+    management::RevocationView view;
+    for (const auto& own : appearance.running.watcher().own())
+        view.own.push_back({own.subject, own.file, kRules[static_cast<std::size_t>(own.rule)], kStandings[static_cast<std::size_t>(own.standing)], own.why,
+                            own.url, time_text(own.this_update), time_text(own.next_update), time_text(own.last_attempt), time_text(own.next_attempt),
+                            own.fetched, own.failed});
+    for (const auto& crl : appearance.running.watcher().crls())
+        view.crls.push_back({crl.domain, crl.source, crl.why, time_text(crl.next_update), time_text(crl.last_attempt), time_text(crl.next_attempt),
+                             crl.fetched, crl.failed});
+    return view;
+}
+
+Result show_failures(Appearance& appearance, const Request& request) {
+    const auto limit = request.number("limit", 100, 0, flows::FailureLog::kKept);
+    if (!limit) return std::unexpected(limit.error());
+    return appearance.running.runtime()->failures->recent(*limit);
+}
+
+Result reload(Appearance& appearance) {
+    auto done = appearance.running.reload();
+    if (done) return management::ReloadView{true, {}};
+    return management::ReloadView{false, std::move(done.error())};
+}
+
+}  // namespace
 
 void add_show_commands(management::CommandTable& table, Appearance& appearance) {
     table.add("show version", "programs, libraries, configuration", {},
@@ -231,6 +347,21 @@ void add_show_commands(management::CommandTable& table, Appearance& appearance) 
               [&](const Request&, const Peer&) { return show_workers(appearance); });
     table.add("show neighbours", "addresses of next hops (ARP, neighbour discovery)", {},
               [&](const Request&, const Peer&) { return ask(appearance.link, "neighbours"); });
+    table.add("show policy", "the policy, requirement by requirement: state and evidence", {},
+              [&](const Request&, const Peer&) -> Result { return policy_views(appearance, std::chrono::system_clock::now()); });
+    table.add("show ech", "Encrypted ClientHello: keys, what to publish in the DNS, outcomes", {},
+              [&](const Request&, const Peer&) { return show_ech(appearance); });
+    table.add("show revocation", "own certificates and CRLs: what answers for them, since when, until when", {},
+              [&](const Request&, const Peer&) { return show_revocation(appearance); });
+    table.add("show failures", "handshakes that failed, newest first", {{"limit", "at most so many (to 1000; 0: all that are kept; otherwise 100)"}},
+              [&](const Request& request, const Peer&) { return show_failures(appearance, request); });
+    table.add("report policy", "write the policy's table to a dated file with a signature", {},
+              [&](const Request&, const Peer&) { return report_policy(appearance); });
+    table.add("refresh revocation", "fetch OCSP answers and CRLs now", {}, [&](const Request&, const Peer&) -> Result {
+        appearance.running.refresh_revocation();
+        return json::object();
+    });
+    table.add("reload", "read the configuration file again and change to it", {}, [&](const Request&, const Peer&) { return reload(appearance); });
 }
 
 }  // namespace sallyport

@@ -53,6 +53,10 @@ constexpr Shown kShown[] = {
          return cli::render_text(result.get<std::vector<management::CounterView>>(), options.all);
      }},
     {"workers", "the dataplane's workers: load, buffers, records", list_text<management::WorkerView>},
+    {"policy", "the policy, requirement by requirement: state and evidence", list_text<management::PolicyView>},
+    {"ech", "Encrypted ClientHello: keys, what to publish in the DNS, outcomes", list_text<management::EchView>},
+    {"revocation", "own certificates and CRLs: what answers for them", view_text<management::RevocationView>},
+    {"failures", "handshakes that failed, newest first", view_text<management::FailuresView>},
     {"neighbours", "neighbour tables (ARP, neighbour discovery)", list_text<management::NeighbourView>},
 };
 
@@ -71,7 +75,27 @@ int exit_code_of(management::CallError::Kind kind) {
     return exit_code::kSoftware;
 }
 
-int show(const Shown& shown, const Options& options) {
+/// Something that control is told to do.
+struct Told {
+    const char* verb;
+    const char* what;   ///< nullptr: the verb alone
+    const char* help;
+    std::string (*text)(const json& result);
+    bool (*good)(const json& result);   ///< nullptr: an answer is enough
+};
+
+constexpr Told kTold[] = {
+    {"report", "policy", "write the policy's table to a dated file with a signature",
+     [](const json& result) { return cli::render_text(result.get<management::ReportView>()); }, nullptr},
+    {"refresh", "revocation", "fetch OCSP answers and CRLs now", [](const json&) { return std::string("being fetched\n"); }, nullptr},
+    {"reload", nullptr, "read the configuration file again and change to it",
+     [](const json& result) { return cli::render_text(result.get<management::ReloadView>()); },
+     [](const json& result) { return result.get<management::ReloadView>().done; }},
+};
+
+/// Asks, and prints the answer: the text, or JSON. `good`: whether an answer means that it was done; empty: always.
+template <typename Text>
+int ask(const Options& options, const std::vector<std::string>& command, json arguments, Text text, bool (*good)(const json&) = nullptr) {
     const auto timeout = std::chrono::milliseconds(static_cast<std::int64_t>(options.timeout_s * 1000));
     const auto fail = [](const management::CallError& error) {
         std::cerr << "sallyport: " << cli::printable(error.text) << '\n';
@@ -79,12 +103,10 @@ int show(const Shown& shown, const Options& options) {
     };
     auto client = management::Client::connect(options.socket, timeout);
     if (!client) return fail(client.error());
-    json arguments = json::object();
-    if (std::string_view(shown.name) == "flows") arguments["limit"] = options.limit;
-    const auto result = client->call({"show", shown.name}, std::move(arguments));
+    const auto result = client->call(command, std::move(arguments));
     if (!result) return fail(result.error());
     try {
-        std::cout << (options.as_json ? result->dump(2) + '\n' : shown.text(*result, options)) << std::flush;
+        std::cout << (options.as_json ? result->dump(2) + '\n' : text(*result)) << std::flush;
     } catch (const json::exception& error) {
         std::cerr << "sallyport: control's answer is not what this version expects: " << error.what() << '\n';
         return exit_code::kProtocol;
@@ -93,7 +115,20 @@ int show(const Shown& shown, const Options& options) {
         std::cerr << "sallyport: the output could not be written\n";
         return exit_code::kOsError;
     }
-    return exit_code::kOk;
+    return good == nullptr || good(*result) ? exit_code::kOk : exit_code::kFailure;
+}
+
+int show(const Shown& shown, const Options& options) {
+    json arguments = json::object();
+    const std::string_view name = shown.name;
+    if (name == "flows" || name == "failures") arguments["limit"] = options.limit;
+    return ask(options, {"show", shown.name}, std::move(arguments), [&](const json& result) { return shown.text(result, options); });
+}
+
+int tell(const Told& told, const Options& options) {
+    std::vector<std::string> command{told.verb};
+    if (told.what != nullptr) command.emplace_back(told.what);
+    return ask(options, command, json::object(), told.text, told.good);
 }
 
 /// The parser's complaint, with the nearest names where a word was unknown.
@@ -101,6 +136,10 @@ std::string complaint(const CLI::ParseError& error, int argc, char** argv) {
     std::string text = error.what();
     std::vector<std::string> names{"show"};
     for (const Shown& shown : kShown) names.emplace_back(shown.name);
+    for (const Told& told : kTold) {
+        names.emplace_back(told.verb);
+        if (told.what != nullptr) names.emplace_back(told.what);
+    }
     for (int i = 1; i < argc; ++i) {
         const std::string word = argv[i];
         if (word.starts_with('-') || std::ranges::contains(names, word)) continue;
@@ -115,7 +154,7 @@ std::string complaint(const CLI::ParseError& error, int argc, char** argv) {
 
 int main(int argc, char** argv) {
     Options options;
-    CLI::App app{"Shows what the Sallyport appliance does."};
+    CLI::App app{"Shows what the Sallyport appliance does, and tells it what to do."};
     app.require_subcommand(1);
     app.fallthrough();
     app.add_option("--socket", options.socket, "control's management socket")->capture_default_str();
@@ -132,10 +171,21 @@ int main(int argc, char** argv) {
         CLI::App* const command = show_command->add_subcommand(shown.name, shown.help);
         command->fallthrough();
         command->callback([&chosen, &shown] { chosen = &shown; });
-        if (std::string_view(shown.name) == "flows")
-            command->add_option("--limit", options.limit, "most flows to show; 0: all")->capture_default_str();
+        if (std::string_view(shown.name) == "flows" || std::string_view(shown.name) == "failures")
+            command->add_option("--limit", options.limit, "most to show; 0: all")->capture_default_str();
         if (std::string_view(shown.name) == "counters")
             command->add_flag("--all", options.all, "show counters that are 0 too");
+    }
+    const Told* order = nullptr;
+    for (const Told& told : kTold) {
+        CLI::App* command = app.add_subcommand(told.verb, told.help);
+        command->fallthrough();
+        if (told.what != nullptr) {
+            command->require_subcommand(1);
+            command = command->add_subcommand(told.what, told.help);
+            command->fallthrough();
+        }
+        command->callback([&order, &told] { order = &told; });
     }
     try {
         app.parse(argc, argv);
@@ -145,5 +195,5 @@ int main(int argc, char** argv) {
         std::cerr << "sallyport: " << complaint(error, argc, argv) << "\nsallyport --help lists the commands.\n";
         return exit_code::kUsage;
     }
-    return show(*chosen, options);
+    return order != nullptr ? tell(*order, options) : show(*chosen, options);
 }

@@ -315,4 +315,86 @@ std::string render_text(std::span<const NeighbourView> neighbours) {
     return table.text();
 }
 
+std::string render_text(std::span<const PolicyView> requirements) {
+    if (requirements.empty()) return none("requirements");
+    Table table{"id", "ASVS 5.0.0", ">level", "state", "since", "requirement", "evidence"};
+    for (const PolicyView& row : requirements)
+        table.row({row.id, row.final_id, std::to_string(row.level), row.state, row.since, row.title, row.evidence});
+    std::string text = table.text();
+    for (const PolicyView& row : requirements)
+        for (const std::string& alarm : row.alarms) text += std::format("{} ({}): {}\n", printable(row.id), printable(row.final_id), printable(alarm));
+    return text;
+}
+
+std::string render_text(std::span<const EchView> services) {
+    if (services.empty()) return none("services with ECH");
+    std::string text;
+    for (const EchView& service : services) {
+        if (!text.empty()) text += '\n';
+        text += printable(service.service) + '\n';
+        Fields fields;
+        fields.add("  public name", service.public_name);
+        fields.add("  DNS (HTTPS)", service.dns);
+        fields.add("  written to", service.dns_file);
+        for (const EchKeyView& key : service.keys)
+            fields.add("  key", std::format("config id {}, made {}, {}", key.config_id, key.made,
+                                            key.dies.empty() ? "published" : "opens until " + key.dies));
+        fields.add("  ClientHellos", std::format("{} accepted, {} GREASE, {} rejected", service.accepted, service.grease, service.rejected));
+        text += fields.text();
+    }
+    return text;
+}
+
+std::string render_text(const RevocationView& view) {
+    if (view.own.empty() && view.crls.empty()) return none("certificates");
+    Table own{"certificate", "rule", "standing", "since", "until", "asked next", ">fetched", ">failed", "why"};
+    for (const OwnRevocationView& each : view.own)
+        own.row({each.subject, each.rule, each.standing, each.this_update, each.next_update, each.next_attempt, quantity(each.fetched), quantity(each.failed), each.why});
+    std::string text = own.text();
+    if (view.crls.empty()) return text;
+    Table crls{"list of", "source", "until", "asked next", ">fetched", ">failed", "why"};
+    for (const CrlView& each : view.crls)
+        crls.row({each.domain, each.source, each.next_update, each.next_attempt, quantity(each.fetched), quantity(each.failed), each.why});
+    return text + '\n' + crls.text();
+}
+
+std::string render_text(const FailuresView& view) {
+    if (view.failures.empty()) return none("failed handshakes");
+    std::string text;
+    for (const FailureView& failure : view.failures) {
+        const bool client = failure.side == "client";
+        text += std::format("{}  {}  {}\n", printable(failure.time), client ? "client " + printable(failure.source) : "backend " + printable(failure.address),
+                            printable(failure.text));
+        Fields fields;
+        fields.add("  service", failure.service);
+        fields.add("  pool", failure.pool.empty() ? std::string() : failure.pool + ", member " + failure.member);
+        fields.add("  server name", failure.server_name);
+        fields.add("  reason", failure.reason);
+        if (!failure.violation.empty())
+            fields.add("  violates", std::format("{} ({}): {}", failure.requirement, failure.final_requirement, failure.violation));
+        if (failure.alert >= 0) fields.add("  alert", std::format("{} by {}", failure.alert, failure.alert_by));
+        fields.add("  certificate", failure.peer_subject);
+        fields.add("  chain", failure.chain_error);
+        fields.add("  versions", joined(failure.versions));
+        fields.add("  suites", joined(failure.suites));
+        fields.add("  groups", joined(failure.groups));
+        fields.add("  schemes", joined(failure.signature_schemes));
+        fields.add("  JA4", failure.ja4);
+        text += fields.text();
+    }
+    text += std::format("{} of {} since the start", view.failures.size(), view.total);
+    return text + (view.not_logged == 0 ? ".\n" : std::format("; {} were not logged one by one.\n", view.not_logged));
+}
+
+std::string render_text(const ReportView& report) {
+    return std::format("{}\nsigned in {}; the key that checks it is {}\n", printable(report.report), printable(report.signature), printable(report.public_key));
+}
+
+std::string render_text(const ReloadView& reload) {
+    if (reload.done) return "reloaded\n";
+    std::string text = "refused; what was running goes on:\n";
+    for (const std::string& problem : reload.problems) text += printable(problem) + '\n';
+    return text;
+}
+
 }  // namespace sallyport::cli

@@ -22,6 +22,12 @@ namespace sallyport::cli {
 /// Counters by group; those that are 0 only when `zeroes`.
 [[nodiscard]] std::string render_text(std::span<const management::CounterView> counters, bool zeroes);
 [[nodiscard]] std::string render_text(std::span<const management::WorkerView> workers);
+[[nodiscard]] std::string render_text(std::span<const management::PolicyView> requirements);
+[[nodiscard]] std::string render_text(std::span<const management::EchView> services);
+[[nodiscard]] std::string render_text(const management::RevocationView& revocation);
+[[nodiscard]] std::string render_text(const management::FailuresView& failures);
+[[nodiscard]] std::string render_text(const management::ReportView& report);
+[[nodiscard]] std::string render_text(const management::ReloadView& reload);
 [[nodiscard]] std::string render_text(std::span<const management::NeighbourView> neighbours);
 
 /// "999 B", "1.50 kB", "12.3 MB": three significant digits.

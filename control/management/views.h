@@ -94,10 +94,46 @@ struct ServiceView {
     std::uint64_t handshakes_done = 0, handshakes_failed = 0, resumed = 0;
     std::vector<CountView> by_version, by_suite, by_group;  ///< of the handshakes done
     std::vector<CountView> by_failure;                      ///< of the failed, by EndReason's name
+    std::vector<CountView> by_violation;                    ///< of the policy, by counter; clients and backends
+    std::vector<CountView> by_ech;                          ///< of the handshakes done: none, grease, accepted, rejected
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ServiceView, name, listen, pool, alpn, versions, certificates,
                                                 flows_now, flows_total, handshakes_done, handshakes_failed, resumed,
-                                                by_version, by_suite, by_group, by_failure)
+                                                by_version, by_suite, by_group, by_failure, by_violation, by_ech)
+
+/// A handshake that failed, of a client or of a pool's member.
+struct FailureView {
+    std::string time;                   ///< time
+    std::string side;                   ///< "client" or "backend"
+    std::string flow;                   ///< as in the log; empty: a health check
+    std::string source;                 ///< socket address of the client; empty: a health check
+    std::string service;
+    std::string pool, member, address;  ///< of a backend
+    std::string server_name;            ///< asked for; "protected" when it came by Encrypted ClientHello
+    std::vector<std::string> versions, suites, groups, signature_schemes, alpn;  ///< offered by the client; IANA's names, else 0x1234
+    std::string ja4;
+    int alert = -1;                     ///< RFC 8446 6; -1: none
+    std::string alert_by;               ///< "us", "peer", or empty: there was none
+    std::string reason;                 ///< EndReason's name
+    std::string text;                   ///< for a person
+    std::string violation;              ///< of the policy, by its counter's name; empty: none
+    std::string requirement;            ///< "9.4.1"
+    std::string final_requirement;      ///< "12.1.2"
+    std::string peer_subject;           ///< of the other side's certificate
+    std::string chain_error;
+};
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(FailureView, time, side, flow, source, service, pool, member, address,
+                                                server_name, versions, suites, groups, signature_schemes, alpn, ja4,
+                                                alert, alert_by, reason, text, violation, requirement,
+                                                final_requirement, peer_subject, chain_error)
+
+/// `show failures`, arguments {"limit": N}
+struct FailuresView {
+    std::vector<FailureView> failures;  ///< newest first
+    std::uint64_t total = 0;            ///< since control was started, those that are no longer kept included
+    std::uint64_t not_logged = 0;       ///< left out of the log, which takes 200 a second
+};
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(FailuresView, failures, total, not_logged)
 
 struct MemberView {
     std::string name, address;
@@ -143,8 +179,10 @@ struct FlowView {
     std::string state;                  ///< of the flow
     std::string version, suite, group;  ///< of the client's leg: "TLS 1.3", IANA's names
     std::string server_name, alpn;
+    std::string client_identity;        ///< subject of the client's verified certificate
     bool resumed = false;
     std::string pool, member, member_address;
+    std::string anchor;                 ///< subject of the anchor that the member's certificate led to, or "pin"
     bool backend_tls = false;
     std::string backend_version, backend_suite;     ///< empty: not yet, or plain text (see backend_tls)
     std::uint64_t client_in = 0, client_out = 0;    ///< octets from and to the client
@@ -154,7 +192,7 @@ struct FlowView {
     TcpView client_tcp, backend_tcp;
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(FlowView, id, service, client, local, state, version, suite, group,
-                                                server_name, alpn, resumed, pool, member, member_address, backend_tls,
+                                                server_name, alpn, client_identity, resumed, pool, member, member_address, anchor, backend_tls,
                                                 backend_version, backend_suite, client_in, client_out, backend_in,
                                                 backend_out, age_ns, worker, client_tcp, backend_tcp)
 
@@ -164,6 +202,77 @@ struct FlowsView {
     std::uint64_t total = 0;      ///< flows that there are
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(FlowsView, flows, total)
+
+/// `show policy`: array, in the order of the requirements
+struct PolicyView {
+    std::string id;        ///< of the draft, "9.4.3"
+    std::string final_id;  ///< in ASVS 5.0.0, "12.1.4"
+    int level = 0;         ///< from which it is enforced
+    std::string title;
+    std::string state;     ///< "ok", "violated", "alarm", "waived", "not applicable"
+    std::string evidence;
+    std::string since;     ///< time: of the state
+    std::vector<std::string> alarms;   ///< what is wrong now, one each
+};
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(PolicyView, id, final_id, level, title, state, evidence, since, alarms)
+
+struct EchKeyView {
+    std::uint32_t config_id = 0;
+    std::string made, dies;   ///< time; dies is empty for the published one
+};
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(EchKeyView, config_id, made, dies)
+
+/// `show ech`: array, a row for each service that has it
+struct EchView {
+    std::string service, public_name;
+    std::string config_list;   ///< ECHConfigList in base64 (RFC 9849 4): what clients take
+    std::string dns;           ///< SvcParam for the HTTPS record (RFC 9848): ech="..."
+    std::string dns_file;      ///< where it is written to at each rotation
+    std::vector<EchKeyView> keys;   ///< newest, which is the published one, first
+    std::uint64_t accepted = 0, grease = 0, rejected = 0;
+};
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(EchView, service, public_name, config_list, dns, dns_file, keys, accepted,
+                                                grease, rejected)
+
+/// An own certificate and what answers for its not having been revoked (9.4.3).
+struct OwnRevocationView {
+    std::string subject, file;
+    std::string rule;       ///< "staple", "short_lived", "crl", "none"
+    std::string standing;   ///< "good", "revoked", "unknown"
+    std::string why, url;
+    std::string this_update, next_update, last_attempt, next_attempt;   ///< time
+    std::uint64_t fetched = 0, failed = 0;
+};
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(OwnRevocationView, subject, file, rule, standing, why, url, this_update,
+                                                next_update, last_attempt, next_attempt, fetched, failed)
+
+struct CrlView {
+    std::string domain, source, why;
+    std::string next_update, last_attempt, next_attempt;   ///< time
+    std::uint64_t fetched = 0, failed = 0;
+};
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(CrlView, domain, source, why, next_update, last_attempt, next_attempt,
+                                                fetched, failed)
+
+/// `show revocation`
+struct RevocationView {
+    std::vector<OwnRevocationView> own;
+    std::vector<CrlView> crls;
+};
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(RevocationView, own, crls)
+
+/// `report policy`: files that were written
+struct ReportView {
+    std::string report, signature, public_key;
+};
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ReportView, report, signature, public_key)
+
+/// `reload`
+struct ReloadView {
+    bool done = false;
+    std::vector<std::string> problems;   ///< why not, FILE:LINE first; the running configuration is untouched
+};
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ReloadView, done, problems)
 
 /// `show counters`: array
 struct CounterView {
