@@ -16,6 +16,10 @@ class Pool:
     proxy_protocol: bool = False
     versions: tuple = ()
     connect_timeout_ms: int = 0
+    names: tuple = ()             # allow list of the members' SANs
+    pins: tuple = ()              # "sha256:HEX" of whole certificates
+    identity: tuple = ()          # (certificate, key) that the appliance shows to members
+    crl: tuple = ()               # files and http URLs
 
 
 @dataclasses.dataclass
@@ -26,6 +30,8 @@ class Service:
     certificates: list            # (certificate, key) paths
     alpn: tuple = ()
     versions: tuple = ()
+    client_auth: dict | None = None
+    ech: dict | None = None
     settings: dict = dataclasses.field(default_factory=dict)
 
 
@@ -42,6 +48,16 @@ class Configuration:
     management: str = "/run/sallyport/control.sock"
     channel: str = "/run/sallyport/channel.sock"
     log_level: str = "info"
+    public_roots: str = ""
+    state_directory: str = ""
+    expiry_alarm_days: int = 1    # certificates of the lab live less than a week
+    waivers: tuple = ()           # of {requirement, object, reason, until}
+    redirects: dict = dataclasses.field(default_factory=dict)   # name: port
+    revocation: dict = dataclasses.field(default_factory=dict)
+    tickets: dict = dataclasses.field(default_factory=dict)
+    # All of the lab's clients share an address, and some tests open a thousand connections at once; test_policy_brake.py has its own.
+    brake: dict = dataclasses.field(default_factory=lambda: {"handshakes": 16384, "handshakes_per_source": 16384,
+                                                             "cost_per_second": 1_000_000, "burst": 1_000_000})
 
 
 def value(of):
@@ -62,8 +78,11 @@ def value(of):
 def libconfig(c):
     lines = []
     add = lines.append
-    add("# Level of OWASP's chapter V9 'Secure Communication' that is enforced: 1, 2 or 3.")
-    add(f"policy = {{ level = {c.policy_level}; }};")
+    add("# Level of OWASP's chapter V9 'Secure Communication' that is enforced: 1, 2 or 3. 'Publicly trusted' means the roots in a directory.")
+    add(f"policy = {value({'level': c.policy_level, **({'waivers': list(c.waivers)} if c.waivers else {})})};")
+    common = {name: setting for name, setting in (("public_roots", str(c.public_roots)), ("expiry_alarm_days", c.expiry_alarm_days)) if setting}
+    if common:
+        add(f"certificates = {value(common)};")
     add("")
     add("# The process that touches packets: one worker on each of these cores.")
     add("dataplane = {")
@@ -73,9 +92,13 @@ def libconfig(c):
     add("};")
     add("")
     add("# The process that does handshakes: how many threads, the user that both processes become, and its sockets.")
-    add(f"control = {{ handshake_workers = {c.handshake_workers}; user = \"sallyport\"; channel_socket = {value(c.channel)}; }};")
+    add(f"control = {{ handshake_workers = {c.handshake_workers}; user = \"sallyport\"; channel_socket = {value(c.channel)};"
+        + (f" state_directory = {value(str(c.state_directory))};" if c.state_directory else "") + " };")
     add(f"management = {{ socket = {value(c.management)}; }};")
     add(f"log = {{ level = {value(c.log_level)}; }};")
+    for name in ("revocation", "tickets", "brake"):
+        if getattr(c, name):
+            add(f"{name} = {value(getattr(c, name))};")
     add("")
     add("# A port is a network device and our addresses on it.")
     add("ports = (")
@@ -98,9 +121,12 @@ def libconfig(c):
             members.append(value({"address": address, **more}))
         text = f"    {{ name = {value(pool.name)};\n      members = ( {(',' + chr(10) + ' ' * 18).join(members)} );"
         if pool.server_name:
-            tls = {"trust": [pool.trust], "server_name": pool.server_name}
-            if pool.versions:
-                tls["versions"] = list(pool.versions)
+            tls = ({"trust": [str(pool.trust)]} if pool.trust else {}) | {"server_name": pool.server_name}
+            for name in ("pins", "names", "crl", "versions"):
+                if getattr(pool, name):
+                    tls[name] = list(getattr(pool, name))
+            if pool.identity:
+                tls["identity"] = dict(zip(("certificate", "key"), map(str, pool.identity)))
             text += f"\n      tls = {value(tls)};"
         if pool.balance != "round_robin":
             text += f"\n      balance = {value(pool.balance)};"
@@ -127,11 +153,20 @@ def libconfig(c):
             text += f"\n      alpn = {value(list(service.alpn))};"
         if service.versions:
             text += f"\n      versions = {value(list(service.versions))};"
+        if service.client_auth:
+            text += f"\n      client_auth = {value(service.client_auth)};"
+        if service.ech:
+            text += f"\n      ech = {value(service.ech)};"
         for name, setting in service.settings.items():
             text += f"\n      {name} = {value(setting)};"
         services.append(text + f"\n      pool = {value(service.pool)}; }}")
     add(",\n".join(services))
     add(");")
+    if c.redirects:
+        add("")
+        add("# Plain HTTP is answered with a redirect to https, and with nothing else.")
+        redirects = [{"name": name, "listen": [f"{v4}:{port}", f"[{v6}]:{port}"]} for name, port in c.redirects.items()]
+        add(f"redirects = {value(redirects)};")
     return "\n".join(lines) + "\n"
 
 

@@ -9,8 +9,10 @@ import sys
 import time
 
 from . import network
+from .certificates import PUBLIC_NAME
 from .configuration import Configuration
 from .lab import Appliance, Backend, Lab, LabError, best_profile, tail, wait_for
+from .responder import Responder
 
 BEGUN = time.monotonic()
 
@@ -37,18 +39,44 @@ def show(lab, *command, shown=None, lines=None):
     return done
 
 
+def refuse(lab, *command):
+    """Runs a command that must fail, and shows the alert that it got."""
+    say(f"    client$ {shlex.join(map(str, command))}")
+    done = lab.client(*command)
+    alerts = [line.split(":")[5] for line in done.stderr.splitlines() if "alert" in line and line.count(":") > 5]
+    if done.returncode == 0 or not alerts:
+        raise LabError(f"that was not refused: {done.stdout}{done.stderr}")
+    say(f"      {alerts[0]}")
+
+
+def s_client(lab, *options, port=443, name="www.example.com"):
+    return ["openssl", "s_client", "-connect", lab.service(port), "-servername", name, "-CAfile", lab.certificates.ca, "-verify_return_error",
+            *options]
+
+
 def tour(lab, appliance):
     ca = lab.certificates.ca
     for version in ("1.3", "1.2"):
         for family in (4, 6):
-            step(f"HTTP over TLS {version}, IPv{family} (curl)")
+            step(f"HTTP over TLS {version}, IPv{family} (curl)" + (": at level 3 a line of the configuration has to ask for it" if version == "1.2" else ""))
             show(lab, "curl", "-sS", f"-{family}", "--cacert", ca, f"--tlsv{version}", "--tls-max", version,
                  "https://www.example.com/whoami")
-            say("      (the backend's answer: its address, HTTP version, and the TLS that it speaks with the appliance)")
+            say("      (the backend's answer: its address, HTTP version, the TLS that it speaks with the appliance, and whose certificate it was shown)")
+    step("Plain HTTP is sent to https, and nothing else")
+    show(lab, "curl", "-sS", "-o", "/dev/null", "-w", "%{http_code} %{redirect_url}\\n", "http://www.example.com/whoami")
     step("The negotiated parameters as OpenSSL 4 sees them")
-    show(lab, "openssl", "s_client", "-connect", lab.service(443), "-servername", "www.example.com", "-CAfile", ca,
-         "-verify_return_error", "-alpn", "h2", lines=("Protocol", "Cipher is", "Negotiated TLS1.3 group", "Peer signature type",
-                                                       "ALPN protocol", "Verification:"))
+    show(lab, *s_client(lab, "-alpn", "h2"), lines=("Protocol", "Cipher is", "Negotiated TLS1.3 group", "Peer signature type",
+                                                    "ALPN protocol", "Verification:"))
+    step("A staple: the responder's word that the certificate has not been revoked, sent along with it")
+    wait_for("the staple", lambda: "Cert Status: good" in lab.client(*s_client(lab, "-status", "-alpn", "h2")).stdout, 20, 0.2)
+    show(lab, *s_client(lab, "-status", "-alpn", "h2"), lines=("OCSP Response Status", "Cert Status", "This Update", "Next Update", "Verification:"))
+    step("Encrypted ClientHello: who looks on sees the public name only")
+    ech = next(row for row in appliance.show("ech") if row["service"] == "web")["config_list"]
+    show(lab, *s_client(lab, "-tls1_3", "-ech_config_list", ech, "-alpn", "h2"), lines=("ECH: ", "Verification:"),
+         shown=f"openssl s_client ... -ech_config_list {ech[:24]}...   (from: sallyport show ech --json)")
+    step("Refused, with the alert that says why: TLS 1.1, a cipher suite without forward secrecy, TLS 1.2 without extended master secret")
+    for options in (["-tls1_1", "-cipher", "ALL@SECLEVEL=0"], ["-tls1_2", "-cipher", "AES256-GCM-SHA384"], ["-tls1_2", "-no_ems"]):
+        refuse(lab, *s_client(lab, *options))
     step("1 MiB up and down, compared by SHA-256")
     path = lab.directory / "www/1M"
     sent = network.run("sha256sum", path).stdout.split()[0]
@@ -62,6 +90,18 @@ def tour(lab, appliance):
     say(f"      {report['ok']} of {report['connections']} in order, {report['octets']} octets, {report['seconds']:.2f} s")
 
 
+def demonstration(lab):
+    """The standard services at policy level 3: ECDSA keys, ECH, a staple, mutual TLS to the backends and their CRL; 1.2 by request."""
+    c = lab.certificates
+    services, pools = lab.standard_services(), lab.standard_pools()
+    for service in services:
+        service.certificates, service.ech, service.versions = [c.ecdsa, c.public], {"public_name": PUBLIC_NAME}, ("1.3", "1.2")
+    services[0].certificates = [c.www_stapled, c.public]
+    for pool in pools:
+        pool.identity, pool.crl = tuple(c.appliance), (c.internal.crl_url,)
+    return Configuration(services, pools, policy_level=3, profile=best_profile(), redirects={"to-https": 80})
+
+
 def look(lab, appliance):
     held = lab.client_process("held-flows", "sh", "-c", "; ".join(
         [f"(sleep 30 | openssl s_client -quiet -connect {lab.service(port, family)} -servername {name} -CAfile {lab.certificates.ca} {more}) &"
@@ -69,7 +109,7 @@ def look(lab, appliance):
                                           (443, 4, "www.example.com", "-alpn http/1.1"))]).replace("&;", "&") + " wait")
     try:
         wait_for("three flows", lambda: sum(bool(flow["backend_suite"]) for flow in appliance.flows()) == 3)
-        for what in ("flows", "services", "pools", "ports", "workers"):
+        for what in ("policy", "flows", "services", "pools", "revocation", "ech", "failures", "ports", "workers"):
             step(f"sallyport show {what}")
             for line in appliance.cli("show", what).rstrip().splitlines():
                 say(f"    {line}")
@@ -87,10 +127,10 @@ def how_to_look_around(lab, config):
 The lab stays up. To look around, from the checkout:
     scripts/lab client curl --cacert {lab.certificates.ca} https://www.example.com/whoami
     scripts/lab client openssl s_client -connect {v4}:4433 -servername echo.example.com -CAfile {lab.certificates.ca}
-    scripts/lab appliance sallyport show flows          (or version, ports, services, pools, counters, workers; --json)
+    scripts/lab appliance sallyport show flows          (or policy, ech, revocation, failures, services, pools, counters, ...; --json)
     scripts/lab backend ss -tn
     scripts/demo --stop
-Services       {v4} and {v6}: port 443 (nginx, h2 and http/1.1), port 4433 (echo)
+Services       {v4} and {v6}: port 443 (nginx, h2 and http/1.1), port 4433 (echo), port 80 (redirect to https)
 Names          www.example.com, echo.example.com (known in the client's namespace)
 CA             {lab.certificates.ca}
 Certificates   {lab.certificates.directory}
@@ -110,15 +150,17 @@ def main():
 
     step("namespaces, links, certificates")
     with Lab() as lab:
+        responder = Responder(lab.certificates)
         try:
-            step("backends: nginx with TLS, echo")
-            lab.start_web()
-            Backend(lab, "echo", 4433)
+            step("backends: nginx with TLS, echo, which both ask the appliance for its certificate; an OCSP responder and CRL server")
+            responder.start()
+            lab.start_web(client_ca=lab.certificates.backend_ca)
+            Backend(lab, "echo", 4433, "--set", f"VerifyCAFile={lab.certificates.backend_ca}", "--set", "VerifyMode=Require")
             if arguments.config:
                 config = lab.directory / "sallyport.conf"
                 shutil.copy(arguments.config, config)
             else:
-                config = lab.write_configuration(Configuration(lab.standard_services(), lab.standard_pools(), profile=best_profile()))
+                config = lab.write_configuration(demonstration(lab))
             step(f"sallyport-control and sallyport-dataplane with {config} ({best_profile()})")
             appliance = Appliance(lab, config).start()
             if not arguments.no_tour and not arguments.config:
@@ -142,6 +184,8 @@ def main():
                 if log.exists() and f"--- {name}.log" not in str(error):
                     say(f"--- the end of {name}.log\n{tail(log)}")
             return 1
+        finally:
+            responder.stop()
     step("done, everything is stopped")
     return 0
 

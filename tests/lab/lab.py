@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -321,7 +322,7 @@ class Lab:
         self.reserve_hugepages(hugepages_mb)
         network.set_up(mtu, peer_offloads)
         self.certificates = certificates.Certificates(self.directory / "certificates")
-        network.hosts(certificates.SERVICE_NAMES)
+        network.hosts([*certificates.SERVICE_NAMES, *certificates.TENANT_NAMES, certificates.PUBLIC_NAME])
 
     # --- life
 
@@ -367,6 +368,22 @@ class Lab:
             raise LabError(f"{' '.join(map(str, command))}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
         return done
 
+    @contextlib.contextmanager
+    def capture(self, side, file, *filter_words):
+        """Writes what passes the interface of a namespace to a file, as long as the block lasts."""
+        command = ["ip", "netns", "exec", side, "tcpdump", "-i", "eth0", "-U", "--immediate-mode", "-w", str(file), *filter_words]
+        child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        try:
+            for line in child.stderr:
+                if "listening on" in line:
+                    break
+            else:
+                raise LabError(f"tcpdump ended: {shlex.join(command)}")
+            yield file
+        finally:
+            child.send_signal(signal.SIGTERM)
+            child.wait(10)
+
     def client_process(self, name, *command, **options):
         """A client that goes on beside; kill_group() ends it with its children, end_clients() all of them."""
         process = self.track(Process(name, command, log=self.directory / f"{name}.log", namespace="client", start_new_session=True, **options))
@@ -396,8 +413,9 @@ class Lab:
 
     # --- backends
 
-    def start_web(self, *, cores=None, name="web", tls_port=443, plain_port=80):
-        """nginx with TLS (h2 and http/1.1) and, on another port, plain HTTP; serves files and hashes uploads."""
+    def start_web(self, *, cores=None, name="web", tls_port=443, plain_port=80, client_ca=None):
+        """nginx with TLS (h2 and http/1.1) and, on another port, plain HTTP; serves files and hashes uploads. With `client_ca` its TLS
+        lets in only those with a certificate of that authority."""
         www = self.directory / "www"
         www.mkdir(exist_ok=True)
         for file, size in WEB_SIZES.items():
@@ -424,10 +442,11 @@ http {{
    {listens}
     http2 on; server_name {certificates.BACKEND_NAME} _;
     ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_protocols TLSv1.2 TLSv1.3;
+    {f"ssl_verify_client on; ssl_client_certificate {client_ca};" if client_ca else ""}
     ssl_session_cache shared:tls:10m; ssl_session_tickets on;
     root {www};
     location /upload {{ proxy_pass http://unix:{upload}:/; proxy_http_version 1.1; proxy_request_buffering off; proxy_read_timeout 600s; }}
-    location /whoami {{ return 200 "$server_addr $server_protocol $ssl_protocol $ssl_cipher\\n"; }}
+    location /whoami {{ return 200 "$server_addr $server_protocol $ssl_protocol $ssl_cipher $ssl_client_s_dn\\n"; }}
   }}
 }}
 """
@@ -462,6 +481,12 @@ http {{
                 configuration.Service("echo", 4433, "echo", both)]
 
     def write_configuration(self, config, name="sallyport.conf"):
+        config.public_roots = config.public_roots or self.certificates.roots
+        config.state_directory = config.state_directory or self.directory / "state"
+        state = pathlib.Path(config.state_directory)
+        state.mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(LookupError):
+            shutil.chown(state, "sallyport", "sallyport")
         path = self.directory / name
         path.write_text(configuration.libconfig(config))
         return path

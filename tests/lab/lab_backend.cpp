@@ -34,7 +34,7 @@ struct Options {
     std::size_t read_rate = 0;            // octets a tick of 10 ms; 0: as fast as they come
     int receive_buffer = 0;
     bool plain = false, proxy = false, never_read = false;
-    std::string banner, alpn;
+    std::string banner, alpn, staple;
 };
 
 std::string to_hex(std::span<const unsigned char> octets) {
@@ -45,6 +45,30 @@ std::string to_hex(std::span<const unsigned char> octets) {
         text += two.data();
     }
     return text;
+}
+
+/// Of the certificate that the other side showed; empty: none.
+std::string client_subject(SSL* ssl) {
+    const X509* certificate = SSL_get0_peer_certificate(ssl);
+    if (certificate == nullptr) return {};
+    const std::unique_ptr<BIO, decltype(&BIO_free)> out(BIO_new(BIO_s_mem()), BIO_free);
+    X509_NAME_print_ex(out.get(), X509_get_subject_name(certificate), 0, XN_FLAG_RFC2253);
+    char* text = nullptr;
+    const long length = BIO_get_mem_data(out.get(), &text);
+    std::string subject(text, static_cast<std::size_t>(length));
+    std::erase_if(subject, [](char c) { return c == '"' || c == '\\' || static_cast<unsigned char>(c) < 32; });
+    return subject;
+}
+
+/// Staples the OCSP answer that is in a file now (RFC 6066 8); none when there is no such file.
+int staple(SSL* ssl, void* path) {
+    std::ifstream in(*static_cast<const std::string*>(path), std::ios::binary);
+    const std::string answer{std::istreambuf_iterator<char>(in), {}};
+    if (answer.empty()) return SSL_TLSEXT_ERR_NOACK;
+    auto* copy = static_cast<unsigned char*>(OPENSSL_memdup(answer.data(), answer.size()));
+    if (SSL_set_tlsext_status_ocsp_resp(ssl, copy, answer.size()) == 1) return SSL_TLSEXT_ERR_OK;
+    OPENSSL_free(copy);
+    return SSL_TLSEXT_ERR_NOACK;
 }
 
 struct DigestFree {
@@ -126,7 +150,7 @@ bool Session::started() {
         line += std::string(",\"version\":\"") + SSL_get_version(ssl) + "\",\"suite\":\"" + SSL_get_cipher_name(ssl) +
                 "\",\"resumed\":" + (SSL_session_reused(ssl) ? "true" : "false") + ",\"server_name\":\"" +
                 (server_name == nullptr ? "" : server_name) + "\",\"alpn\":\"" +
-                std::string(reinterpret_cast<const char*>(protocol), length) + "\"";
+                std::string(reinterpret_cast<const char*>(protocol), length) + "\",\"client\":\"" + client_subject(ssl) + "\"";
     }
     server_.write_log(line + "}");
     for (const char c : server_.options.banner) pending_.push_back(static_cast<std::byte>(c));
@@ -253,10 +277,16 @@ Server::Server(Options given) : options(std::move(given)) {
     if (!options.log.empty()) log_.open(options.log, std::ios::app);
     if (options.plain) return;
     context_ = SSL_CTX_new(TLS_server_method());
+    configure(context_, options.settings);   // first: a lower security level lets weak certificates in
+    constexpr std::string_view kSessions = "lab_backend";   // without it, sessions with a client certificate cannot be resumed
+    SSL_CTX_set_session_id_context(context_, reinterpret_cast<const unsigned char*>(kSessions.data()), kSessions.size());
+    if (!options.staple.empty()) {
+        SSL_CTX_set_tlsext_status_cb(context_, staple);
+        SSL_CTX_set_tlsext_status_arg(context_, const_cast<std::string*>(&options.staple));
+    }
     if (SSL_CTX_use_certificate_chain_file(context_, options.certificate.c_str()) != 1 ||
         SSL_CTX_use_PrivateKey_file(context_, options.key.c_str(), SSL_FILETYPE_PEM) != 1)
         throw std::runtime_error("certificate or key: " + take_errors());
-    configure(context_, options.settings);
     if (!options.alpn.empty())
         SSL_CTX_set_alpn_select_cb(
             context_,
@@ -331,6 +361,7 @@ int main(int count, char** arguments) {
     app.add_option("--receive-buffer", options.receive_buffer, "SO_RCVBUF");
     app.add_option("--banner", options.banner, "text that is sent first");
     app.add_option("--alpn", options.alpn, "the protocol that is chosen; no other is accepted");
+    app.add_option("--staple", options.staple, "file with an OCSP answer (DER), read anew for each handshake");
     app.add_flag("--plain", options.plain, "no TLS");
     app.add_flag("--proxy", options.proxy, "expect a PROXY protocol v2 header and log it");
     app.add_flag("--never-read", options.never_read, "never read application data");

@@ -16,6 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 from tests.lab import certificates, network                                        # noqa: E402
 from tests.lab.configuration import Configuration, Pool, Service                   # noqa: E402
 from tests.lab.lab import Appliance, Backend, Lab, StandIn, best_profile           # noqa: E402
+from .policy_lab import PolicyLab                                                  # noqa: E402
 from .tls_client import TlsClient                                                  # noqa: E402
 
 STAND_IN = os.environ.get("SALLYPORT_STAND_IN") == "1"
@@ -163,6 +164,44 @@ def appliance(manager, standard, standard_configuration):
         appliance.check_running()
     except Exception:
         manager.running = None   # the next test gets a new one
+        raise
+
+
+@pytest.fixture(scope="session")
+def policy_lab(lab, standard):
+    made = PolicyLab(lab, standard)
+    yield made
+    made.responder.stop()
+
+
+@pytest.fixture
+def level2(manager, policy_lab):
+    """The appliance with the policy's services at level 2; the responder is honest."""
+    yield from with_policy(manager, policy_lab, policy_lab.level2)
+
+
+@pytest.fixture
+def level3(manager, policy_lab):
+    """At level 3."""
+    yield from with_policy(manager, policy_lab, policy_lab.level3)
+
+
+@pytest.fixture
+def liars(manager, policy_lab):
+    """With a responder that lies about each certificate and list in another way."""
+    yield from with_policy(manager, policy_lab, policy_lab.liars)
+
+
+def with_policy(manager, policy_lab, config):
+    policy_lab.forget()
+    appliance = manager.use(config)
+    yield appliance
+    TlsClient.close_all()
+    policy_lab.lab.end_clients()
+    try:
+        appliance.check_running()
+    except Exception:
+        manager.running = None
         raise
 
 

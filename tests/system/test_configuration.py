@@ -1,6 +1,8 @@
 """Bad configurations, each with the exact words that the user gets (`sallyport-control --check`)."""
 
+import os
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -32,10 +34,15 @@ def files(lab):
     (directory / "readable.key").chmod(0o644)
     certificates.openssl("pkey", "-in", str(directory / "good.key"), "-aes256", "-passout", "pass:secret", "-out", str(directory / "locked.key"))
     (directory / "locked.key").chmod(0o600)
+    for key in directory.glob("*.key"):   # root's: whatever user a case names
+        os.chown(key, 0, 0)
+    (directory / "roots").mkdir(exist_ok=True)
+    shutil.copy(authority.file, directory / "roots")
+    certificates.Authority(directory, "internal", "/CN=Internal Root")
     (directory / "empty.pem").write_text("")
     (directory / "text.pem").write_text("no certificate\n")
     good = Configuration([Service("web", 443, "web", [("good.pem", "good.key")], alpn=("h2", "http/1.1"))],
-                         [Pool("web", ["198.51.100.10:443"], certificates.BACKEND_NAME, "ca.pem")])
+                         [Pool("web", ["198.51.100.10:443"], certificates.BACKEND_NAME, "internal.pem")], public_roots="roots")
     return directory, libconfig(good)
 
 
@@ -60,13 +67,13 @@ def test_missing_file():
 # What is replaced, by what, and what the user is told. {line} is the line of what was replaced.
 CASES = [
     ('policy = { level = 2; };', 'policy = { level = 2 ',
-     ['{line+36}: syntax error; NAME = VALUE; with { } around groups, [ ] around arrays, ( ) around lists and commas between items; the mistake may be just before this line']),
+     ['{line+38}: syntax error; NAME = VALUE; with { } around groups, [ ] around arrays, ( ) around lists and commas between items; the mistake may be just before this line']),
     ('policy = {', 'polcy = {',
      ['{line}: polcy = { ... }: there is no such setting; probably policy']),
     ('pool = "web"; }', 'pool = "web"; cipher = "all"; }',
-     ['{line}: services.[0].cipher = "all": there is no such setting; one of name, listen, certificates, alpn, versions, session_tickets, idle_timeout_s, handshake_timeout_ms or pool']),
+     ['{line}: services.[0].cipher = "all": there is no such setting; one of name, listen, certificates, certificate_directory, client_auth, ech, alpn, versions, session_tickets, idle_timeout_s, handshake_timeout_ms or pool']),
     ('server_name = "backend.example.net"; }', 'server_name = "backend.example.net"; verify = false; }',
-     ['{line}: pools.[0].tls.verify = false: there is no such setting; one of trust, server_name or versions']),
+     ['{line}: pools.[0].tls.verify = false: there is no such setting; one of trust, server_name, pins, names, identity, crl or versions']),
     ('level = 2', 'level = 4',
      ['{line}: policy.level = 4: is too large; 1 to 3']),
     ('level = 2', 'level = "two"',
@@ -128,7 +135,7 @@ CASES = [
     ('"good.key"', '"other.key"',
      ['{line}: services.[0].certificates.[0].key = "other.key": is not the key of the certificate {directory}/good.pem; the private key that was made for it [9.1.4 (12.2.2)]']),
     ('"good.key"', '"locked.key"',
-     ['{line}: services.[0].certificates.[0].key = "locked.key": is encrypted, and nobody is there to type its password; a key without password in a file of mode 0600: openssl pkey -in OLD -out NEW']),
+     ['{line}: services.[0].certificates.[0].key = "locked.key": is encrypted, and nobody is there to type its password; passphrase = "FILE" with the password in a file of mode 0600, or a key without one']),
     ('certificate = "good.pem"; key = "good.key"', 'certificate = "readable.pem"; key = "readable.key"',
      ['{line}: services.[0].certificates.[0].key = "readable.key": has mode 0644, so that others than its owner have access to the private key; mode 0600 or 0400']),
     ('"good.pem"', '"text.pem"',
@@ -136,9 +143,12 @@ CASES = [
     ('"good.pem"', '"empty.pem"',
      ['{line}: services.[0].certificates.[0].certificate = "empty.pem": is empty; a PEM file with certificates']),
     ('certificate = "good.pem"; key = "good.key"', 'certificate = "expired.pem"; key = "expired.key"',
-     ['{line}: services.[0].certificates.[0].certificate = "expired.pem": the certificate expired at 2021-01-01 00:00:00 UTC; a certificate that is in date [9.1.4 (12.2.2)]']),
+     ['{line}: services.[0].certificates.[0].certificate = "expired.pem": the certificate expired at 2021-01-01 00:00:00 UTC; a certificate that is in date [9.1.4 (12.2.2)]',
+      '{line}: services.[0].certificates.[0].certificate = "expired.pem": does not lead to a public root of {directory}/roots: certificate is not yet valid or the system clock is incorrect; a certificate of a public authority, with its chain [9.1.4 (12.2.2)]',
+      '{line}: services.[0].certificates.[0].certificate = "expired.pem": could not be revoked: it names no OCSP responder and no CRL, and is valid for more than 7 days; a certificate with an http OCSP or CRL URL, or one valid for at most 7 days [9.4.3 (12.1.4)]']),
     ('certificate = "good.pem"; key = "good.key"', 'certificate = "client.pem"; key = "client.key"',
-     ['{line}: services.[0].certificates.[0].certificate = "client.pem": the certificate is not for servers: its extendedKeyUsage lacks serverAuth; a certificate with extendedKeyUsage serverAuth [9.1.4 (12.2.2)]']),
+     ['{line}: services.[0].certificates.[0].certificate = "client.pem": the certificate is not for servers: its extendedKeyUsage lacks serverAuth; a certificate with extendedKeyUsage serverAuth [9.1.4 (12.2.2)]',
+      '{line}: services.[0].certificates.[0].certificate = "client.pem": does not lead to a public root of {directory}/roots: unsuitable certificate purpose; a certificate of a public authority, with its chain [9.1.4 (12.2.2)]']),
     ('certificate = "good.pem"; key = "good.key"', 'certificate = "rsa2048.pem"; key = "rsa2048.key"',
      ['{line}: services.[0].certificates.[0].certificate = "rsa2048.pem": the certificate has the key type RSA 2048; ECDSA P-256 or P-384, or RSA from 3072 bits, at level 2 [9.4.1 (12.1.2)]']),
     ('certificate = "good.pem"; key = "good.key"', 'certificate = "rsa1024.pem"; key = "rsa1024.key"',
@@ -165,21 +175,24 @@ CASES = [
      ['{line}: pools.[0].members.[0].address = "203.0.113.5:443": cannot be reached: it is in no prefix of a port, and no route leads there; a route in the port that its network lies behind']),
     ('address = "198.51.100.10:443";', 'address = "198.51.100.10:443"; weight = 0;',
      ['{line}: pools.[0].members.[0].weight = 0: is too small; 1 to 256']),
-    ('tls = { trust = [ "ca.pem" ]; server_name = "backend.example.net"; };', '',
-     ['{line-2}: pools.[0].tls: is missing: connections to the members would be plain text, which the policy forbids from level 2 on; tls: { trust = [ "ca.pem" ]; server_name = "NAME"; }, or policy level 1 [9.2.2 (12.3.1), 9.3.1 (12.3.3)]']),
-    ('tls = { trust = [ "ca.pem" ]; server_name = "backend.example.net"; };', 'proxy_protocol = true;',
-     ['{line-2}: pools.[0].tls: is missing: connections to the members would be plain text, which the policy forbids from level 2 on; tls: { trust = [ "ca.pem" ]; server_name = "NAME"; }, or policy level 1 [9.2.2 (12.3.1), 9.3.1 (12.3.3)]',
+    ('tls = { trust = [ "internal.pem" ]; server_name = "backend.example.net"; };', '',
+     ['{line-2}: pools.[0].tls: is missing: connections to the members would be plain text, which the policy forbids from level 2 on; tls: { trust = [ "ca.pem" ]; server_name = "NAME"; }, or policy level 1 [9.2.2 (12.3.1)]',
+      '{line-2}: pools.[0].tls: is missing: an internal service would be spoken to without TLS; tls: { trust = [ "ca.pem" ]; server_name = "NAME"; }, or policy level 1 [9.3.1 (12.3.3)]']),
+    ('tls = { trust = [ "internal.pem" ]; server_name = "backend.example.net"; };', 'proxy_protocol = true;',
+     ['{line-2}: pools.[0].tls: is missing: connections to the members would be plain text, which the policy forbids from level 2 on; tls: { trust = [ "ca.pem" ]; server_name = "NAME"; }, or policy level 1 [9.2.2 (12.3.1)]',
+      '{line-2}: pools.[0].tls: is missing: an internal service would be spoken to without TLS; tls: { trust = [ "ca.pem" ]; server_name = "NAME"; }, or policy level 1 [9.3.1 (12.3.3)]',
       '{line}: pools.[0].proxy_protocol = true: would tell of clients in plain text; proxy_protocol in pools with tls only']),
-    ('trust = [ "ca.pem" ]; ', '',
-     ["{line}: pools.[0].tls.trust: is missing; PEM files of the certification authorities that may have signed the members' certificates [9.2.6 (12.3.2)]"]),
-    ('trust = [ "ca.pem" ]', 'trust = [ ]',
-     ["{line}: pools.[0].tls.trust = [ ]: is empty; at least one: PEM files of the certification authorities that may have signed the members' certificates [9.2.6 (12.3.2)]"]),
-    ('trust = [ "ca.pem" ]', 'trust = [ "missing.pem" ]',
+    ('trust = [ "internal.pem" ]; ', '',
+     ['{line}: pools.[0].tls.trust: is missing or empty, and there are no pins: no member could be verified; trust = [ "ca.pem" ] with server_name, or pins [9.2.6 (12.3.2)]']),
+    ('trust = [ "internal.pem" ]', 'trust = [ ]',
+     ['{line}: pools.[0].tls.trust: is missing or empty, and there are no pins: no member could be verified; trust = [ "ca.pem" ] with server_name, or pins [9.2.6 (12.3.2)]']),
+    ('trust = [ "internal.pem" ]', 'trust = [ "missing.pem" ]',
      ['{line}: pools.[0].tls.trust.[0] = "missing.pem": cannot be read: No such file or directory; a PEM file with certificates']),
-    ('trust = [ "ca.pem" ]', 'trust = [ "good.pem" ]',
+    ('trust = [ "internal.pem" ]', 'trust = [ "good.pem" ]',
      ['{line}: pools.[0].tls.trust.[0] = "good.pem": certificate 1 in the file (CN=www.example.com) is not one of a certification authority; certificates with basicConstraints CA [9.3.2 (12.3.4)]']),
     ('server_name = "backend.example.net"', 'server_name = ""',
-     ['{line}: pools.[0].tls.server_name = "": is empty; name that the members\' certificates must cover; sent as server name indication [9.2.6 (12.3.2)]']),
+     ['{line}: pools.[0].tls.server_name = "": is empty; name that the members\' certificates must cover; sent as server name indication [9.2.6 (12.3.2)]',
+      '{line}: pools.[0].tls.server_name: is missing, and there are no pins: any certificate of the authorities would do; server_name = "NAME", or pins [9.2.6 (12.3.2)]']),
     ('server_name = "backend.example.net"', 'server_name = "not a name"',
      ['{line}: pools.[0].tls.server_name = "not a name": is neither a DNS name nor an address; the name in the members\' certificates, such as "web.internal" [9.2.6 (12.3.2)]']),
     ('tls = {', 'balance = "random"; tls = {',
