@@ -1,5 +1,9 @@
 #include "control/flows/handshake_worker.h"
 
+#include <algorithm>
+#include <filesystem>
+
+#include "control/certificates/openssl.h"
 #include "control/daemon/logging.h"
 #include "crypto/secret.h"
 
@@ -139,6 +143,9 @@ void HandshakeWorker::record_client_failure(Session& session, const handshake::F
 void HandshakeWorker::refuse_client(Session& session, const handshake::Failure& failure) {
     const EndReason reason = failure.reason == EndReason::none ? EndReason::client_handshake_refused : failure.reason;
     record_client_failure(session, failure, reason);
+    // It got retry configurations, and ends the handshake itself (RFC 9849 6.1.6).
+    if (session.server && session.server->negotiated().ech == handshake::EchOutcome::rejected)
+        session.runtime->services[session.service]->state.count_rejected_ech();
     session.server.reset();
     end_leg(session.lane, session.id, Leg::client, 0, reason == EndReason::client_not_tls ? EndHow::reset : EndHow::close, reason);
 }
@@ -188,6 +195,27 @@ void HandshakeWorker::recheck(std::shared_ptr<Runtime> runtime) {
             if (verdict.standing != revocation::Standing::revoked) return std::nullopt;
             return verdict.why;
         };
+        // What a change of CAs has left without an anchor is as good as revoked.
+        const auto untrusted = [](const handshake::Identity& identity, const std::vector<std::shared_ptr<X509>>& anchors, int purpose) -> std::optional<std::string> {
+            if (!identity.leaf) return std::nullopt;
+            const openssl::Store store(X509_STORE_new());
+            const openssl::StoreContext verification(X509_STORE_CTX_new());
+            std::unique_ptr<STACK_OF(X509), decltype([](STACK_OF(X509) * stack) { sk_X509_free(stack); })> between(sk_X509_new_null());
+            if (!store || !verification || !between) return std::nullopt;
+            for (const auto& anchor : anchors) X509_STORE_add_cert(store.get(), anchor.get());
+            if (identity.issuer_certificate) sk_X509_push(between.get(), identity.issuer_certificate.get());
+            if (X509_STORE_CTX_init(verification.get(), store.get(), identity.leaf.get(), between.get()) != 1) return std::nullopt;
+            X509_STORE_CTX_set_purpose(verification.get(), purpose);
+            X509_STORE_CTX_set_flags(verification.get(), X509_V_FLAG_PARTIAL_CHAIN | X509_V_FLAG_TRUSTED_FIRST);
+            if (X509_verify_cert(verification.get()) == 1) return std::nullopt;
+            const int error = X509_STORE_CTX_get_error(verification.get());
+            ERR_clear_error();
+            return std::string("no longer verified: ") + X509_verify_cert_error_string(error);
+        };
+        const auto same = [](const std::vector<std::filesystem::path>& old_files, const std::vector<std::shared_ptr<X509>>& old_anchors,
+                             const std::vector<std::filesystem::path>& new_files, const std::vector<std::shared_ptr<X509>>& new_anchors) {
+            return old_files == new_files && std::ranges::equal(old_anchors, new_anchors, [](const auto& a, const auto& b) { return X509_cmp(a.get(), b.get()) == 0; });
+        };
         for (const auto& [id, session] : sessions_) {
             if (!session->client_done || session->ended) continue;
             const std::string& service_name = session->runtime->services[session->service]->settings.name;
@@ -203,8 +231,17 @@ void HandshakeWorker::recheck(std::shared_ptr<Runtime> runtime) {
             std::optional<std::string> why;
             Leg leg = Leg::client;
             if (of_client) why = revoked(*session->negotiated->identity, service->client_crls.get());
+            const configuration::ClientAuth& asked = session->runtime->services[session->service]->settings.client_auth;
+            const configuration::ClientAuth& asks = service->settings.client_auth;
+            if (!why && of_client && !same(asked.trust, asked.anchors, asks.trust, asks.anchors))
+                why = untrusted(*session->negotiated->identity, asks.anchors, X509_PURPOSE_SSL_CLIENT);
             if (!why && session->backend_identity) {
                 why = revoked(*session->backend_identity, pool->crls().get());
+                const auto& trusted = pool_of(*session).settings().tls;
+                const auto& trusts = pool->settings().tls;
+                // One that a pin let in is the pin's: the next handshake tells.
+                if (!why && trusted && trusts && session->backend_anchor != "pin" && !same(trusted->trust, trusted->anchors, trusts->trust, trusts->anchors))
+                    why = untrusted(*session->backend_identity, trusts->anchors, X509_PURPOSE_SSL_SERVER);
                 leg = Leg::backend;
             }
             if (!why) continue;

@@ -88,6 +88,8 @@ struct ServiceState {
 
     void count_done(const handshake::Negotiated& negotiated);
     void count_failed(channel::EndReason reason);
+    /// A client that ended its handshake because its Encrypted ClientHello was rejected.
+    void count_rejected_ech() noexcept { ++ech[static_cast<std::size_t>(handshake::EchOutcome::rejected)]; }
     void count(policy::Violation violation) noexcept { ++violations[static_cast<std::size_t>(violation)]; }
     /// A flow that was counted in flows_now is gone.
     void leave() noexcept { take_one(flows_now); }
