@@ -82,16 +82,16 @@ class Authority:
         self.revoked = {}   # serial number: when
 
     def issue(self, name, kind, names, *, subject=None, usage="serverAuth", constraints="critical,CA:FALSE", ocsp=False, crl=False,
-              must_staple=False, lie="", **period_and_digest):
-        """Makes NAME.pem (leaf first, then intermediates) and NAME.key. `names`: DNS names, or others such as "URI:spiffe://a/b"; `lie`: how the
-        responder that it names lies about it."""
+              must_staple=False, responder="", **period_and_digest):
+        """Makes NAME.pem (leaf first, then intermediates) and NAME.key. `names`: DNS names, or others such as "URI:spiffe://a/b"; `responder`: one
+        that lies about it, in place of the honest one."""
         certificate, key = self.directory / f"{name}.pem", self.directory / f"{name}.key"
         extensions = [f"basicConstraints={constraints}", "keyUsage=critical,digitalSignature",
                       "subjectAltName=" + ",".join(n if n.split(":")[0] in ("URI", "email", "IP") else f"DNS:{n}" for n in names)]
         if usage:
             extensions.append(f"extendedKeyUsage={usage}")
         if ocsp:
-            extensions.append(f"authorityInfoAccess=OCSP;URI:{RESPONDER}{f'/lie/{lie}' if lie else ''}/ocsp/{self.name}")
+            extensions.append(f"authorityInfoAccess=OCSP;URI:{responder or RESPONDER}/ocsp/{self.name}")
         if crl:
             extensions.append(f"crlDistributionPoints=URI:{self.crl_url}")
         if must_staple:

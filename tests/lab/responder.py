@@ -8,7 +8,8 @@ It runs in threads of the caller, on the loopback of the namespace that the appl
         responder.honest()
 
 Each path stands for an authority: /ocsp/NAME answers about what NAME has issued, /crl/NAME has its list. Below /lie/LIE the same
-paths always lie like that. `asked` counts requests by path, whatever is answered.
+paths always lie like that; liar() gives each of them an address of its own, since those who ask shun one that fails again and
+again. `asked` counts requests by path, whatever is answered.
 """
 
 import base64
@@ -34,6 +35,13 @@ KEY_COMPROMISE = 1
 OCSP_LIES = ["revoked", "unknown", "old", "not-yet-valid", "wrong-signer", "undelegated", "wrong-serial", "broken-signature", "try-later"]
 CRL_LIES = ["old", "not-yet-valid", "wrong-signer", "broken-signature", "empty-of-another"]
 SENDING_LIES = ["garbage", "empty", "huge", "slow", "redirect", "500", "cut-off"]
+
+
+def liar(kind, lie):
+    """URL below which everything is a lie. `kind`: "ocsp" or "crl"."""
+    lies = (OCSP_LIES if kind == "ocsp" else CRL_LIES) + SENDING_LIES
+    port = urllib.parse.urlsplit(RESPONDER).port
+    return f"http://127.0.{1 if kind == 'ocsp' else 2}.{lies.index(lie) + 1}:{port}/lie/{lie}"
 
 
 def sign(key, octets):
@@ -145,8 +153,7 @@ class Responder:
     def start(self):
         """Listens again after stop(), too."""
         self.ended.clear()
-        url = urllib.parse.urlsplit(RESPONDER)
-        self.server = Server((url.hostname, url.port), self)
+        self.server = Server(("0.0.0.0", urllib.parse.urlsplit(RESPONDER).port), self)   # all of 127.0.0.0/8
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         return self
 

@@ -193,8 +193,10 @@ def liars(manager, policy_lab):
 
 
 def with_policy(manager, policy_lab, config):
-    policy_lab.forget()
+    policy_lab.responder.honest()
     appliance = manager.use(config)
+    appliance.wait_no_flows()   # what the test before has left would be counted as this one's
+    policy_lab.forget()
     yield appliance
     TlsClient.close_all()
     policy_lab.lab.end_clients()

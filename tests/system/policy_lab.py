@@ -4,10 +4,10 @@ that are bad in every way. Ports of services and of their backends are the same.
 import hashlib
 
 from tests.lab import der, network
-from tests.lab.certificates import BACKEND_NAME, PUBLIC_NAME, RESPONDER
+from tests.lab.certificates import BACKEND_NAME, PUBLIC_NAME
 from tests.lab.configuration import Configuration, Pool, Service
 from tests.lab.lab import Backend, best_profile, wait_for
-from tests.lab.responder import CRL_LIES, OCSP_LIES, SENDING_LIES, Responder
+from tests.lab.responder import CRL_LIES, OCSP_LIES, SENDING_LIES, Responder, liar
 
 WEB, ECHO, REDIRECT = 443, 4433, 80
 REQUIRED, OPTIONAL, NAMED, REQUIRED_B = 4600, 4601, 4602, 4603
@@ -29,7 +29,7 @@ REFUSED_BACKENDS = {
     "bad-constraints": ("backend_certificate_invalid", 48),
     "path-too-long": ("backend_certificate_invalid", 48),
     "name-constraints": ("backend_certificate_invalid", 46),
-    "weak-signature": ("backend_suite", None),   # SHA-1 is not among what we offer: the backend itself finds nothing to send
+    "weak-signature": ("backend_suite", None),   # no scheme in common: the backend itself gives up
     "weak-key": ("backend_certificate_invalid", 42),
     "revoked": ("backend_revoked", 44),
 }
@@ -38,6 +38,7 @@ REFUSED_BACKENDS = {
 class PolicyLab:
     def __init__(self, lab, standard):
         self.lab, self.standard, certificates = lab, standard, lab.certificates
+        certificates.clients   # made now, so that the first list has those who are revoked
         self.responder = Responder(certificates).start()
         self.backends = {"echo": standard.backends["echo"]}
         self.ports = {}
@@ -95,7 +96,7 @@ class PolicyLab:
         add("name-list", NAME_LIST, pool={"names": ("only.example.net",)})
         add("identified", IDENTIFIED, "--set", f"VerifyCAFile={c.backend_ca}", "--set", "VerifyMode=Require", pool={"identity": self.identity})
         add("stapling", STAPLING, "--staple", self.staple_file)
-        add("not-tls", NOT_TLS, plain=True)
+        add("not-tls", NOT_TLS, "--banner", "220 backend.example.net ESMTP\\r\\n", plain=True)
         add("old-suite", OLD_SUITE, "--set", "MaxProtocol=TLSv1.2", "--set", "CipherString=ECDHE-ECDSA-AES128-SHA@SECLEVEL=0")
         add("old-version", OLD_VERSION, "--set", "MaxProtocol=TLSv1.1", "--set", "CipherString=DEFAULT@SECLEVEL=0")
         return Configuration(services, pools, profile=best_profile(), redirects={"to-https": REDIRECT},
@@ -128,11 +129,12 @@ class PolicyLab:
     def make_liars(self):
         c = self.lab.certificates
         own = [c.stapled[1], c.crl_pointer, c.listed]
-        own += [c.issuing.issue(f"lie-{lie}", "ecdsa", [f"{lie}.example.com"], ocsp=True, days=30, lie=lie) for lie in OCSP_LIES + SENDING_LIES]
+        own += [c.issuing.issue(f"lie-{lie}", "ecdsa", [f"{lie}.example.com"], ocsp=True, days=30, responder=liar("ocsp", lie))
+                for lie in OCSP_LIES + SENDING_LIES]
         services = [Service("web", WEB, "echo", own), Service("echo", ECHO, "echo", [c.ecdsa])]
         for port, lie in enumerate(CRL_LIES + SENDING_LIES, LIARS):
             self.ports[f"crl-{lie}"] = port
-            auth = {"mode": "required", "trust": [str(c.clients_a.file)], "crl": [f"{RESPONDER}/lie/{lie}/crl/{c.clients_a.name}"]}
+            auth = {"mode": "required", "trust": [str(c.clients_a.file)], "crl": [f"{liar('crl', lie)}/crl/{c.clients_a.name}"]}
             services.append(Service(f"crl-{lie}", port, "echo", [c.ecdsa], client_auth=auth))
         return Configuration(services, [self.echo_pool()], profile=best_profile(), state_directory=self.lab.directory / "state-liars",
                              revocation={"timeout_ms": 500, "max_octets": 1 << 20, "crl_poll_s": 10})

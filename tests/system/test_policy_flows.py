@@ -179,7 +179,7 @@ def test_backend_is_refused(level2, policy_lab, lab, capture, what):
     level2.wait_no_flows()
     assert policy_lab.received(what) == 0
     refused = policy_lab.backends[what].events("refused")
-    assert refused and alert_in(refused[0]["error"]) == alert, refused
+    assert refused and (alert is None or alert_in(refused[0]["error"]) == alert), refused
 
 
 OTHER_BACKENDS = {

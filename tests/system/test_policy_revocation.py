@@ -21,7 +21,7 @@ TENANT, MUST_STAPLE = "tenant.example.com", "other.example.com"
 def staple(policy_lab, name=TENANT, alpn="http/1.1"):
     """What s_client says of the staple: a certificate's status, or None."""
     done = policy_lab.s_client(WEB, "-status", *(["-alpn", alpn] if alpn else []), name=name)
-    if "OCSP response: no response sent" in done.stdout:
+    if re.search(r"OCSP responses?: no responses? sent", done.stdout):
         return None
     match = re.search(r"Cert Status: (\w+)", done.stdout)
     assert match, done.stdout + done.stderr
@@ -38,7 +38,8 @@ def test_staple_is_sent_when_asked(level2, policy_lab, version, kind):
     """Of the certificate that was chosen, and one that the client's library verifies."""
     staples_are_there(policy_lab)
     algorithms = "RSA-PSS+SHA256" if kind == "RSA" else "ECDSA+SHA256"
-    done = policy_lab.s_client(WEB, "-status", version, "-sigalgs", algorithms, "-alpn", "http/1.1", "-ocsp_check_leaf", name=TENANT)
+    done = policy_lab.s_client(WEB, "-status", version, "-sigalgs", algorithms, "-alpn", "http/1.1", *(["-ocsp_check_leaf"] if version == "-tls1_3" else []),
+                               name=TENANT)   # on 1.2 the staple comes after the certificate, too late for that option
     assert "OCSP Response Status: successful" in done.stdout and "Cert Status: good" in done.stdout, done.stdout + done.stderr
     assert "Verify return code: 0" in done.stdout or "Verification: OK" in done.stdout, done.stdout + done.stderr
     certificate = policy_lab.lab.certificates.stapled[0 if kind == "RSA" else 1]
@@ -133,6 +134,8 @@ def test_backend_with_a_stapled_answer(level2, policy_lab, lab):
         answer(None)
         lab.lab_client(STAPLING, "--octets", 1000)
         answer("revoked")
+        policy_lab.backends["stapling"].kill()    # forgets its tickets: a resumed session has no staple
+        policy_lab.backends["stapling"].start()
         with Counted(level2, "backend_revoked"):
             assert handshake(STAPLING, context_for(lab.certificates.ca)) != b"hello"
         assert policy_lab.received("stapling") == 1000
