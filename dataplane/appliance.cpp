@@ -6,7 +6,9 @@
 #include <sys/random.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
+#include <fstream>
 
 #include "control/daemon/logging.h"
 #include "drivers/environment.h"
@@ -37,6 +39,20 @@ int run_worker(void* worker) {
 
 void fill_random(std::span<std::uint8_t> octets) {
     SALLYPORT_CHECK(getrandom(octets.data(), octets.size(), 0) == static_cast<ssize_t>(octets.size()));
+}
+
+/// What this machine has and no other, restarts or not: its id (machine-id(5)), of which only a keyed hash is ever seen outside. Without
+/// one, noughts: timestamps then start at the time of day, which is no secret, and everything else that must not be guessed has its own.
+std::array<std::uint8_t, 16> machine_secret() {
+    std::array<std::uint8_t, 16> secret{};
+    std::ifstream file("/etc/machine-id");
+    std::string text;
+    if (!(file >> text) || text.size() != 2 * secret.size()) return secret;
+    for (std::size_t i = 0; i < secret.size(); ++i) {
+        const char* const from = text.data() + 2 * i;
+        if (std::from_chars(from, from + 2, secret[i], 16).ptr != from + 2) return {};
+    }
+    return secret;
 }
 
 }  // namespace
@@ -136,6 +152,10 @@ void Appliance::start_workers(unsigned workers) {
     settings.tcp.send_buffer = configuration_.send_buffer;
     settings.tcp.max_half_open = std::clamp(configuration_.max_flows / workers / 8, 256u, 65536u);
     fill_random(settings.tcp.secret);
+    settings.tcp.timestamp_secret = machine_secret();
+    // The time of day, which goes on while we are away; read as late as our own clock.
+    const auto of_day = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch());
+    settings.tcp.timestamp_base = static_cast<std::uint32_t>(of_day.count() - clock_->now().time_since_epoch() / Duration{1ms});
     settings.engine.max_flows = std::max(1u, configuration_.max_flows / workers);
     settings.engine.receive_buffer = configuration_.receive_buffer;
     settings.engine.control_away = std::chrono::milliseconds(configuration_.control_away_ms);

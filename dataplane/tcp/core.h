@@ -227,7 +227,7 @@ class Core {
     rte_mempool* pool_;
     network::Network& network_;
     DropCounters& drops_;
-    KeyedHash hash_, table_hash_;
+    KeyedHash hash_, table_hash_, timestamp_hash_;
     ConnectionTable table_;
     ControlBlockPool blocks_;
     PortAllocator ports_;

@@ -27,7 +27,7 @@ SeqNum Core::initial_sequence_number(const Tuple& tuple, Time now) const noexcep
 
 std::uint32_t Core::timestamp_offset(const Tuple& tuple) const noexcept {
     // Of the tuple alone, so that a later connection of the same ports goes on where the earlier one was (RFC 6191 wants that).
-    return static_cast<std::uint32_t>(hash_(words_of(tuple)));
+    return settings_.timestamp_base + static_cast<std::uint32_t>(timestamp_hash_(words_of(tuple)));
 }
 
 std::uint16_t Core::mss_for(const network::Path& path, const IpAddress& remote) const noexcept {

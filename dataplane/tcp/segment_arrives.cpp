@@ -95,7 +95,14 @@ void Core::arrives_syn_sent(ControlBlock& cb, Arrival& arrival) {
     const bool acceptable_ack = arrival.has(kAck) && arrival.ack.after(cb.iss) && arrival.ack.at_or_before(cb.snd_nxt);
     if (arrival.has(kAck) && !acceptable_ack) {
         count(DropReason::tcp_unacceptable_ack);
-        if (!arrival.has(kRst)) answer_reset(arrival);
+        if (arrival.has(kRst)) return;
+        answer_reset(arrival);
+        // What answers is left over from an earlier connection, and our reset has just ended it (RFC 9293 3.5.1, figure 8): the next SYN
+        // need not wait for the timer. Once only, so that a liar gets no more of us.
+        if (cb.syn_transmissions == 1) {
+            cb.syn_due = true;
+            mark_dirty(cb);
+        }
         return;
     }
     // second check the RST bit

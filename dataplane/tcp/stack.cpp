@@ -41,7 +41,8 @@ std::uint8_t shift_for(std::uint32_t receive_buffer) noexcept {
 
 Core::Core(const Settings& settings, rte_mempool* transmit_buffers, network::Network& network, DropCounters& drops)
     : settings_(settings), pool_(transmit_buffers), network_(network), drops_(drops), hash_(hash_with(settings, 0)),
-      table_hash_(hash_with(settings, 1)), table_(settings.max_connections, table_hash_), blocks_(settings.max_connections),
+      table_hash_(hash_with(settings, 1)), timestamp_hash_(settings.timestamp_secret),
+      table_(settings.max_connections, table_hash_), blocks_(settings.max_connections),
       ports_(settings.port_low, settings.port_high, hash_), cookie_(hash_),
       max_payload_(std::uint32_t{rte_pktmbuf_data_room_size(transmit_buffers)} - RTE_PKTMBUF_HEADROOM),
       rcv_wnd_shift_(shift_for(settings.receive_buffer)) {

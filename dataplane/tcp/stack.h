@@ -35,7 +35,11 @@ struct Settings {
     Duration syn_timeout = 20s;
     std::uint32_t max_reassembly_segments = 256;  ///< out-of-order mbufs a connection
     std::uint16_t port_low = 10000, port_high = 65000;   ///< ephemeral ports for connect()
-    std::array<std::uint8_t, 32> secret{};   ///< of ISNs (RFC 6528), ports (RFC 6056), cookies
+    std::array<std::uint8_t, 32> secret{};   ///< of ISNs (RFC 6528), ports (RFC 6056), cookies; anew at each start
+    /// Of timestamp offsets: the same after a restart, as the clock goes on from `timestamp_base`. A peer that still holds a connection of
+    /// before in TIME-WAIT takes our SYN for a new one only when its timestamp is later than the last that it saw (RFC 6191 2).
+    std::array<std::uint8_t, 16> timestamp_secret{};
+    std::uint32_t timestamp_base = 0;        ///< milliseconds that the timestamp clock shows at time zero
 };
 
 enum class State : std::uint8_t {

@@ -200,7 +200,7 @@ class Peer {
 
  private:
     static Settings with_secret(Settings settings) {
-        for (std::size_t i = 0; i < settings.secret.size(); ++i) settings.secret[i] = static_cast<std::uint8_t>(i * 7 + 1);
+        for (std::size_t i = 0; i < settings.secret.size(); ++i) settings.secret[i] += static_cast<std::uint8_t>(i * 7 + 1);
         return settings;
     }
     static network::Network::Settings network_settings(std::uint16_t mtu) {

@@ -102,12 +102,36 @@ TEST_F(SynSent, SynAck_Establishes) {
     EXPECT_EQ(peer.connection->user, 42u);
 }
 
-TEST_F(SynSent, AckOfUnsentData_SendsReset) {
-    peer.exchange(kSyn | kAck, peer.iss, iss + 2);
-    ASSERT_EQ(peer.sent.size(), 1u);
+TEST_F(SynSent, AckOfUnsentData_SendsResetAndSynAgain) {
+    peer.exchange(kAck, peer.iss, iss + 2);  // a TIME-WAIT of an earlier connection answers our SYN so (RFC 9293 3.5.1)
+    ASSERT_EQ(peer.sent.size(), 2u);
     EXPECT_EQ(peer.sent[0].flags, kRst);
     EXPECT_EQ(peer.sent[0].seq, iss + 2);
+    EXPECT_EQ(peer.sent[1].flags, kSyn);
+    EXPECT_EQ(peer.sent[1].seq, iss);
     EXPECT_EQ(peer.connection->state(), State::syn_sent);
+    peer.exchange(kAck, peer.iss, iss + 2);
+    ASSERT_EQ(peer.sent.size(), 1u) << "once only: the timer has the rest";
+    EXPECT_EQ(peer.sent[0].flags, kRst);
+}
+
+TEST_F(SynSent, AfterARestart_TimestampsGoOn) {
+    // RFC 6191 2: a TIME-WAIT of before takes the SYN for a new connection when its timestamp is later.
+    const auto later_than_before = [&](std::uint16_t port, std::uint32_t base, std::uint8_t secret) {
+        Settings settings;
+        settings.secret[0] = secret;
+        settings.timestamp_secret[0] = 7;
+        settings.timestamp_base = base;
+        settings.port_low = settings.port_high = port;
+        Peer restarted(settings);
+        EXPECT_TRUE(restarted.core.connect(restarted.them, 1, 20s, restarted.now));
+        restarted.output();
+        return restarted.sent.at(0).options.timestamps->value;
+    };
+    for (std::uint16_t port = 20000; port < 20032; ++port) {
+        const std::uint32_t before = later_than_before(port, 4'294'000'000u, 1);
+        EXPECT_EQ(later_than_before(port, 4'294'000'000u + 5'000'000u, 2), before + 5'000'000u);
+    }
 }
 
 TEST_F(SynSent, ResetWithAck_Refused) {
