@@ -386,11 +386,14 @@ void FlowEngine::end(Flow& flow, EndReason reason, Time now) {
 /// Whether a close_notify on this leg would be a lie: the other leg has sent what this one has not been given, or we end the flow of our own
 /// accord while the other leg's stream goes on. close_notify says that no more will come from where the stream comes from, and the
 /// application may take what it has for all there is (RFC 8446 6.1, truncation); where that is not so we close with an error alert, the only
-/// other thing that may come before our FIN.
+/// other thing that may come before our FIN. Whoever can hold up the other leg's packets brings an idle time-out about, so it is never taken
+/// for an end; a shutdown is nobody's attack, and a flow that rests then (all that came has been delivered and acknowledged) ends in order.
 bool FlowEngine::cut_short(Flow& flow, Side side, EndReason reason) {
     const Leg& from = flow.legs[index_of(other(side))];
     if (from.phase != LegPhase::open || from.read_done) return false;
-    return reason == EndReason::idle_timeout || reason == EndReason::shutdown || from.connection->readable() > 0;
+    if (from.connection->readable() > 0 || reason == EndReason::idle_timeout) return true;
+    const Leg& to = flow.legs[index_of(side)];
+    return reason == EndReason::shutdown && to.connection != nullptr && to.connection->outstanding() > 0;
 }
 
 /// Nothing that the batch has borrowed may go before it is done with it.
