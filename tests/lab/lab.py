@@ -273,7 +273,7 @@ class Nginx:
                 raise LabError(f"{name} ended: {tail(self.process.log)}\n{tail(self.directory / 'error.log')}")
             with contextlib.suppress(OSError):
                 network.connect(*reachable).close()
-                return (self.directory / "nginx.pid").exists()   # written after the sockets listen
+                return (self.directory / "nginx.pid").exists() and bool(self.worker_pids())   # both after the sockets listen
         if reachable:
             wait_for(f"{name} to listen", up)
 
