@@ -109,6 +109,7 @@ std::expected<std::unique_ptr<Appliance>, std::string> Appliance::start(const ch
     const std::uint32_t count = configuration.buffers != 0
                                     ? configuration.buffers
                                     : drivers::buffers_for_worker(descriptors, descriptors, flows);
+    appliance->connection_buffers_ = drivers::buffers_for_connections(count, descriptors);
     for (unsigned w = 0; w < workers; ++w) {
         const auto receive = drivers::make_buffer_pool("receive" + std::to_string(w), count, data_room, SOCKET_ID_ANY);
         if (!receive) return std::unexpected(receive.error());
@@ -150,6 +151,7 @@ void Appliance::start_workers(unsigned workers) {
     settings.tcp.max_connections = 2 * configuration_.max_flows / workers + 1024;
     settings.tcp.receive_buffer = configuration_.receive_buffer;
     settings.tcp.send_buffer = configuration_.send_buffer;
+    settings.tcp.receive_budget = settings.tcp.transmit_budget = connection_buffers_;
     settings.tcp.max_half_open = std::clamp(configuration_.max_flows / workers / 8, 256u, 65536u);
     fill_random(settings.tcp.secret);
     settings.tcp.timestamp_secret = machine_secret();

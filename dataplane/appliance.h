@@ -62,6 +62,7 @@ class Appliance {
 
     channel::DataplaneConfiguration configuration_;
     std::shared_ptr<const flow::ServiceTable> services_;
+    std::uint32_t connection_buffers_ = 0;       ///< of each pool that connections may hold
     std::vector<rte_mempool*> receive_pools_;    ///< one a worker
     std::vector<rte_mempool*> transmit_pools_;
     std::vector<std::unique_ptr<drivers::Port>> ports_;

@@ -44,6 +44,7 @@
     X(tcp_after_fin, "octets after the peer's FIN")                                                       \
     X(tcp_reassembly_full, "out-of-order octets dropped: reassembly queue at its bound")                  \
     X(tcp_receive_full, "octets beyond the receive buffer")                                               \
+    X(tcp_memory_pressure, "octets dropped because connections hold as many packet buffers as they may")  \
     X(tcp_data_after_close, "octets for a connection that nobody reads any more: answered with RST")      \
     /* steering, resources */                                                                             \
     X(steering_ring_full, "packet for another worker dropped: its ring is full")                          \

@@ -163,15 +163,25 @@ std::uint16_t data_room_for(const PortSettings& port) {
     return static_cast<std::uint16_t>(std::min<std::uint32_t>(room, UINT16_MAX - RTE_PKTMBUF_HEADROOM));
 }
 
+namespace {
+constexpr std::uint32_t kBursts = 8 * 64;      // bursts in the worker's hands: input, AEAD batch, output
+constexpr std::uint32_t kCache = 256 * 3 / 2;  // what the core's cache may hold back
+}  // namespace
+
 std::uint32_t buffers_for_worker(std::uint32_t receive_descriptors, std::uint32_t transmit_descriptors,
                                  std::uint32_t flows) {
-    constexpr std::uint32_t kBursts = 8 * 64;      // bursts in the worker's hands: input, AEAD batch, output
-    constexpr std::uint32_t kCache = 256 * 3 / 2;  // what the core's cache may hold back
     constexpr std::uint32_t kFewFlows =
         4096;  // some flows at full windows: 256 KB are 180 segments, each way, on two legs
     const std::uint64_t count = std::uint64_t{receive_descriptors} + transmit_descriptors + kBursts + kCache +
                                 std::max<std::uint64_t>(std::uint64_t{flows} * kBuffersPerFlow, kFewFlows);
     return static_cast<std::uint32_t>(std::min<std::uint64_t>(count, UINT32_MAX));
+}
+
+std::uint32_t buffers_for_connections(std::uint32_t buffers, std::uint32_t descriptors) {
+    const std::uint64_t others = std::uint64_t{descriptors} + kBursts + kCache;
+    // A sixteenth more is what connections that hold nothing may still take, see tcp/memory.cpp.
+    const std::uint64_t left = buffers > others ? (buffers - others) / 17 * 16 : 0;
+    return static_cast<std::uint32_t>(std::max<std::uint64_t>(left, std::max(1u, buffers / 4)));
 }
 
 }  // namespace sallyport::drivers

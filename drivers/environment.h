@@ -55,9 +55,14 @@ void free_buffer_pool(rte_mempool* pool);
 
 /// Buffers for one worker: receive rings of its queues, bursts, and what flows may hold. `receive_descriptors` and
 /// `transmit_descriptors` are sums over the worker's queues (see ring_buffers()). Flows share kBuffersPerFlow each; one flow at full
-/// windows needs far more than its share and many need none, so the sum bounds memory and the flow layer sheds at it.
+/// windows needs far more than its share and many need none, so the sum bounds memory: see buffers_for_connections().
 constexpr std::uint32_t kBuffersPerFlow = 4;
 [[nodiscard]] std::uint32_t buffers_for_worker(std::uint32_t receive_descriptors, std::uint32_t transmit_descriptors,
                                                std::uint32_t flows);
+
+/// Of the `buffers` of a pool, what connections may hold at most: without those in the device's rings, in bursts and in the core's cache, so
+/// that segments which bring no payload, and the next ones in, always find a buffer. A quarter at least, where somebody has asked for a pool
+/// that is smaller than its rings.
+[[nodiscard]] std::uint32_t buffers_for_connections(std::uint32_t buffers, std::uint32_t descriptors);
 
 }  // namespace sallyport::drivers

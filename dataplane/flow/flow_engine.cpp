@@ -197,6 +197,7 @@ bool FlowEngine::turn(Time now) {
     }
     busy |= pump(now);
     wheel_.advance(now, [&](Flow& flow) { on_deadline(flow, now); });
+    shed(now);
     reap();
     if (lanes_ != nullptr) lanes_->publish();
     return busy;
@@ -481,6 +482,38 @@ void FlowEngine::reap() {
         table_.free(*flow);
     }
     gone_.clear();
+}
+
+/// While connections hold all the packet buffers that they may, resets what no flow waits for any more, then ends the flow that holds most of them, one a pass over the table, which goes in
+/// portions; one that has not moved for a while counts for more, since the others will give theirs back by themselves.
+void FlowEngine::shed(Time now) {
+    constexpr std::uint32_t kPortion = 256;
+    constexpr Duration kStuck = 2s;
+    constexpr std::uint32_t kStuckWeighs = 4;
+    if (stack_.pressure() != tcp::Pressure::full) {
+        shed_next_ = shed_most_ = 0;
+        return;
+    }
+    if (stack_.shed_orphan()) return;
+    const std::uint32_t until = std::min(table_.used_up_to(), shed_next_ + kPortion);
+    for (; shed_next_ < until; ++shed_next_) {
+        const Flow& flow = table_.at(shed_next_);
+        if (flow.id.value == 0) continue;
+        std::uint32_t weight = 0;
+        for (const Leg& leg : flow.legs)
+            if (leg.connection != nullptr) weight += leg.connection->buffers_held();
+        if (now - flow.last_activity >= kStuck) weight *= kStuckWeighs;
+        if (weight <= shed_most_) continue;
+        shed_most_ = weight;
+        shed_victim_ = flow.id;
+    }
+    if (shed_next_ < table_.used_up_to()) return;
+    if (Flow* const victim = shed_most_ > 0 ? table_.find(shed_victim_) : nullptr) {
+        abort_leg(*victim, Side::client);
+        abort_leg(*victim, Side::backend);
+        end(*victim, EndReason::out_of_memory, now);
+    }
+    shed_next_ = shed_most_ = 0;
 }
 
 void FlowEngine::activate(Flow& flow) {

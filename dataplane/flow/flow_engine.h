@@ -121,6 +121,7 @@ class FlowEngine {
     void quiesce();
     void arm(Flow& flow, Time now);
     void activate(Flow& flow);
+    void shed(Time now);
 
     // control (control_messages.cpp)
     [[nodiscard]] bool take_messages(Time now);
@@ -204,6 +205,8 @@ class FlowEngine {
     std::unique_ptr<channel::Message> message_;
     std::vector<channel::FlowId> active_;   ///< flows with records to move perhaps; in turn
     std::vector<channel::FlowId> owed_list_, owed_again_;
+    std::uint32_t shed_next_ = 0, shed_most_ = 0;   ///< record to go on with in shed(), and the weight of the victim so far
+    channel::FlowId shed_victim_{};
     std::vector<Flow*> gone_;   ///< freed at the end of the turn, so that a Flow& stays good within it
     std::vector<Flow*> round_;
     std::vector<Opening> openings_;

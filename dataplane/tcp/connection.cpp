@@ -27,7 +27,8 @@ bool Connection::peer_finished() const noexcept {
     return block(*this).peer_fin_taken && block(*this).receive_queue.octets() == 0;
 }
 
-std::uint32_t Connection::send_space() const noexcept { return block(*this).core->send_space(block(*this)); }
+std::uint32_t Connection::send_space() noexcept { return block(*this).core->send_space(block(*this)); }
+std::uint32_t Connection::buffers_held() const noexcept { return block(*this).received_held + block(*this).sent_held; }
 std::uint32_t Connection::outstanding() const noexcept { return block(*this).send_buffer.octets(); }
 std::size_t Connection::reserve(std::uint32_t length, std::span<WritePiece> pieces) noexcept {
     ControlBlock& cb = block(*this);
@@ -78,12 +79,19 @@ Connection::Status Connection::status() const noexcept {
 
 // ---- Core's side ----
 
-std::uint32_t Core::send_space(const ControlBlock& cb) const noexcept {
+std::uint32_t Core::send_space(ControlBlock& cb) noexcept {
     if (cb.closing || cb.released || cb.current == State::closed || cb.current == State::time_wait) return 0;
     // Tiny segments hold a whole buffer each, so their number is bounded too.
     if (cb.send_buffer.segments() >= kMaxSendSegments) return 0;
     const std::uint32_t held = cb.send_buffer.octets();
-    return settings_.send_buffer > held ? settings_.send_buffer - held : 0;
+    const auto up_to = [held](std::uint32_t limit) { return limit > held ? limit - held : 0; };
+    switch (transmit_pressure()) {
+        case Pressure::none: return up_to(settings_.send_buffer);
+        case Pressure::some: return up_to(std::min(settings_.send_buffer, kShareUnderPressure));
+        case Pressure::full: break;
+    }
+    starved_.push_back(cb);
+    return 0;
 }
 
 void Core::append(ControlBlock& cb) noexcept {
@@ -175,6 +183,7 @@ void Core::release(ControlBlock& cb) noexcept {
         return;
     }
     close(cb);
+    orphans_.push_back(cb);
     // Nobody waits for it any more, so it may not stay for ever: see linger_fired().
     arm(cb, Timer::linger, now_ + (cb.current == State::fin_wait_2 ? 2 * settings_.msl : settings_.user_timeout));
 }

@@ -100,7 +100,7 @@ struct ControlBlock final : Connection, TimerEntry {
 
     std::array<Time, kTimers> deadlines{Time::max(), Time::max(), Time::max(), Time::max()};
     std::uint32_t ts_offset = 0;         ///< of our timestamp clock for this connection
-    std::uint32_t held = 0;              ///< buffers, as last told to Core
+    std::uint32_t received_held = 0, sent_held = 0;   ///< buffers, as last told to Core
     Time last_received{};
     Time last_progress{};                ///< SND.UNA moved, or the send buffer stopped being empty
     Time last_sent{};
@@ -129,7 +129,7 @@ struct ControlBlock final : Connection, TimerEntry {
     Tuple tuple;
     std::uint64_t hash = 0;
     ControlBlock* hash_next = nullptr;
-    Link<ControlBlock> ready, dirty, waiting;
+    Link<ControlBlock> ready, dirty, waiting, reassembling, starved;
     network::Path path;
     std::uint64_t octets_sent = 0, octets_received = 0, retransmissions = 0, timeouts = 0;
 

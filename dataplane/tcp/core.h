@@ -3,6 +3,7 @@
 #include <rte_config.h>
 #include <rte_mbuf.h>
 
+#include <algorithm>
 #include <expected>
 #include <memory>
 #include <optional>
@@ -32,6 +33,9 @@ constexpr Duration kPawsIdle = std::chrono::days{24};  ///< RFC 7323 5.5
 constexpr std::uint32_t kMinimumMtu4 = 552;        ///< we do not cut below it whatever ICMP says (RFC 5927 7.2 allows 68)
 constexpr std::uint32_t kMinimumMtu6 = 1280;       ///< RFC 8200 5
 constexpr std::uint32_t kMaxSendSegments = 1024;   ///< buffers that one send buffer may hold, however small the segments are
+/// Octets that a connection may hold each way while buffers are short: a whole TLS record with room for alerts and key updates (RFC 8446 5.2:
+/// 2^14 + 256 and the header), since a user that moves whole records must be able to move one.
+constexpr std::uint32_t kShareUnderPressure = 24 * 1024;
 
 /// One segment on its way through SEGMENT ARRIVES. Owns the payload.
 struct Arrival {
@@ -78,7 +82,7 @@ struct Delivery {
 
 /// The TCP of one worker; Stack is its face. The functions are spread over files by what they do: segment_arrives.cpp,
 /// fast_path.cpp, acknowledge.cpp, sack_scoreboard.cpp, rack.cpp, transmit.cpp, timers.cpp, open.cpp, icmp_error.cpp,
-/// connection.cpp.
+/// connection.cpp, memory.cpp.
 class Core {
  public:
     Core(const Settings& settings, rte_mempool* transmit_buffers, network::Network& network, DropCounters& drops);
@@ -100,7 +104,7 @@ class Core {
     [[nodiscard]] std::uint32_t connections() const noexcept { return table_.size(); }
 
     // ---- as Connection ----
-    [[nodiscard]] std::uint32_t send_space(const ControlBlock& cb) const noexcept;
+    [[nodiscard]] std::uint32_t send_space(ControlBlock& cb) noexcept;
     void append(ControlBlock& cb) noexcept;
     void consume(ControlBlock& cb, std::uint32_t length) noexcept;
     void set_receive_limit(ControlBlock& cb, std::uint32_t octets) noexcept;
@@ -109,9 +113,13 @@ class Core {
     void release(ControlBlock& cb) noexcept;
     [[nodiscard]] rte_mempool* pool() const noexcept { return pool_; }
 
+    // ---- memory.cpp ----
+    [[nodiscard]] std::uint64_t buffers_held() const noexcept { return received_held_ + sent_held_; }
+    [[nodiscard]] Pressure pressure() const noexcept { return std::max(receive_pressure(), transmit_pressure()); }
+    [[nodiscard]] bool shed_orphan() noexcept;
+
     Stack::Counters counters;
     std::uint32_t half_open = 0;
-    std::uint64_t buffers_held = 0;
     Stack::PortFilter port_filter = nullptr;
     void* port_filter_context = nullptr;
     bool fast_path_enabled = true;   ///< off only in the test that compares it with the slow path
@@ -208,6 +216,17 @@ class Core {
     void schedule_retransmit(ControlBlock& cb, Time now, bool restart) noexcept;
     [[nodiscard]] bool given_up(const ControlBlock& cb) const noexcept;
 
+    // ---- memory.cpp ----
+    /// Brings the sums of held buffers up to date with this connection's.
+    void settle(ControlBlock& cb) noexcept;
+    [[nodiscard]] Pressure receive_pressure() const noexcept;
+    [[nodiscard]] Pressure transmit_pressure() const noexcept;
+    /// Drops out-of-order octets of the connections that have waited longest for a gap to be filled until there is less pressure, but not
+    /// those of `but`.
+    void prune(const ControlBlock& but) noexcept;
+    /// Whether payload of this connection must be dropped for want of buffers; counts it.
+    [[nodiscard]] bool refuse_payload(ControlBlock& cb) noexcept;
+
     // ---- stack.cpp ----
     void set_state(ControlBlock& cb, State state) noexcept;
     void raise(ControlBlock& cb, std::uint8_t events) noexcept;
@@ -217,8 +236,7 @@ class Core {
     void detach(ControlBlock& cb) noexcept;
     void destroy(ControlBlock& cb) noexcept;
     void enter_time_wait(ControlBlock& cb, Time now) noexcept;
-    void settle(ControlBlock& cb) noexcept;   ///< brings buffers_held up to date
-    void count(DropReason reason) noexcept { drops_.count(reason); }
+    void count(DropReason reason, std::uint64_t n = 1) noexcept { drops_.count(reason, n); }
     [[nodiscard]] std::uint32_t ts_now(const ControlBlock& cb, Time now) const noexcept {
         return static_cast<std::uint32_t>(now.time_since_epoch() / Duration{1ms}) + cb.ts_offset;
     }
@@ -236,7 +254,11 @@ class Core {
     IntrusiveList<ControlBlock, &ControlBlock::ready> ready_;
     IntrusiveList<ControlBlock, &ControlBlock::dirty> dirty_;
     IntrusiveList<ControlBlock, &ControlBlock::waiting> time_wait_;  ///< oldest first, for reuse when memory is short
+    IntrusiveList<ControlBlock, &ControlBlock::waiting> orphans_;    ///< released and not finished yet, oldest first
     IntrusiveList<ControlBlock, &ControlBlock::waiting> ended_;      ///< over, and not release()d by the user yet
+    IntrusiveList<ControlBlock, &ControlBlock::reassembling> reassembling_;  ///< with octets out of order, by the age of the first gap
+    IntrusiveList<ControlBlock, &ControlBlock::starved> starved_;    ///< were told that there is no space, for want of buffers
+    std::uint64_t received_held_ = 0, sent_held_ = 0;                ///< buffers of all connections
     std::vector<SocketAddress> listeners_;
     Time now_{};
     Time last_cookie_ = Time::min();

@@ -21,6 +21,7 @@ bool Core::fast_path(ControlBlock& cb, Arrival& arrival) {
     // Only an ACK that is no news, with the window as it was; others go through all of the fifth step.
     const bool same_ack = arrival.ack == cb.snd_una;
     if (!same_ack || arrival.length == 0) return false;
+    if (receive_pressure() == Pressure::full) return false;
     if (cb.snd_wl1.after(arrival.seq) || (cb.snd_wl1 == arrival.seq && cb.snd_wl2.after(arrival.ack))) return false;
     if (std::uint32_t{arrival.segment.tcp.window} << cb.snd_wnd_shift != cb.snd_wnd) return false;
 

@@ -373,6 +373,7 @@ Verdict Core::take_text(ControlBlock& cb, Arrival& arrival) {
         arrival.trim_back(arrival.seq + arrival.length - (arrival.seq.before(cb.peer_fin_seq) ? cb.peer_fin_seq : arrival.seq));
         if (arrival.length == 0) return Verdict::go_on;
     }
+    if (refuse_payload(cb)) return Verdict::done;  // a FIN behind it has not arrived either
     cb.rcv_mss = static_cast<std::uint16_t>(std::clamp<std::uint32_t>(arrival.length, cb.rcv_mss, std::max(cb.our_mss, cb.rcv_mss)));
     if (arrival.seq == cb.rcv_nxt) {
         const bool had_gap = !cb.reassembly.empty();
@@ -422,6 +423,14 @@ void Core::take_in_order(ControlBlock& cb, BufferPtr payload, Time now) {
 }
 
 void Core::take_out_of_order(ControlBlock& cb, BufferPtr payload, SeqNum seq) {
+    if (receive_pressure() != Pressure::none) {
+        settle(cb);
+        prune(cb);
+        if (receive_pressure() != Pressure::none) {
+            count(DropReason::tcp_memory_pressure);
+            payload.reset();
+        }
+    }
     for (rte_mbuf* piece = payload.release(); piece != nullptr;) {
         rte_mbuf* next = piece->next;
         piece->next = nullptr;

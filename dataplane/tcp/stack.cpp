@@ -87,7 +87,10 @@ void Core::set_state(ControlBlock& cb, State state) noexcept {
     if (cb.current == State::time_wait) time_wait_.remove(cb);
     cb.current = state;
     if (state == State::syn_received) ++half_open;
-    if (state == State::time_wait) time_wait_.push_back(cb);
+    if (state == State::time_wait) {
+        orphans_.remove(cb);
+        time_wait_.push_back(cb);
+    }
 }
 
 void Core::raise(ControlBlock& cb, std::uint8_t events) noexcept {
@@ -96,12 +99,6 @@ void Core::raise(ControlBlock& cb, std::uint8_t events) noexcept {
     ready_.push_back(cb);
 }
 
-void Core::settle(ControlBlock& cb) noexcept {
-    const std::uint32_t held = cb.send_buffer.segments() + cb.receive_queue.buffers() + cb.reassembly.buffers();
-    buffers_held += held;
-    buffers_held -= cb.held;
-    cb.held = held;
-}
 
 void Core::detach(ControlBlock& cb) noexcept {
     set_state(cb, State::closed);
@@ -110,6 +107,8 @@ void Core::detach(ControlBlock& cb) noexcept {
     cb.deadlines.fill(Time::max());
     cb.retransmit_timer = RetransmitTimer::none;
     dirty_.remove(cb);
+    starved_.remove(cb);
+    orphans_.remove(cb);
     cb.send_buffer.clear();
     cb.reassembly.clear();
     settle(cb);
@@ -179,6 +178,8 @@ Time Stack::next_timer() const noexcept { return impl_->next_timer(); }
 const Stack::Counters& Stack::counters() const noexcept { return impl_->counters; }
 std::uint32_t Stack::connections() const noexcept { return impl_->connections(); }
 std::uint32_t Stack::half_open() const noexcept { return impl_->half_open; }
-std::uint64_t Stack::buffers_held() const noexcept { return impl_->buffers_held; }
+std::uint64_t Stack::buffers_held() const noexcept { return impl_->buffers_held(); }
+bool Stack::shed_orphan() noexcept { return impl_->shed_orphan(); }
+Pressure Stack::pressure() const noexcept { return impl_->pressure(); }
 
 }  // namespace sallyport::tcp

@@ -34,6 +34,9 @@ struct Settings {
     Duration user_timeout = 100s;            ///< R2 (RFC 9293 3.8.3)
     Duration syn_timeout = 20s;
     std::uint32_t max_reassembly_segments = 256;  ///< out-of-order mbufs a connection
+    /// Packet buffers that all connections together may hold: received ones, in order or not, and ones to be sent or acknowledged. What
+    /// the pools hold beyond is for rings, bursts, and segments without payload, which therefore always find a buffer. 0: no bound.
+    std::uint32_t receive_budget = 0, transmit_budget = 0;
     std::uint16_t port_low = 10000, port_high = 65000;   ///< ephemeral ports for connect()
     std::array<std::uint8_t, 32> secret{};   ///< of ISNs (RFC 6528), ports (RFC 6056), cookies; anew at each start
     /// Of timestamp offsets: the same after a restart, as the clock goes on from `timestamp_base`. A peer that still holds a connection of
@@ -67,6 +70,13 @@ constexpr std::uint8_t kPeerClosed = 8;    ///< the peer's FIN is next to read (
 constexpr std::uint8_t kEnded = 16;        ///< see end(); no more octets either way, release() it
 }  // namespace event
 
+/// How far connections have used up the buffers that they may hold (the worse of both budgets).
+enum class Pressure : std::uint8_t {
+    none,
+    some,   ///< three quarters: windows no longer grow, out-of-order octets make room, oldest first; small shares to send
+    full,   ///< all: payload is dropped, nothing can be appended; only ending connections helps
+};
+
 class Stack;
 
 /// One TCP connection as its user sees it. Made by the stack, used until release(). Not copyable, does not move.
@@ -97,8 +107,9 @@ class Connection {
     [[nodiscard]] bool peer_finished() const noexcept;
 
     // ---- sending: octets are written straight into transmit buffers, which are kept until acknowledged ----
-    /// Octets that may be appended now: buffer limit less what is unsent or unacknowledged. 0 after close().
-    [[nodiscard]] std::uint32_t send_space() const noexcept;
+    /// Octets that may be appended now: buffer limit less what is unsent or unacknowledged. 0 after close(). Less under pressure; when it is
+    /// 0 for that alone, kWritable tells that there are buffers again.
+    [[nodiscard]] std::uint32_t send_space() noexcept;
     /// Octets not yet acknowledged by the peer, sent or not.
     [[nodiscard]] std::uint32_t outstanding() const noexcept;
     /// Space for the next `length` octets of the stream, in pieces cut for segments (fills up an unsent last one first).
@@ -118,6 +129,8 @@ class Connection {
     /// are answered with RST (RFC 9293 3.10.7.4, RFC 2525 2.17). The pointer is dead afterwards.
     void release() noexcept;
 
+    /// Packet buffers that it holds now, received and to be sent or acknowledged.
+    [[nodiscard]] std::uint32_t buffers_held() const noexcept;
     /// Effective send MSS in octets of payload (RFC 9293 3.7.1), options taken off.
     [[nodiscard]] std::uint16_t mss() const noexcept;
 
@@ -188,6 +201,10 @@ class Stack {
     [[nodiscard]] std::uint32_t half_open() const noexcept;
     /// Packet buffers that connections hold now (received, out of order, to be sent or acknowledged).
     [[nodiscard]] std::uint64_t buffers_held() const noexcept;
+    [[nodiscard]] Pressure pressure() const noexcept;
+    /// Under pressure: resets the connection that was release()d longest ago and is not finished (its peer does not take what is left to send).
+    /// False when there is none.
+    [[nodiscard]] bool shed_orphan() noexcept;
 
  private:
     friend class Connection;

@@ -266,7 +266,14 @@ void Core::answer_reset(const Arrival& arrival) {
 
 SeqNum Core::window_edge(const ControlBlock& cb) const noexcept {
     const std::uint32_t queued = cb.receive_queue.octets();
-    const std::uint32_t room = cb.receive_limit > queued ? cb.receive_limit - queued : 0;
+    // While buffers are short nobody is promised more than a share; when there are none, only who holds nothing.
+    std::uint32_t limit = cb.receive_limit;
+    switch (receive_pressure()) {
+        case Pressure::none: break;
+        case Pressure::some: limit = std::min(limit, kShareUnderPressure); break;
+        case Pressure::full: limit = queued == 0 ? std::min(limit, 2u * cb.our_mss) : 0; break;
+    }
+    const std::uint32_t room = limit > queued ? limit - queued : 0;
     return cb.rcv_nxt + std::min(room, 0xffffu << cb.rcv_wnd_shift);
 }
 

@@ -113,10 +113,16 @@ struct Peer {
     }
     void send_record(crypto::ContentType type, const Octets& content) { send_raw(sealed(type, content)); }
     void send(const Octets& content) {
-        if (keys.suite == nullptr)
+        if (keys.suite == nullptr) {
             send_raw(content);
-        else
-            send_record(crypto::ContentType::application_data, content);
+            return;
+        }
+        std::size_t at = 0;
+        do {   // in as few records as it takes
+            const std::size_t length = std::min(content.size() - at, crypto::kMaxPlaintextLength);
+            send_record(crypto::ContentType::application_data, Octets(content.begin() + static_cast<std::ptrdiff_t>(at), content.begin() + static_cast<std::ptrdiff_t>(at + length)));
+            at += length;
+        } while (at < content.size());
     }
     void send_alert(std::uint8_t level, std::uint8_t description) {
         send_record(crypto::ContentType::alert, {std::byte{level}, std::byte{description}});
@@ -275,6 +281,7 @@ class World {
         std::uint32_t max_flows = 4096;
         Duration idle_timeout = 30s, handshake_timeout = 10s;
         std::uint32_t appliance_buffers = 16383, peers_buffers = 32767;
+        std::uint32_t receive_budget = 0, transmit_budget = 0;   ///< of the appliance's TCP
         bool start_control = true;
         bool redirect = false;
     };
@@ -646,6 +653,8 @@ class World {
         if (host == 1) {
             result.receive_buffer = settings_.receive_buffer;
             result.send_buffer = settings_.send_buffer;
+            result.receive_budget = settings_.receive_budget;
+            result.transmit_budget = settings_.transmit_budget;
         }
         for (auto& octet : result.secret) octet = static_cast<std::uint8_t>(random_());
         return result;

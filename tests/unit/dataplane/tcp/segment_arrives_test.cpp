@@ -489,7 +489,7 @@ TEST_F(Established, ReleasedAndPeerSilent_GoneAfterUserTimeout) {
     peer.connection->release();
     peer.after(200s);
     EXPECT_EQ(peer.core.connections(), 0u);
-    EXPECT_EQ(peer.core.buffers_held, 0u);
+    EXPECT_EQ(peer.core.buffers_held(), 0u);
 }
 
 TEST_F(Established, Abort_SendsReset) {

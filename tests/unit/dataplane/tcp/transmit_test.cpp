@@ -152,7 +152,7 @@ TEST_F(Sender, NoAnswerForUserTimeout_TimedOut) {  // R2
     peer.after(120s);
     EXPECT_EQ(peer.events(), event::kEnded);
     EXPECT_EQ(peer.connection->end(), End::timed_out);
-    EXPECT_EQ(peer.core.buffers_held, 0u);
+    EXPECT_EQ(peer.core.buffers_held(), 0u);
     peer.connection->release();
 }
 

@@ -1,0 +1,71 @@
+// What connections may hold of the packet buffers, all together: so that a few of them, however they behave, leave enough for the others, and
+// for what TCP itself has to say.
+
+#include "dataplane/tcp/core.h"
+
+namespace sallyport::tcp {
+
+namespace {
+
+Pressure pressure_of(std::uint64_t held, std::uint32_t budget) noexcept {
+    if (budget == 0 || held < budget / 4 * 3) return Pressure::none;
+    return held < budget ? Pressure::some : Pressure::full;
+}
+
+}  // namespace
+
+Pressure Core::receive_pressure() const noexcept { return pressure_of(received_held_, settings_.receive_budget); }
+Pressure Core::transmit_pressure() const noexcept { return pressure_of(sent_held_, settings_.transmit_budget); }
+
+void Core::settle(ControlBlock& cb) noexcept {
+    const std::uint32_t received = cb.receive_queue.buffers() + cb.reassembly.buffers();
+    const std::uint32_t sent = cb.send_buffer.segments();
+    received_held_ += received;
+    received_held_ -= cb.received_held;
+    sent_held_ += sent;
+    sent_held_ -= cb.sent_held;
+    const bool freed = sent < cb.sent_held;
+    cb.received_held = received;
+    cb.sent_held = sent;
+    if (cb.reassembly.empty())
+        reassembling_.remove(cb);
+    else
+        reassembling_.push_back(cb);
+    if (freed && transmit_pressure() == Pressure::none)
+        while (ControlBlock* other = starved_.pop_front()) raise(*other, event::kWritable);
+}
+
+void Core::prune(const ControlBlock& but) noexcept {
+    // What was reported as received out of order may be dropped again: the peer keeps it until it is acknowledged (RFC 2018 8).
+    for (ControlBlock* oldest = reassembling_.front(); oldest != nullptr && receive_pressure() != Pressure::none;) {
+        ControlBlock* const next = oldest->reassembling.next;
+        if (oldest != &but) {
+            count(DropReason::tcp_memory_pressure, oldest->reassembly.buffers());
+            oldest->reassembly.clear();
+            settle(*oldest);
+        }
+        oldest = next;
+    }
+}
+
+bool Core::shed_orphan() noexcept {
+    ControlBlock* const oldest = orphans_.front();
+    if (oldest == nullptr) return false;
+    count(DropReason::tcp_memory_pressure, oldest->sent_held);
+    send_reset(*oldest);
+    end(*oldest, End::aborted);
+    return true;
+}
+
+bool Core::refuse_payload(ControlBlock& cb) noexcept {
+    if (receive_pressure() != Pressure::full) return false;
+    // A connection that holds nothing may take a segment even now, from what is kept beyond the budget: handshakes and short requests go on
+    // while whoever holds the rest is found.
+    if (cb.received_held == 0 && received_held_ < settings_.receive_budget + settings_.receive_budget / 16) return false;
+    count(DropReason::tcp_memory_pressure);
+    cb.ack_now = true;  // tells the window, so that the peer does not take it for loss on the path alone
+    mark_dirty(cb);
+    return true;
+}
+
+}  // namespace sallyport::tcp
