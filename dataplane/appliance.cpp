@@ -237,15 +237,18 @@ std::expected<nlohmann::json, std::string> Appliance::attach(channel::SharedMemo
 }
 
 void Appliance::end_flows(std::chrono::milliseconds patience) {
-    const auto until = std::chrono::steady_clock::now() + patience;
-    if (!on_every_worker([](Worker& worker, Time now) {
-            worker.engine().serve(nullptr);
-            worker.engine().end_all(flow::EndReason::shutdown, now);
-        }))
-        return;
-    while (std::chrono::steady_clock::now() < until) {
+    const auto begun = std::chrono::steady_clock::now();
+    if (!on_every_worker([](Worker& worker, Time) { worker.engine().serve(nullptr); })) return;
+    while (true) {
+        const auto waited = std::chrono::steady_clock::now() - begun;
+        if (waited >= patience) return;
+        const bool resting_only = waited < patience / 3;   // those that never rest need time to end, too
         std::uint64_t left = 0;
-        if (!on_every_worker([&](Worker& worker, Time) { left += worker.engine().flows(); }) || left == 0) return;
+        const bool done = on_every_worker([&](Worker& worker, Time now) {
+            worker.engine().end_all(flow::EndReason::shutdown, resting_only, now);
+            left += worker.engine().flows();
+        });
+        if (!done || left == 0) return;
         std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
 }

@@ -31,7 +31,7 @@ class Appliance {
     [[nodiscard]] std::expected<nlohmann::json, std::string> attach(channel::SharedMemory memory,
                                                                     std::vector<channel::Descriptor> wakes);
 
-    /// Ends all flows in order and waits for them, at most `patience`.
+    /// Ends all flows in order and waits for them, at most `patience`: each as soon as it rests, after a third of the time as it is.
     void end_flows(std::chrono::milliseconds patience);
 
     /// Looks at the links; call it some ten times a second.

@@ -522,10 +522,16 @@ void FlowEngine::activate(Flow& flow) {
     active_.push_back(flow.id);
 }
 
-void FlowEngine::end_all(EndReason reason, Time now) {
+void FlowEngine::end_all(EndReason reason, bool resting_only, Time now) {
+    const auto moves = [](const Flow& flow) {
+        return std::ranges::any_of(flow.legs, [](const Leg& leg) {
+            return leg.phase == LegPhase::open && (leg.connection->readable() > 0 || leg.connection->outstanding() > 0);
+        });
+    };
     for (std::uint32_t i = 0; i < table_.used_up_to(); ++i) {
         Flow& flow = table_.at(i);
-        if (flow.id.value != 0 && !flow.ending) end(flow, reason, now);
+        if (flow.id.value == 0 || flow.ending || (resting_only && moves(flow))) continue;
+        end(flow, reason, now);
     }
     reap();
 }

@@ -83,8 +83,9 @@ class FlowEngine {
     /// One turn: what TCP reports, what control says, records, deadlines. Returns whether there was anything to do.
     [[nodiscard]] bool turn(Time now);
 
-    /// Ends every flow in order (close_notify, FIN): at shutdown.
-    void end_all(EndReason reason, Time now);
+    /// Ends every flow in order (close_notify, FIN): at shutdown. One that moves gets an error alert, since its streams are cut short; with
+    /// `resting_only` it is left alone, so that it may come to rest: all that came delivered and acknowledged.
+    void end_all(EndReason reason, bool resting_only, Time now);
     [[nodiscard]] std::uint32_t flows() const noexcept { return table_.in_use(); }
 
     [[nodiscard]] const EngineCounters& counters() const noexcept { return counters_; }

@@ -19,7 +19,7 @@ struct FlowControl : testing::Test {
         EXPECT_EQ(made->engine().counters().flows_opened + made->engine().counters().probes, made->engine().counters().flows_ended);
     }
     void TearDown() override {
-        made->engine().end_all(EndReason::shutdown, made->now());
+        made->engine().end_all(EndReason::shutdown, false, made->now());
         expect_clean();
     }
 };
@@ -197,7 +197,7 @@ TEST_F(FlowControl, BackendLeavesInEachPhase_NothingStays) {
         world.run_for(4s);
         const bool left = s.backend_accepted && s.backend.connection == nullptr;
         EXPECT_TRUE(!left || world.engine().flows() == 0) << steps;
-        world.engine().end_all(EndReason::shutdown, world.now());
+        world.engine().end_all(EndReason::shutdown, false, world.now());
         expect_clean();
     }
 }
@@ -216,7 +216,7 @@ TEST_F(FlowControl, ControlLeavesInEachPhase_NothingStays) {
             s.client.send(octets_of("x"));
             ASSERT_TRUE(world.run_until([&] { return s.backend.data.size() == 1; }, 2s)) << steps;
         }
-        world.engine().end_all(EndReason::shutdown, world.now());
+        world.engine().end_all(EndReason::shutdown, false, world.now());
         expect_clean();
     }
 }

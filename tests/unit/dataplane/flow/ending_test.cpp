@@ -223,7 +223,7 @@ TEST_P(FlowEnding, OpenFlow_HandshakeWithoutContent_Refused) {
 TEST_P(FlowEnding, RestingFlow_Shutdown_EndsBothInOrder) {
     from_.send(octets_of("x"));
     world_.run_for(100ms);
-    world_.engine().end_all(EndReason::shutdown, world_.now());
+    world_.engine().end_all(EndReason::shutdown, false, world_.now());
     expect_ends(EndReason::shutdown);
     EXPECT_TRUE(from_.orderly());
     EXPECT_TRUE(to_.orderly());
@@ -233,15 +233,27 @@ TEST_P(FlowEnding, RestingFlow_Shutdown_EndsBothInOrder) {
 TEST_P(FlowEnding, MovingFlow_Shutdown_StreamDoesNotLookComplete) {
     from_.send(Octets(100'000, std::byte{1}));   // more than can be under way and acknowledged
     ASSERT_TRUE(world_.run_until([&] { return !to_.data.empty(); }, 1s));
-    world_.engine().end_all(EndReason::shutdown, world_.now());
+    world_.engine().end_all(EndReason::shutdown, false, world_.now());
     expect_ends(EndReason::shutdown);
     EXPECT_FALSE(to_.has_alert(0));
+}
+
+TEST_P(FlowEnding, MovingFlow_ShutdownOfThoseThatRest_GoesOnUntilItRests) {
+    from_.send(octets_of("x"));
+    ASSERT_TRUE(world_.run_until([&] { return !to_.data.empty(); }, 1s));   // delivered; the acknowledgment is still to come
+    world_.engine().end_all(EndReason::shutdown, true, world_.now());
+    EXPECT_FALSE(s_.ended);
+    world_.run_for(500ms);
+    world_.engine().end_all(EndReason::shutdown, true, world_.now());
+    expect_ends(EndReason::shutdown);
+    EXPECT_TRUE(from_.orderly());
+    EXPECT_TRUE(to_.orderly());
 }
 
 TEST_P(FlowEnding, HalfClosed_Shutdown_WhatHadEndedStaysComplete) {
     from_.close_in_order();
     ASSERT_TRUE(world_.run_until([&] { return to_.orderly(); }, 5s));
-    world_.engine().end_all(EndReason::shutdown, world_.now());
+    world_.engine().end_all(EndReason::shutdown, false, world_.now());
     expect_ends(EndReason::shutdown);
     EXPECT_FALSE(to_.has_alert(80));
     EXPECT_TRUE(from_.orderly()) << "nothing was under way to it";
@@ -262,7 +274,7 @@ TEST_P(FlowEnding, OpenFlow_ShutdownWithDataNotPassedOn_IsNoOrderlyEnd) {
     record.resize(20);
     from_.send_raw(record);
     world_.run_for(100ms);
-    world_.engine().end_all(EndReason::shutdown, world_.now());
+    world_.engine().end_all(EndReason::shutdown, false, world_.now());
     expect_ends(EndReason::shutdown);
     EXPECT_FALSE(to_.has_alert(0));
     EXPECT_TRUE(to_.has_alert(80));
@@ -284,7 +296,7 @@ TEST_P(FlowEnding, OpenFlow_IdleTimeout_NeitherStreamLooksComplete) {
 }
 
 TEST_P(FlowEnding, Lingering_PeerKeepsSending_IsFreed) {
-    world_.engine().end_all(EndReason::shutdown, world_.now());
+    world_.engine().end_all(EndReason::shutdown, false, world_.now());
     for (int i = 0; i < 100; ++i) {
         if (!from_.gone()) from_.send(Octets(1000, std::byte{1}));
         world_.run_for(50ms);
