@@ -462,7 +462,7 @@ TEST_F(FlowControl, IdleTimeoutShortened_HoldsForFlowsThatLive) {
     world.run_for(3s);
     EXPECT_FALSE(s.ended);
     other.client.send(octets_of("x"));
-    world.run_for(3s);
+    ASSERT_TRUE(world.run_until([&] { return s.ended; }, 4500ms));
     EXPECT_EQ(s.reason(), EndReason::idle_timeout);
     EXPECT_FALSE(other.ended) << "it has had an octet since";
     ServiceTable longer = table;
@@ -525,6 +525,7 @@ TEST_F(FlowControl, AddressGone_ItsFlowsAreReset) {
     world.engine().end_on_addresses([](const IpAddress& address) { return address == World::address(1); }, world.now());
     ASSERT_TRUE(world.run_until([&] { return s.ended; }, 5s));
     EXPECT_EQ(s.reason(), EndReason::address_removed);
+    world.run_for(100ms);
     EXPECT_EQ(s.client.end, tcp::End::reset);
     EXPECT_EQ(s.backend.end, tcp::End::reset);
 }

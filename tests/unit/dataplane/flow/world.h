@@ -273,7 +273,6 @@ class World {
     static constexpr std::size_t kClientHello = 100, kServerFlight = 50, kBackendHello = 60, kBackendFlight = 80;
     static constexpr std::uint16_t kService = 443, kBackendPort = 8443;
     static constexpr std::uint64_t kServiceId = 71;
-    static constexpr std::uint64_t kServiceId = 71;
 
     struct Settings {
         std::uint64_t seed = 1;
