@@ -91,13 +91,13 @@ void DataplaneLink::on_hello(const json& hello) {
     greeted_ = true;
     refusal_.clear();
     daemon::log(daemon::Level::info, "dataplane_greets", {{"pid", pid_}, {"version", hello.value("version", "")}, {"generation", hello.value("generation", 0u)}});
-    send({{"configure", json::parse(channel::to_json(running_.runtime()->configuration.dataplane))}, {"user", running_.runtime()->configuration.user}});
+    send({{"configure", json::parse(channel::to_json(running_.dataplane()))}, {"user", running_.configuration().user}});
 }
 
 void DataplaneLink::on_configured(const json& configured, std::vector<channel::Descriptor> descriptors) {
     refusal_.clear();
     const auto lanes = configured.at("lanes").get<std::size_t>();
-    if (lanes == 0) return;   // a change of what is attached already
+    if (attached_) return lose("it says again that it has attached");
     const std::size_t count = workers_.size();
     const auto dataplane_workers = configured.at("workers").get<std::size_t>();
     if (lanes != dataplane_workers * count || lanes > 1024 || descriptors.size() != 1 + count)
@@ -105,11 +105,10 @@ void DataplaneLink::on_configured(const json& configured, std::vector<channel::D
     auto memory = channel::SharedMemory::attach(std::move(descriptors[0]), static_cast<unsigned>(lanes));
     if (!memory) return lose(memory.error());
     const auto shared = std::make_shared<channel::SharedMemory>(std::move(*memory));
-    for (const json& entry : configured.value("members", json::array())) {
-        const auto pool = entry.at("pool").get<std::size_t>();
-        if (entry.at("generation").get<std::uint32_t>() == running_.runtime()->configuration.dataplane.generation && pool < running_.runtime()->pools.size())
-            running_.runtime()->pools[pool]->adopt(entry.at("member").get<std::uint32_t>(), entry.at("flows").get<std::uint64_t>());
-    }
+    // By name: what they were opened under may be any configuration before this one.
+    for (const json& entry : configured.value("flows", json::array()))
+        running_.runtime()->adopt(entry.at("service").get<std::uint64_t>(), entry.at("pool").get<std::uint64_t>(),
+                                  entry.at("member").get<std::uint64_t>(), entry.at("flows").get<std::uint64_t>());
     attached_ = true;
     attached_at_ = std::chrono::system_clock::now();
     for (std::size_t h = 0; h < count; ++h) {
@@ -121,19 +120,42 @@ void DataplaneLink::on_configured(const json& configured, std::vector<channel::D
         workers_[h]->attach(shared, std::move(own), std::move(descriptors[1 + h]));
     }
     daemon::log(daemon::Level::info, "dataplane_attached", {{"pid", pid_}, {"workers", dataplane_workers}, {"lanes", lanes}});
+    // A change may have come while it started.
+    if (configured.at("generation").get<std::uint32_t>() != running_.dataplane().generation && waiting_for_ == 0)
+        if (auto changed = configure(running_.dataplane()); !changed) lose(changed.error());
 }
 
 std::expected<json, std::string> DataplaneLink::ask(const std::string& what, const json& arguments) {
     if (!attached_) return std::unexpected("no dataplane is attached" + (refusal_.empty() ? std::string() : ": it refused: " + refusal_));
+    return send_and_wait({{"ask", what}, {"arguments", arguments}}, std::chrono::seconds(2));
+}
+
+std::expected<void, std::string> DataplaneLink::configure(const channel::DataplaneConfiguration& configuration) {
+    if (!attached_) return {};
+    auto answer = send_and_wait({{"configure", json::parse(channel::to_json(configuration))}, {"user", running_.configuration().user}},
+                                std::chrono::seconds(6));   // a worker that hangs ends the dataplane after five
+    if (answer) {
+        if (answer->value("generation", 0u) == configuration.generation) return {};
+        answer = std::unexpected("it runs another configuration than it was told to");
+        lose(answer.error());
+    }
+    return std::unexpected("the dataplane did not take it: " + answer.error());
+}
+
+std::expected<json, std::string> DataplaneLink::send_and_wait(json message, std::chrono::milliseconds patience) {
     const std::uint64_t question = next_question_++;
+    const bool change = message.contains("configure");
+    message["id"] = question;
     waiting_for_ = question;
-    send({{"ask", what}, {"arguments", arguments}, {"id", question}});
-    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(2);
+    send(message);
+    const auto until = std::chrono::steady_clock::now() + patience;
     while (waiting_for_ == question) {
         const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(until - std::chrono::steady_clock::now()).count();
         if (left <= 0) {
             waiting_for_ = 0;
-            return std::unexpected("the dataplane did not answer within 2 s");
+            const std::string why = "the dataplane did not answer within " + std::to_string(patience.count() / 1000) + " s";
+            if (change) lose(why);   // nobody knows what it runs: it attaches again, and is told
+            return std::unexpected(why);
         }
         pollfd fds{fd(), static_cast<short>(POLLIN | (wants_to_write() ? POLLOUT : 0)), 0};
         (void)poll(&fds, 1, static_cast<int>(left));

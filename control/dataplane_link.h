@@ -16,7 +16,7 @@
 namespace sallyport {
 
 /// Control's end of the attachment: takes one dataplane at a time, configures it, gives its lanes to the handshake workers, asks it for
-/// reports. Main thread.
+/// reports, changes its configuration. Main thread.
 class DataplaneLink {
  public:
     DataplaneLink(channel::Descriptor listener, const Running& running,
@@ -33,6 +33,11 @@ class DataplaneLink {
     [[nodiscard]] std::expected<nlohmann::json, std::string> ask(const std::string& what,
                                                                  const nlohmann::json& arguments = nlohmann::json::object());
 
+    /// Makes the attached dataplane run another configuration and waits until all its workers do, six seconds at most. The error says why it
+    /// refused, and then nothing has changed; one that does not answer is dropped, and gets what Running says when it attaches again. Where
+    /// none is attached there is nothing to do: it gets what Running says when it comes.
+    [[nodiscard]] std::expected<void, std::string> configure(const channel::DataplaneConfiguration& configuration);
+
     [[nodiscard]] bool attached() const noexcept { return attached_; }
     [[nodiscard]] std::int32_t pid() const noexcept { return attached_ ? pid_ : 0; }
     [[nodiscard]] std::chrono::system_clock::time_point attached_at() const noexcept { return attached_at_; }
@@ -45,6 +50,7 @@ class DataplaneLink {
     void on_hello(const nlohmann::json& hello);
     void on_configured(const nlohmann::json& configured, std::vector<channel::Descriptor> descriptors);
     void send(const nlohmann::json& message);
+    [[nodiscard]] std::expected<nlohmann::json, std::string> send_and_wait(nlohmann::json message, std::chrono::milliseconds patience);
 
     channel::Descriptor listener_;
     const Running& running_;
@@ -55,7 +61,7 @@ class DataplaneLink {
     std::chrono::system_clock::time_point attached_at_{};
     std::string refusal_;
     std::uint64_t next_question_ = 1;
-    std::uint64_t waiting_for_ = 0;   ///< number of the question that ask() waits for; 0: none
+    std::uint64_t waiting_for_ = 0;   ///< number of the question that send_and_wait() waits for; 0: none
     std::expected<nlohmann::json, std::string> answer_;
 };
 

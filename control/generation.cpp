@@ -7,20 +7,9 @@
 
 namespace sallyport {
 
-std::uint32_t generation_of(const configuration::Configuration& configuration) {
-    std::string text;
-    for (const auto& service : configuration.services) {
-        text += "service " + service.name + "\n";
-        for (const auto& listen : service.listen) text += listen.to_string() + "\n";
-    }
-    for (const auto& redirect : configuration.redirects) {
-        text += "redirect " + redirect.name + "\n";
-        for (const auto& listen : redirect.listen) text += listen.to_string() + "\n";
-    }
-    for (const auto& pool : configuration.pools) {
-        text += "pool " + pool.name + "\n";
-        for (const auto& member : pool.members) text += member.name + " " + member.address.to_string() + "\n";
-    }
+std::uint32_t generation_of(channel::DataplaneConfiguration configuration) {
+    configuration.generation = 0;
+    const std::string text = to_json(configuration);
     std::array<unsigned char, 32> digest{};
     std::size_t length = 0;
     if (EVP_Q_digest(nullptr, "SHA256", nullptr, text.data(), text.size(), digest.data(), &length) != 1) return 1;

@@ -2,12 +2,12 @@
 
 #include <cstdint>
 
-#include "control/configuration/configuration.h"
+#include "control/channel/dataplane_configuration.h"
 
 namespace sallyport {
 
-/// Names what the dataplane knows of a configuration by position (services, redirects, pools, members), so that a control that starts
-/// anew knows whether the flows that it finds mean the same. Never 0, which is none. Any thread.
-[[nodiscard]] std::uint32_t generation_of(const configuration::Configuration& configuration);
+/// Names what the dataplane is to run, by its content: the same configuration has the same number over restarts, another has another. What
+/// `configuration.generation` is does not count. Never 0, which is none. Any thread.
+[[nodiscard]] std::uint32_t generation_of(channel::DataplaneConfiguration configuration);
 
 }  // namespace sallyport

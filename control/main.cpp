@@ -20,7 +20,6 @@
 #include "control/daemon/sandbox.h"
 #include "control/daemon/signals.h"
 #include "control/dataplane_link.h"
-#include "control/generation.h"
 #include "control/management/server.h"
 #include "control/policy/requirements/requirements.h"
 #include "control/running.h"
@@ -115,7 +114,6 @@ int main(int argc, char** argv) {
         daemon::log(daemon::Level::error, "cannot_start", {{"why", why}});
         return code;
     };
-    loaded->dataplane.generation = generation_of(*loaded);
     const std::string user = loaded->user;
     const bool change_user = !stay_root && geteuid() == 0;
     Owner owner{geteuid(), getegid()};
@@ -158,6 +156,8 @@ int main(int argc, char** argv) {
         return fail(exit_code::kConfiguration, error.what());
     }
     DataplaneLink link(std::move(*listener), *running, workers);
+    running->reach({.configure = [&link](const channel::DataplaneConfiguration& configuration) { return link.configure(configuration); },
+                    .ask = [&link](const std::string& what, const nlohmann::json& arguments) { return link.ask(what, arguments); }});
     Appearance appearance{link, *running, workers, std::chrono::system_clock::now(), std::chrono::steady_clock::now()};
     add_show_commands(commands, appearance);
     const unsigned worker_count = running->configuration().handshake_workers;

@@ -1,11 +1,14 @@
 #include "control/running.h"
 
 #include <algorithm>
+#include <array>
+#include <charconv>
 #include <format>
 #include <thread>
 #include <utility>
 
 #include "control/channel/dataplane_configuration.h"
+#include "control/channel/object_id.h"
 #include "control/daemon/logging.h"
 #include "control/generation.h"
 #include "control/handshake/ticket_keys.h"
@@ -18,17 +21,40 @@ using namespace std::chrono_literals;
 
 constexpr auto kJudgement = 10s;   ///< between two looks at the policy's state; a report looks again
 
-/// What only a start of control or of the dataplane can change, as text to compare.
-std::string fixed_part(const configuration::Configuration& configuration) {
-    return channel::to_json(configuration.dataplane) + configuration.channel_socket.string() + "\n" +
-           configuration.management_socket.string() + "\n" + configuration.user + "\n" +
-           std::to_string(configuration.handshake_workers) + "\n" + configuration.state_directory.string();
+/// "one, two or three"
+std::string names_of(const auto& objects) {
+    std::string text;
+    for (const auto& object : objects) text += (text.empty() ? "" : ", ") + object.name;
+    return text;
+}
+
+/// The flow id that reports show: WW-GGGGGG-IIIIIIII in hexadecimal.
+std::optional<channel::FlowId> flow_of(std::string_view text) {
+    constexpr std::array<std::pair<std::size_t, std::size_t>, 3> kParts{{{0, 2}, {3, 6}, {10, 8}}};   // begin, length
+    if (text.size() != 18 || text[2] != '-' || text[9] != '-') return std::nullopt;
+    std::array<std::uint32_t, 3> values{};
+    for (std::size_t i = 0; i < kParts.size(); ++i) {
+        const char* const begin = text.data() + kParts[i].first;
+        const char* const end = begin + kParts[i].second;
+        if (std::from_chars(begin, end, values[i], 16).ptr != end) return std::nullopt;
+    }
+    return channel::FlowId::make(static_cast<std::uint8_t>(values[0]), values[1], values[2]);
 }
 
 }  // namespace
 
 Running::Running(configuration::Configuration configuration, Workers& workers) : workers_(workers), loaded_(Clock::now()) {
+    if (auto drained = Drained::load(Drained::file(configuration)))
+        drained_ = drained->kept_by(configuration);
+    else
+        daemon::log(daemon::Level::error, "drained_not_read", {{"why", drained.error()}});
+    dataplane_ = dataplane_of(configuration, drained_);
+    configuration.dataplane.generation = dataplane_.generation;
     Made made = make(std::move(configuration), nullptr);
+    save_ech(made);
+    for (const auto& pool : made.runtime->pools)
+        for (std::uint32_t i = 0; i < pool->size(); ++i)
+            pool->member(i).drain = drained_.has(pool->settings().name, pool->settings().members[i].name);
     watcher_ = std::move(made.watcher);
     ech_ = std::move(made.ech);
     runtime_ = std::move(made.runtime);
@@ -51,14 +77,31 @@ Running::Made Running::make(configuration::Configuration configuration, std::sha
     Made made;
     const Clock::time_point now = Clock::now();
     made.watcher = std::make_shared<revocation::Watcher>(configuration, revocation::make_fetch(configuration.revocation));
-    for (const configuration::Service& service : configuration.services)
-        made.ech.push_back(service.ech ? handshake::EchKeys::keep(*service.ech, handshake::ech_file(configuration, service), now) : nullptr);
+    for (const configuration::Service& service : configuration.services) {
+        made.ech.push_back(nullptr);
+        if (!service.ech) continue;
+        auto [keys, is_new] = handshake::EchKeys::of_file(*service.ech, handshake::ech_file(configuration, service), now);
+        made.ech.back() = std::move(keys);
+        if (is_new) made.new_ech.push_back(made.ech.size() - 1);
+    }
     flows::Materials materials;
     materials.of_service = [&](std::uint32_t service) { return materials_of(made.watcher, service, made.ech[service]); };
     materials.of_pool = [&](std::uint32_t pool) { return handshake::ClientMaterials{made.watcher->of_pool(pool)}; };
     materials.before = std::move(before);
     made.runtime = std::make_shared<flows::Runtime>(std::move(configuration), materials);
     return made;
+}
+
+void Running::save_ech(const Made& made) {
+    const configuration::Configuration& configuration = made.runtime->configuration;
+    for (const std::size_t service : made.new_ech) made.ech[service]->save(handshake::ech_file(configuration, configuration.services[service]));
+}
+
+channel::DataplaneConfiguration Running::dataplane_of(const configuration::Configuration& configuration, const Drained& drained) {
+    channel::DataplaneConfiguration dataplane = configuration.dataplane;
+    std::erase_if(dataplane.listens, [&](const auto& listen) { return drained.services.contains(dataplane.services[listen.service].name); });
+    dataplane.generation = generation_of(dataplane);
+    return dataplane;
 }
 
 void Running::watch() {
@@ -166,6 +209,172 @@ const std::vector<Running::Row>& Running::policy(Clock::time_point now) {
     return rows_;
 }
 
+std::vector<std::string> Running::fixed_problems(const configuration::Configuration& next) const {
+    std::vector<std::string> problems;
+    const std::vector<configuration::Fixed>& now = configuration().fixed;
+    for (const configuration::Fixed& wanted : next.fixed) {
+        const auto is = std::ranges::find(now, wanted.setting, &configuration::Fixed::setting);
+        if (is == now.end() || is->value == wanted.value) continue;   // of a port that is not there now: the list of ports differs, and says so
+        configuration::Problem problem;
+        problem.place = wanted.place;
+        problem.setting = wanted.setting;
+        problem.value = wanted.value;
+        problem.wrong = "cannot change while the appliance runs (it is " + is->value + ")";
+        problem.right = "what it is, or this one from the next start of sallyport-control and sallyport-dataplane on: commit at-restart";
+        problems.push_back(problem.to_string());
+        if (wanted.setting == "ports") return problems;   // settings of other ports would be compared
+    }
+    return problems;
+}
+
+std::expected<void, std::vector<std::string>> Running::change(configuration::Configuration next, const Keep& keep) {
+    const std::string file = next.file.string();
+    const auto refuse = [&](std::vector<std::string> problems) {
+        daemon::log(daemon::Level::error, "change_refused", {{"configuration", file}, {"problems", problems.size()}, {"first", problems.front()}});
+        return std::unexpected(std::move(problems));
+    };
+    if (auto problems = fixed_problems(next); !problems.empty()) return refuse(std::move(problems));
+    Drained drained = drained_.kept_by(next);
+    channel::DataplaneConfiguration dataplane = dataplane_of(next, drained);
+    next.dataplane.generation = dataplane.generation;
+    Made made;
+    try {
+        made = make(std::move(next), runtime_);
+    } catch (const std::exception& error) {
+        return refuse({std::format("{}: {}", file, error.what())});
+    }
+    for (auto& worker : workers_) worker->prepare(made.runtime);
+    if (reach_.configure) {
+        if (auto taken = reach_.configure(dataplane); !taken) {
+            drop_prepared();
+            return refuse({std::format("{}: {}; nothing has changed", file, taken.error())});
+        }
+    }
+    std::expected<void, std::string> kept;
+    try {
+        save_ech(made);
+        if (keep) kept = keep();
+    } catch (const std::exception& error) {
+        kept = std::unexpected(error.what());
+    }
+    if (!kept) {
+        if (reach_.configure)
+            if (auto back = reach_.configure(dataplane_); !back) daemon::log(daemon::Level::error, "change_not_undone", {{"why", back.error()}});
+        drop_prepared();
+        return refuse({std::format("{}: cannot be kept: {}; nothing has changed", file, kept.error())});
+    }
+    // From here on nothing can fail. The old watcher's thread may be in the middle of a fetch: who waits for it must not be us.
+    std::thread([old = std::exchange(watcher_, std::move(made.watcher))]() mutable { old.reset(); }).detach();
+    ech_ = std::move(made.ech);
+    runtime_ = std::move(made.runtime);
+    dataplane_ = std::move(dataplane);
+    runtime_->take_effect();
+    loaded_ = Clock::now();
+    roots_changed_ = false;
+    if (started_) watch();
+    for (auto& worker : workers_) worker->use(runtime_);
+    keep_drained(std::move(drained));
+    if (const auto level = daemon::parse_level(configuration().logging.level)) daemon::set_log_level(*level);
+    judge(loaded_);
+    daemon::log(daemon::Level::info, "changed",
+                {{"configuration", file}, {"generation", dataplane_.generation}, {"services", configuration().services.size()}, {"pools", configuration().pools.size()}});
+    return {};
+}
+
+void Running::drop_prepared() {
+    for (auto& worker : workers_) worker->prepare(nullptr);
+}
+
+/// What a change has left over of it. A file that names more is no harm: who reads it leaves out what is not configured.
+void Running::keep_drained(Drained next) {
+    if (next == drained_) return;
+    drained_ = std::move(next);
+    if (auto saved = drained_.save(Drained::file(configuration())); !saved) daemon::log(daemon::Level::error, "drained_not_saved", {{"why", saved.error()}});
+}
+
+std::expected<void, std::string> Running::drain(std::string_view pool_name, std::string_view member_name, bool drain) {
+    const auto pool = std::ranges::find_if(runtime_->pools, [&](const auto& each) { return each->settings().name == pool_name; });
+    if (pool == runtime_->pools.end())
+        return std::unexpected(std::format("there is no pool \"{}\"; there are {}", pool_name, names_of(configuration().pools)));
+    const auto& members = (*pool)->settings().members;
+    const auto meant = [&](const configuration::Member& member) { return member_name.empty() || member.name == member_name; };
+    if (std::ranges::none_of(members, meant))
+        return std::unexpected(std::format("pool \"{}\" has no member \"{}\"; it has {}", pool_name, member_name, names_of(members)));
+    Drained next = drained_;
+    std::set<std::string>& names = next.members[std::string(pool_name)];
+    for (const auto& member : members)
+        if (meant(member)) drain ? static_cast<void>(names.insert(member.name)) : static_cast<void>(names.erase(member.name));
+    if (names.empty()) next.members.erase(std::string(pool_name));
+    if (next != drained_)
+        if (auto saved = next.save(Drained::file(configuration())); !saved) return saved;
+    drained_ = std::move(next);
+    std::string configured;
+    for (std::uint32_t i = 0; i < members.size(); ++i) {
+        if (!meant(members[i])) continue;
+        (*pool)->member(i).drain = drain;
+        if (!drain && members[i].drain)
+            configured += std::format("{}{} ({}:{})", configured.empty() ? "" : ", ", members[i].name, members[i].place.file, members[i].place.line);
+        daemon::log(daemon::Level::info, drain ? "member_drained" : "member_enabled", {{"pool", std::string(pool_name)}, {"member", members[i].name}});
+    }
+    if (!configured.empty()) return std::unexpected("drains by the configuration: " + configured + "; take drain = true out there");
+    return {};
+}
+
+std::expected<void, std::string> Running::drain_service(std::string_view service, bool drain) {
+    const auto& services = configuration().dataplane.services;   // redirects among them
+    if (std::ranges::find(services, service, &channel::ServiceConfiguration::name) == services.end())
+        return std::unexpected(std::format("there is no service and no redirect \"{}\"; there are {}", service, names_of(services)));
+    Drained next = drained_;
+    drain ? static_cast<void>(next.services.insert(std::string(service))) : static_cast<void>(next.services.erase(std::string(service)));
+    if (next == drained_) return {};
+    channel::DataplaneConfiguration dataplane = dataplane_of(configuration(), next);
+    if (auto saved = next.save(Drained::file(configuration())); !saved) return saved;
+    if (reach_.configure) {
+        if (auto taken = reach_.configure(dataplane); !taken) {
+            if (auto saved = drained_.save(Drained::file(configuration())); !saved) daemon::log(daemon::Level::error, "drained_not_saved", {{"why", saved.error()}});
+            return taken;
+        }
+    }
+    drained_ = std::move(next);
+    dataplane_ = std::move(dataplane);
+    daemon::log(daemon::Level::info, drain ? "service_drained" : "service_enabled", {{"service", std::string(service)}});
+    return {};
+}
+
+std::expected<std::uint64_t, std::string> Running::end_flows(const FlowFilter& filter) {
+    nlohmann::json arguments = nlohmann::json::object();
+    if (!filter.service.empty()) {
+        const bool redirect = std::ranges::find(configuration().redirects, filter.service, &configuration::Redirect::name) != configuration().redirects.end();
+        arguments["service"] = redirect ? channel::redirect_id(filter.service) : channel::service_id(filter.service);
+    }
+    if (!filter.member.empty() && filter.pool.empty()) return std::unexpected("a member is named without its pool; members of two pools may be called the same");
+    if (!filter.pool.empty()) arguments["pool"] = channel::pool_id(filter.pool);
+    if (!filter.member.empty()) arguments["member"] = channel::member_id(filter.member);
+    if (!filter.client.empty()) {
+        if (const auto endpoint = SocketAddress::parse(filter.client)) {
+            arguments["client"] = IpPrefix{endpoint->address, static_cast<std::uint8_t>(endpoint->address.is_v4() ? 32 : 128)}.to_string();
+            arguments["client_port"] = endpoint->port;
+        } else if (const auto address = IpAddress::parse(filter.client)) {
+            arguments["client"] = IpPrefix{*address, static_cast<std::uint8_t>(address->is_v4() ? 32 : 128)}.to_string();
+        } else if (const auto prefix = IpPrefix::parse(filter.client)) {
+            arguments["client"] = prefix->to_string();
+        } else {
+            return std::unexpected(std::format("'{}' is no address of clients; ADDRESS, ADDRESS/LENGTH or ADDRESS:PORT would be", filter.client));
+        }
+    }
+    if (!filter.flow.empty()) {
+        const auto flow = flow_of(filter.flow);
+        if (!flow) return std::unexpected(std::format("'{}' is no flow's id; one is written as 00-00000a-0000000b", filter.flow));
+        arguments["flow"] = flow->value;
+    }
+    if (!reach_.ask) return std::unexpected("no dataplane is attached");
+    const auto answer = reach_.ask("end_flows", arguments);
+    if (!answer) return std::unexpected(answer.error());
+    const auto ended = answer->value("ended", std::uint64_t{0});
+    daemon::log(daemon::Level::info, "flows_ended", {{"flows", ended}, {"filter", arguments.dump()}});
+    return ended;
+}
+
 std::expected<void, std::vector<std::string>> Running::reload() {
     const auto refuse = [this](std::vector<std::string> problems) {
         daemon::log(daemon::Level::error, "reload_refused",
@@ -179,33 +388,7 @@ std::expected<void, std::vector<std::string>> Running::reload() {
         for (const auto& problem : loaded.error()) problems.push_back(problem.to_string());
         return refuse(std::move(problems));
     }
-    loaded->dataplane.generation = generation_of(*loaded);
-    if (fixed_part(*loaded) != fixed_part(configuration()))
-        return refuse({std::format("{}: changes ports, cores, sockets, the user, handshake workers, the state directory, listeners, pools' members or their order, "
-                                   "which a reload cannot; restart sallyport-control and sallyport-dataplane",
-                                   configuration().file.string())});
-    Made made;
-    try {
-        made = make(std::move(*loaded), runtime_);
-    } catch (const std::exception& error) {
-        return refuse({std::format("{}: {}", configuration().file.string(), error.what())});
-    }
-    // The old watcher's thread may be in the middle of a fetch: who waits for it must not be us.
-    std::thread([old = std::exchange(watcher_, std::move(made.watcher))]() mutable { old.reset(); }).detach();
-    ech_ = std::move(made.ech);
-    runtime_ = std::move(made.runtime);
-    loaded_ = Clock::now();
-    roots_changed_ = false;
-    if (started_) watch();
-    for (auto& worker : workers_) {
-        worker->use(runtime_);
-        worker->recheck(runtime_);
-    }
-    if (const auto level = daemon::parse_level(configuration().logging.level)) daemon::set_log_level(*level);
-    judge(loaded_);
-    daemon::log(daemon::Level::info, "reloaded",
-                {{"configuration", configuration().file.string()}, {"services", configuration().services.size()}, {"pools", configuration().pools.size()}});
-    return {};
+    return change(std::move(*loaded), {});   // it is where a start finds it already
 }
 
 }  // namespace sallyport

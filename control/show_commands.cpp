@@ -78,7 +78,7 @@ Result show_version(Appearance& appearance) {
         }
     }
     view.configuration = appearance.running.runtime()->configuration.file.string();
-    view.generation = appearance.running.runtime()->configuration.dataplane.generation;
+    view.generation = appearance.running.dataplane().generation;
     view.configuration_loaded = management::iso8601(appearance.running.loaded());
     view.policy_level = appearance.running.runtime()->configuration.policy_level;
     return view;
@@ -131,9 +131,9 @@ Result show_pools(Appearance& appearance) {
             management::MemberView member;
             member.name = settings.members[i].name;
             member.address = settings.members[i].address.to_string();
-            member.state = !state.up ? "down" : state.drain ? "drain" : "up";
+            member.state = !state.up ? "down" : pool->drains(i) ? "drain" : "up";
             member.why = state.why();
-            if (member.state == "drain" && member.why.empty()) member.why = "drain = true in the configuration";
+            if (member.state == "drain" && member.why.empty()) member.why = state.drain ? "drained by an operator" : "drain = true in the configuration";
             member.weight = settings.members[i].weight;
             member.flows_now = state.flows_now;
             member.flows_total = state.flows_total;
@@ -177,14 +177,17 @@ Result show_flows(Appearance& appearance, const Request& request) {
             flow.member = info->member;
             flow.client_identity = info->client_identity;
             flow.anchor = info->anchor;
-        } else if (each.value("generation", 0u) == runtime.configuration.dataplane.generation) {
-            const auto service = each.value("service_index", std::size_t{0});
-            if (service < runtime.services.size()) flow.service = runtime.services[service]->settings.name;
-            const auto pool = each.value("pool_index", std::size_t{0});
-            const auto member = each.value("member_index", std::size_t{0});
-            if (each.value("has_member", false) && pool < runtime.pools.size()) {
-                flow.pool = runtime.pools[pool]->settings().name;
-                if (member < runtime.pools[pool]->size()) flow.member = runtime.pools[pool]->settings().members[member].name;
+        } else {
+            const auto service = runtime.find_service(each.value("service_id", std::uint64_t{0}));
+            if (service && *service < runtime.services.size())
+                flow.service = runtime.services[*service]->settings.name;
+            else if (service)
+                flow.service = runtime.redirects[*service - runtime.services.size()]->settings.name;
+            const auto pool = each.value("has_member", false) ? runtime.find_pool(each.value("pool_id", std::uint64_t{0})) : std::nullopt;
+            if (pool) {
+                flow.pool = runtime.pools[*pool]->settings().name;
+                if (const auto member = runtime.pools[*pool]->find_member(each.value("member_id", std::uint64_t{0})))
+                    flow.member = runtime.pools[*pool]->settings().members[*member].name;
             }
         }
         view.flows.push_back(std::move(flow));

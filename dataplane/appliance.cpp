@@ -9,7 +9,9 @@
 #include <charconv>
 #include <cstring>
 #include <fstream>
+#include <set>
 
+#include "control/channel/object_id.h"
 #include "control/daemon/logging.h"
 #include "drivers/environment.h"
 
@@ -62,9 +64,11 @@ std::shared_ptr<const flow::ServiceTable> Appliance::service_table(const channel
     table->generation = configuration.generation;
     for (const auto& service : configuration.services)
         table->services.push_back({service.name, std::chrono::seconds(service.idle_timeout_s),
-                                   std::chrono::milliseconds(service.handshake_timeout_ms), service.redirect});
+                                   std::chrono::milliseconds(service.handshake_timeout_ms), service.redirect,
+                                   service.redirect ? channel::redirect_id(service.name) : channel::service_id(service.name)});
     for (const auto& listen : configuration.listens)
         if (listen.service < table->services.size()) table->listens.push_back({listen.address, listen.service});
+    table->index();
     return table;
 }
 
@@ -198,14 +202,41 @@ std::expected<void, std::string> Appliance::apply(const channel::DataplaneConfig
         copy.generation = copy.handshake_workers = copy.control_away_ms = 0;
         copy.services.clear();
         copy.listens.clear();
+        for (auto& port : copy.ports) {
+            port.addresses.clear();
+            port.routes.clear();
+        }
         return to_json(copy);
     };
     if (fixed_part(configuration) != fixed_part(configuration_))
-        return std::unexpected("ports, cores, memory or limits differ from those that run: restart sallyport-dataplane to change them");
-    // Immutable, swapped by every worker between two iterations; the old one goes when all have.
+        return std::unexpected("ports' devices, cores, memory or limits differ from those that run: restart sallyport-dataplane to change them");
+    const auto places = [](const channel::DataplaneConfiguration& of) {
+        channel::DataplaneConfiguration copy;
+        copy.ports = of.ports;
+        return to_json(copy);
+    };
+    std::vector<std::vector<IpPrefix>> addresses;
+    std::vector<network::Route> routes;
+    std::set<IpAddress> gone;
+    for (const auto& port : configuration_.ports)
+        for (const IpPrefix& address : port.addresses) gone.insert(address.address);
+    for (const auto& port : configuration.ports) {
+        addresses.push_back(port.addresses);
+        for (const auto& route : port.routes) routes.push_back({route.to, route.via});
+        for (const IpPrefix& address : port.addresses) gone.erase(address.address);
+    }
+    // Everything is made here, immutable, and swapped by every worker between two iterations; the old goes when all have.
     const auto next = service_table(configuration);
-    if (!on_every_worker([&](Worker& worker, Time) { worker.engine().serve(next.get()); }))
-        return std::unexpected("a worker hangs");
+    std::vector<std::unique_ptr<network::Network::Change>> changes(workers_.size());
+    if (places(configuration) != places(configuration_))
+        for (std::size_t i = 0; i < workers_.size(); ++i) changes[i] = workers_[i]->network().prepare(addresses, routes);
+    const bool done = on_every_worker([&](Worker& worker, Time now) {
+        worker.engine().set_control_away(std::chrono::milliseconds(configuration.control_away_ms));
+        worker.engine().serve(next.get());
+        if (!gone.empty()) worker.engine().end_on_addresses([&](const IpAddress& address) { return gone.contains(address); }, now);
+        if (const auto& change = changes[worker.settings().index]) worker.network().change(*change, now);
+    });
+    if (!done) return std::unexpected("a worker hangs");
     services_ = next;
     configuration_ = configuration;
     return {};
@@ -213,7 +244,7 @@ std::expected<void, std::string> Appliance::apply(const channel::DataplaneConfig
 
 std::expected<nlohmann::json, std::string> Appliance::attach(channel::SharedMemory memory, std::vector<channel::Descriptor> wakes) {
     const auto handshake_workers = static_cast<unsigned>(wakes.size());
-    nlohmann::json members = nlohmann::json::array();
+    nlohmann::json adopted = nlohmann::json::array();
     const bool done = on_every_worker([&](Worker& worker, Time now) {
         std::unique_ptr<flow::Lanes> lanes;
         if (handshake_workers != 0) {
@@ -227,13 +258,13 @@ std::expected<nlohmann::json, std::string> Appliance::attach(channel::SharedMemo
         }
         worker.attach(std::move(lanes), now);
         if (handshake_workers == 0) return;
-        for (const auto& entry : worker.engine().member_flows())
-            members.push_back({{"generation", entry.generation}, {"pool", entry.pool}, {"member", entry.member}, {"flows", entry.flows}});
+        for (const auto& entry : worker.engine().adopted())
+            adopted.push_back({{"service", entry.service}, {"pool", entry.pool}, {"member", entry.member}, {"flows", entry.flows}});
     });
     if (!done) return std::unexpected("a worker hangs");
     memory_ = std::move(memory);   // the old one is unmapped now that no worker uses it
     wakes_ = std::move(wakes);
-    return members;
+    return adopted;
 }
 
 void Appliance::end_flows(std::chrono::milliseconds patience) {
@@ -251,6 +282,33 @@ void Appliance::end_flows(std::chrono::milliseconds patience) {
         if (!done || left == 0) return;
         std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
+}
+
+std::expected<nlohmann::json, std::string> Appliance::end_matching(const nlohmann::json& arguments) {
+    flow::FlowEngine::Filter filter;
+    filter.service = arguments.value("service", std::uint64_t{0});
+    filter.pool = arguments.value("pool", std::uint64_t{0});
+    filter.member = arguments.value("member", std::uint64_t{0});
+    filter.flow.value = arguments.value("flow", std::uint64_t{0});
+    filter.client_port = arguments.value("client_port", std::uint16_t{0});
+    if (const std::string client = arguments.value("client", std::string()); !client.empty()) {
+        const auto prefix = IpPrefix::parse(client);
+        if (!prefix) return std::unexpected(prefix.error());
+        filter.client = *prefix;
+        filter.any_client = false;
+    }
+    // In portions, so that packets do not wait long.
+    constexpr std::uint32_t kRecordsATime = 256;
+    std::uint64_t ended = 0;
+    for (auto& each : workers_) {
+        std::uint32_t next = 0;
+        do {
+            if (each->call([&](Worker& worker, Time now) { ended += worker.engine().end_matching(filter, next, kRecordsATime, now); })) continue;
+            hung_ = true;
+            return std::unexpected("a worker hangs");
+        } while (next != 0);
+    }
+    return nlohmann::json{{"ended", ended}};
 }
 
 void Appliance::tick() {

@@ -15,7 +15,7 @@
 namespace sallyport {
 
 /// What the dataplane process runs: ports, buffer pools and workers, made from the first configuration that control sends; later ones
-/// may change services and timers, not ports, cores and memory. Main thread only.
+/// may change services, listeners, timers, and the ports' addresses and routes, not devices, cores and memory. Main thread only.
 class Appliance {
  public:
     /// Starts the EAL, opens the ports, starts the workers. The error names what is wrong and what would be right.
@@ -23,11 +23,13 @@ class Appliance {
         const channel::DataplaneConfiguration& configuration, const std::string& file_prefix);
     ~Appliance();   ///< stops the workers, closes the ports
 
-    /// Swaps in what is served. The error tells what cannot change without a restart; then nothing has changed.
+    /// Swaps in what is served and where. Flows go on, also those of services and listeners that are gone; those on an address of ours that is
+    /// gone are reset (EndReason::address_removed): nothing more could reach them. The error tells what cannot change without a restart; then
+    /// nothing has changed.
     [[nodiscard]] std::expected<void, std::string> apply(const channel::DataplaneConfiguration& configuration);
 
-    /// Joins every worker to control over `memory`, whose lanes are workers() x handshake workers; returns the flows of each
-    /// pool member, for control to count. An empty `memory` detaches.
+    /// Joins every worker to control over `memory`, whose lanes are workers() x handshake workers; returns the flows of each service and
+    /// member that outlived another control, for this one to count. An empty `memory` detaches.
     [[nodiscard]] std::expected<nlohmann::json, std::string> attach(channel::SharedMemory memory,
                                                                     std::vector<channel::Descriptor> wakes);
 
@@ -39,7 +41,8 @@ class Appliance {
     /// A worker has found its lanes spoilt by control.
     [[nodiscard]] bool lanes_broken() const;
 
-    /// Answers for reports: "ports", "workers", "flows", "counters", "neighbours", "version". The error is for a person.
+    /// Answers: the reports "ports", "workers", "flows", "counters", "neighbours", "version"; "end_flows" ends those that its arguments mean
+    /// (service, pool, member, flow: ids; client: prefix; client_port; all optional). The error is for a person.
     [[nodiscard]] std::expected<nlohmann::json, std::string> answer(const std::string& what, const nlohmann::json& arguments);
 
     [[nodiscard]] const channel::DataplaneConfiguration& configuration() const noexcept { return configuration_; }
@@ -54,6 +57,7 @@ class Appliance {
     [[nodiscard]] static std::shared_ptr<const flow::ServiceTable> service_table(const channel::DataplaneConfiguration& configuration);
     [[nodiscard]] bool on_every_worker(const std::function<void(Worker&, Time)>& task);
 
+    [[nodiscard]] std::expected<nlohmann::json, std::string> end_matching(const nlohmann::json& filter);
     nlohmann::json ports_report() const;
     nlohmann::json workers_report();
     nlohmann::json flows_report(std::size_t limit);

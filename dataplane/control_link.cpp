@@ -102,13 +102,32 @@ std::expected<void, std::string> ControlLink::on_frame(const std::string& text) 
     return {};
 }
 
+/// A configuration that comes while we are attached: taken by every worker, or nothing changes.
+void ControlLink::on_change(const json& message, const channel::DataplaneConfiguration& configuration) {
+    const json id = message.value("id", json());
+    if (auto applied = appliance_->apply(configuration); !applied) {
+        daemon::log(daemon::Level::warning, "change_refused", {{"why", applied.error()}});
+        return send({{"error", applied.error()}, {"id", id}});
+    }
+    daemon::log(daemon::Level::info, "changed", {{"generation", configuration.generation}});
+    send({{"answer", {{"generation", configuration.generation}}}, {"id", id}});
+}
+
 std::expected<void, std::string> ControlLink::on_configure(const json& message) {
     channel::DataplaneConfiguration configuration;
     try {
         configuration = channel::dataplane_configuration_from_json(message["configure"].dump());
         user_ = message.value("user", std::string());
     } catch (const std::exception& error) {
-        send({{"refused", std::string("configuration not understood: ") + error.what()}});
+        const std::string why = std::string("configuration not understood: ") + error.what();
+        if (attached_)
+            send({{"error", why}, {"id", message.value("id", json())}});
+        else
+            send({{"refused", why}});
+        return {};
+    }
+    if (attached_) {
+        on_change(message, configuration);
         return {};
     }
     if (!appliance_) {
@@ -121,10 +140,6 @@ std::expected<void, std::string> ControlLink::on_configure(const json& message) 
         appliance_ = std::move(*started);
     } else if (auto applied = appliance_->apply(configuration); !applied) {
         send({{"refused", applied.error()}});
-        return {};
-    }
-    if (attached_) {   // a change while attached: the lanes stay
-        send({{"configured", {{"generation", configuration.generation}, {"lanes", 0}}}});
         return {};
     }
     const unsigned lanes = appliance_->workers() * std::max(1u, configuration.handshake_workers);
@@ -140,11 +155,11 @@ std::expected<void, std::string> ControlLink::on_configure(const json& message) 
         if (!wakes.back().valid()) return std::unexpected("no descriptor left for an eventfd");
         descriptors.push_back(wakes.back().get());
     }
-    auto members = appliance_->attach(std::move(*memory), std::move(wakes));
-    if (!members) return std::unexpected(members.error());
+    auto adopted = appliance_->attach(std::move(*memory), std::move(wakes));
+    if (!adopted) return std::unexpected(adopted.error());
     attached_ = true;
     send({{"configured",
-           {{"generation", configuration.generation}, {"lanes", lanes}, {"workers", appliance_->workers()}, {"members", *members}}}},
+           {{"generation", configuration.generation}, {"lanes", lanes}, {"workers", appliance_->workers()}, {"flows", *adopted}}}},
          descriptors);
     daemon::log(daemon::Level::info, "attached", {{"generation", configuration.generation}, {"lanes", lanes}});
     return {};

@@ -59,6 +59,7 @@ std::expected<json, std::string> Appliance::answer(const std::string& what, cons
     if (what == "flows") return flows_report(arguments.value("limit", std::size_t{1000}));
     if (what == "counters") return counters_report();
     if (what == "neighbours") return neighbours_report();
+    if (what == "end_flows") return end_matching(arguments);
     if (what == "version") return json{{"dpdk", rte_version()}, {"ipsec_mb", imb_get_version_str()}};
     return std::unexpected("the dataplane knows no report '" + what + "'");
 }
@@ -173,7 +174,7 @@ json Appliance::flows_report(std::size_t limit) {
                 std::snprintf(id, sizeof id, "%02x-%06x-%08x", status.id.worker(), status.id.generation(), status.id.index());
                 flows.push_back({{"id", id},
                                  {"flow", status.id.value},
-                                 {"service_index", status.service},
+                                 {"service_id", status.service},
                                  {"generation", status.generation},
                                  {"client", status.client.to_string()},
                                  {"local", status.local.to_string()},
@@ -182,8 +183,8 @@ json Appliance::flows_report(std::size_t limit) {
                                  {"client_group", status.client_group},
                                  {"backend_suite_id", status.backend_suite},
                                  {"has_member", status.has_member},
-                                 {"pool_index", status.pool},
-                                 {"member_index", status.member},
+                                 {"pool_id", status.pool},
+                                 {"member_id", status.member},
                                  {"member_address", status.has_member ? status.backend.to_string() : ""},
                                  {"backend_tls", status.has_member && !status.backend_plain},
                                  {"client_in", status.client_in},

@@ -13,13 +13,15 @@
 
 /// The UNIX socket beside the rings: over it the dataplane attaches to control, gets its configuration, passes the rings'
 /// descriptors and answers questions. JSON objects, each with its length (4 octets, host order) before it. In order:
-///   dataplane: {"hello": {"protocol": 1, "version": "...", "pid": N, "generation": G}}     G: 0 when nothing runs yet
+///   dataplane: {"hello": {"protocol": 2, "version": "...", "pid": N, "generation": G}}     G: 0 when nothing runs yet
 ///   control:   {"configure": {...}}                                                        see dataplane_configuration.h
-///   dataplane: {"configured": {"generation": G, "lanes": N}} with descriptors: memory, then an eventfd for each handshake worker;
+///   dataplane: {"configured": {"generation": G, "lanes": N, "workers": W, "flows": [...]}} with descriptors: memory, then an eventfd for
+///              each handshake worker; flows: {"service", "pool", "member": ids of object_id.h, "flows": how many} that outlived another control
 ///          or  {"refused": "text"}
 ///   control:   {"ask": "ports", "id": 7, "arguments": {...}} at any time after that
 ///   dataplane: {"answer": ..., "id": 7} or {"error": "text", "id": 7}
-///   control:   {"configure": {...}} again, answered as above, without descriptors
+///   control:   {"configure": {...}, "id": 8}, a change: all or nothing
+///   dataplane: {"answer": {"generation": G}, "id": 8}, the workers run it; or {"error": "text", "id": 8}, and nothing has changed
 namespace sallyport::channel {
 
 /// Longest frame that either side takes.

@@ -20,7 +20,7 @@
 namespace sallyport::channel {
 
 /// Counts incompatible changes of this file.
-constexpr std::uint32_t kProtocolVersion = 1;
+constexpr std::uint32_t kProtocolVersion = 2;
 
 /// Longest payload of one message: a record and its header fit (RFC 8446 5.2).
 constexpr std::uint32_t kMaxPayload = 32 * 1024;
@@ -69,8 +69,7 @@ struct MessageHeader {
 struct FlowOpened {
     SocketAddress client;
     SocketAddress local;          ///< the service address that the client connected to
-    std::uint32_t service;        ///< index in the configuration generation below
-    std::uint32_t generation;     ///< of the configuration that the worker runs
+    std::uint64_t service;        ///< service_id() or redirect_id(), see object_id.h
 };
 
 struct StreamOctets {
@@ -88,9 +87,10 @@ struct LegEvent {
 struct FlowEnded {
     std::uint8_t reason;          ///< EndReason
     std::uint8_t has_member;      ///< 1: a backend had been chosen; pool and member name it (of the last OpenBackend)
-    std::uint32_t generation;     ///< of the configuration that pool and member index
-    std::uint32_t pool;
-    std::uint32_t member;
+    std::uint8_t adopted;         ///< 1: it was opened under another control, and this one was told of it when it attached
+    std::uint64_t service;        ///< as in FlowOpened
+    std::uint64_t pool;           ///< as in OpenBackend
+    std::uint64_t member;
     std::uint64_t client_octets_in, client_octets_out;    ///< application octets after decryption, by leg and direction
     std::uint64_t backend_octets_in, backend_octets_out;
     std::uint64_t duration_ns;
@@ -110,8 +110,8 @@ struct OpenBackend {
     SocketAddress remote;
     std::uint8_t attempt;         ///< counts the connections tried for this flow, from 1; older attempts' events are ignored
     std::uint32_t connect_timeout_ms;
-    std::uint32_t pool;           ///< index, for the counters
-    std::uint32_t member;
+    std::uint64_t pool;           ///< pool_id() and member_id(), for the counters, see object_id.h
+    std::uint64_t member;
 };
 
 enum class Protection : std::uint8_t { plain = 0, tls = 1 };
@@ -194,7 +194,9 @@ struct OpenProbe {
     X(redirect_refused, "what came to a redirect was no HTTP request, or took too long")          \
     X(client_braked, "the source had started too many handshakes, or too costly ones")            \
     X(ech_rejected, "a client whose Encrypted ClientHello could not be opened got new keys")      \
-    X(identity_revoked, "a certificate that the flow was opened with is no longer good")
+    X(identity_revoked, "a certificate that the flow was opened with is no longer good")          \
+    X(operator_ended, "an operator ended the flow")                                               \
+    X(address_removed, "an address of ours that the flow used was taken off its port")
 
 enum class EndReason : std::uint8_t {
 #define SALLYPORT_X(name, sentence) name,

@@ -67,6 +67,7 @@ class Builder {
         for (Value& item : root["pools"].items) pool(item, ports);
         for (Value& item : root["services"].items) service(item, ports, root["pools"].good);
         for (Value& item : root["redirects"].items) redirect(item, ports);
+        fixed(root);
         if (level.good) waivers(level["waivers"]);
         configuration_.dataplane.ports = std::move(ports.configurations());
         return std::move(configuration_);
@@ -119,6 +120,49 @@ class Builder {
         if (value.good && path.string().size() > 107)
             problems_.add(value, "is too long for a UNIX socket", "a path of at most 107 octets");
         return path;
+    }
+
+    /// What a running appliance cannot change. A port is its place in the list for the dataplane, so the list's names are among it.
+    void fixed(const Value& root) {
+        const auto settings_of = [this](const Value& group, std::initializer_list<std::string_view> names) {
+            if (!group.good || group.members.empty()) return;
+            for (const std::string_view name : names) {
+                const Value& value = group[name];
+                configuration_.fixed.push_back({value.path, text_of(value), {value.place.file, value.place.line, value.path}});
+            }
+        };
+        settings_of(root["dataplane"], {"cores", "eal_arguments", "hugepages", "max_flows", "buffers", "receive_buffer", "send_buffer"});
+        settings_of(root["control"], {"handshake_workers", "channel_socket", "user", "state_directory"});
+        settings_of(root["management"], {"socket"});
+        const Value& ports = root["ports"];
+        std::string names;
+        for (const Value& port : ports.items)
+            if (!port.members.empty()) names += (names.empty() ? "" : ", ") + port["name"].text;
+        configuration_.fixed.push_back({ports.path, names, {ports.place.file, ports.place.line, ports.path}});
+        for (const Value& port : ports.items)
+            settings_of(port, {"profile", "device", "mtu", "vlan", "queues", "descriptors", "mac", "memif_role"});
+    }
+
+    static std::string text_of(const Value& value) {
+        switch (value.setting->kind) {
+            case Kind::boolean:
+                return value.boolean ? "true" : "false";
+            case Kind::integer:
+                return std::to_string(value.integer);
+            case Kind::text:
+                return in_quotes(value.text);
+            case Kind::integers:
+            case Kind::texts: {
+                std::string text;
+                for (const Value& item : value.items)
+                    text += (text.empty() ? "" : ", ") + (value.setting->kind == Kind::integers ? std::to_string(item.integer) : in_quotes(item.text));
+                return text.empty() ? "[ ]" : "[ " + text + " ]";
+            }
+            case Kind::group:
+            case Kind::groups:
+                break;
+        }
+        return "";
     }
 
     std::optional<std::uint32_t> user_id() const {
@@ -599,7 +643,7 @@ std::string Problem::to_string() const {
 
 std::expected<Configuration, std::vector<Problem>> load(const std::filesystem::path& file, const LoadOptions& options) {
     Problems problems;
-    std::optional<Value> root = read(file, problems);
+    std::optional<Value> root = read(file, problems, options.text);
     if (root && root->good) {
         Configuration configuration = Builder(file, problems, options).build(*root);
         const bool level_known = (*root)["policy"].good && (*root)["policy"]["level"].good;

@@ -178,6 +178,13 @@ struct Brake {
     std::uint32_t burst = 8000;             ///< that a source may spend at once
 };
 
+/// A setting that holds from one start to the next, as it is written or by default: what a change is refused for that has another.
+struct Fixed {
+    std::string setting;                    ///< dotted path
+    std::string value;                      ///< as text, the default where none is written; to compare and to show
+    Place place{};
+};
+
 struct Logging {
     std::string level = "info";             ///< trace, debug, info, warning, error
 };
@@ -203,6 +210,7 @@ struct Configuration {
     std::filesystem::path channel_socket = "/run/sallyport/channel.sock";
     std::string user = "sallyport";         ///< both processes change to it; "root" is refused
     Logging logging;
+    std::vector<Fixed> fixed;               ///< sockets, user, threads, cores, memory, ports' devices; in the order of the schema
 };
 
 /// Checks a configuration as a whole; policy::check_load() is the one of the policy. May be called with a configuration of which
@@ -210,6 +218,7 @@ struct Configuration {
 using Check = std::function<void(const Configuration&, std::vector<Problem>&)>;
 
 struct LoadOptions {
+    std::optional<std::string> text{}; ///< read as if it stood in the file, which need not be there; paths and @include start from its directory
     Check check{};                     ///< empty: only what the reader itself can tell
     certificates::Ask ask{};           ///< for passphrases that no file has; empty: nobody is there to ask
     std::chrono::system_clock::time_point now = std::chrono::system_clock::now();

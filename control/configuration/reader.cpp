@@ -305,6 +305,16 @@ class Config : public libconfig::Config {
     }
 };
 
+/// The text, or a problem where no configuration can have it.
+std::optional<std::string> without_zeros(std::string text, const std::filesystem::path& file, Problems& problems) {
+    const auto zero = text.find('\0');
+    if (zero == std::string::npos) return text;
+    const int line =
+        1 + static_cast<int>(std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(zero), '\n'));
+    problems.add({{file.string(), line}, "", "", "there is a zero octet in the file", "text", ""});
+    return std::nullopt;
+}
+
 /// The text of the file, or a problem.
 std::optional<std::string> text_of(const std::filesystem::path& file, Problems& problems) {
     const auto refuse = [&](std::string wrong) -> std::optional<std::string> {
@@ -333,12 +343,7 @@ std::optional<std::string> text_of(const std::filesystem::path& file, Problems& 
         have += static_cast<std::size_t>(got);
     }
     text.resize(have);
-    const auto zero = text.find('\0');
-    if (zero == std::string::npos) return text;
-    const int line =
-        1 + static_cast<int>(std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(zero), '\n'));
-    problems.add({{file.string(), line}, "", "", "there is a zero octet in the file", "text", ""});
-    return std::nullopt;
+    return without_zeros(std::move(text), file, problems);
 }
 
 /// libconfig's words about the syntax, with what to do about it.
@@ -400,9 +405,13 @@ std::vector<Problem> Problems::sorted(const std::string& first) && {
     return std::move(problems_);
 }
 
-std::optional<Value> read(const std::filesystem::path& file, Problems& problems) {
-    const std::optional<std::string> text = text_of(file, problems);
+std::optional<Value> read(const std::filesystem::path& file, Problems& problems, const std::optional<std::string>& given) {
+    const std::optional<std::string> text = given ? without_zeros(*given, file, problems) : text_of(file, problems);
     if (!text) return std::nullopt;
+    if (text->size() > kMaxFile) {
+        problems.add({{file.string(), 0}, "", "", "is larger than " + std::to_string(kMaxFile >> 20) + " MiB", "a configuration file", ""});
+        return std::nullopt;
+    }
     Config config;
     const std::string directory = file.has_parent_path() ? file.parent_path().string() : ".";
     config.setIncludeDir(directory.c_str());

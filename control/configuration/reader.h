@@ -53,8 +53,8 @@ class Problems {
 };
 
 /// Reads the file and what it includes, and checks names, types and ranges by the schema. nullopt when the text has not
-/// even the syntax of libconfig. Regular files only; never waits.
-[[nodiscard]] std::optional<Value> read(const std::filesystem::path& file, Problems& problems);
+/// even the syntax of libconfig. Regular files only; never waits. `text`: what is to be read as if it stood in the file.
+[[nodiscard]] std::optional<Value> read(const std::filesystem::path& file, Problems& problems, const std::optional<std::string>& text = {});
 
 /// The one of `names` that `name` was probably meant to be; empty when none is near.
 [[nodiscard]] std::string_view nearest(std::string_view name, const std::vector<std::string_view>& names);

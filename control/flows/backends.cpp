@@ -29,7 +29,7 @@ std::uint16_t version_of(std::uint16_t suite) {
 }  // namespace
 
 Pool& HandshakeWorker::pool_of(const Session& session) {
-    return *session.runtime->pools[session.runtime->services[session.service]->settings.pool];
+    return *session.runtime->pools[session.pool];
 }
 
 /// Starts the backend's leg once it is known which pool and protocol; at the latest when the client's handshake is done.
@@ -63,8 +63,8 @@ void HandshakeWorker::try_member(Session& session) {
     request.remote = pool.settings().members[*member].address;
     request.attempt = session.attempt;
     request.connect_timeout_ms = pool.settings().connect_timeout_ms;
-    request.pool = session.runtime->services[session.service]->settings.pool;
-    request.member = *member;
+    request.pool = pool.id();
+    request.member = pool.member_id(*member);
     (void)send(session.lane, MessageType::open_backend, session.id, request);
 }
 
@@ -75,6 +75,7 @@ void HandshakeWorker::on_backend_opened(Session& session) {
         handoff.protection = channel::Protection::plain;
         session.backend_done = true;
         hand_off_backend(session, handoff);
+        settle(session);
         return;
     }
     const std::string& alpn = session.negotiated ? session.negotiated->alpn
@@ -128,6 +129,7 @@ void HandshakeWorker::finish_backend(Session& session) {
     else
         hand_off_backend(session, handed.handoff);
     crypto::wipe(&handed.handoff, sizeof handed.handoff);
+    settle(session);
 }
 
 void HandshakeWorker::hand_off_backend(Session& session, channel::Handoff handoff) {

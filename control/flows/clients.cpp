@@ -20,23 +20,33 @@ using handshake::Step;
 void HandshakeWorker::on_flow_opened(std::size_t lane, FlowId id, const channel::FlowOpened& opened) {
     // A dataplane in order never names two flows the same; what we know of the first must not be lost, or its counts would stay.
     if (sessions_.contains(id.value) || redirects_.contains(id.value) || check_of_flow_.contains(id.value)) return;
-    if (!runtime_ || opened.generation != runtime_->configuration.dataplane.generation ||
-        opened.service >= runtime_->services.size() + runtime_->redirects.size()) {
-        end_leg(lane, id, Leg::client, 0, EndHow::reset, EndReason::control_refused);
+    // The dataplane may be ahead of us by a configuration that we have prepared, or behind by one that we have left. What the flow's service is
+    // called decides, not where it stands.
+    std::shared_ptr<Runtime> runtime;
+    std::optional<std::uint32_t> number;
+    for (const auto& each : {runtime_, prepared_}) {
+        if (!each || number) continue;
+        number = each->find_service(opened.service);
+        runtime = each;
+    }
+    if (!number) {
+        end_leg(lane, id, Leg::client, 0, EndHow::reset, runtime_ ? EndReason::service_removed : EndReason::control_refused);
         return;
     }
-    if (opened.service >= runtime_->services.size()) {
-        on_redirect_opened(lane, id, opened);
+    if (*number >= runtime->services.size()) {
+        const auto redirect = *number - static_cast<std::uint32_t>(runtime->services.size());
+        on_redirect_opened(lane, id, std::move(runtime), redirect, opened.client);
         return;
     }
     auto session = std::make_unique<Session>();
     session->id = id;
     session->lane = lane;
-    session->runtime = runtime_;
-    session->service = opened.service;
+    session->runtime = std::move(runtime);
+    session->service = *number;
     session->client = opened.client;
     session->local = opened.local;
-    Service& service = *runtime_->services[opened.service];
+    Service& service = *session->runtime->services[*number];
+    session->pool = service.settings.pool;
     // The session outlives its handshake, and does not move.
     session->server = std::make_unique<handshake::ServerHandshake>(
         service.context.load(), [this, each = session.get()](const handshake::Offer& offer) { return admit(*each, offer); });
@@ -117,6 +127,7 @@ void HandshakeWorker::on_client_done(Session& session) {
         hand_off_backend(session, held);
         crypto::wipe(&held, sizeof held);
     }
+    settle(session);
 }
 
 /// Counts a client's handshake that failed and leaves its record. The handshake's object is still there.
@@ -155,9 +166,8 @@ void HandshakeWorker::on_flow_ended(FlowId id, const channel::FlowEnded& ended) 
     const auto found = sessions_.find(id.value);
     const EndReason reason = reason_of(ended.reason);
     if (found == sessions_.end()) {   // it outlived the control that opened it: counted by adopt()
-        if (ended.has_member != 0 && runtime_ && ended.generation == runtime_->configuration.dataplane.generation &&
-            ended.pool < runtime_->pools.size())
-            runtime_->pools[ended.pool]->leave(ended.member);
+        if (ended.adopted != 0 && runtime_)
+            runtime_->leave_adopted(ended.service, ended.has_member != 0 ? ended.pool : 0, ended.has_member != 0 ? ended.member : 0);
         return;
     }
     Session& session = *found->second;
@@ -188,77 +198,77 @@ void HandshakeWorker::on_flow_ended(FlowId id, const channel::FlowEnded& ended) 
 void HandshakeWorker::recheck(std::shared_ptr<Runtime> runtime) {
     post([&] {
         const std::lock_guard lock(sessions_mutex_);
-        const auto now = revocation::Clock::now();
-        const auto revoked = [&](const handshake::Identity& identity, const revocation::CrlSet* crls) -> std::optional<std::string> {
-            if (crls == nullptr || !identity.leaf || !identity.issuer_certificate) return std::nullopt;
-            const revocation::Verdict verdict = crls->check(identity.leaf.get(), identity.issuer_certificate.get(), now);
-            if (verdict.standing != revocation::Standing::revoked) return std::nullopt;
-            return verdict.why;
-        };
-        // What a change of CAs has left without an anchor is as good as revoked.
-        const auto untrusted = [](const handshake::Identity& identity, const std::vector<std::shared_ptr<X509>>& anchors, int purpose) -> std::optional<std::string> {
-            if (!identity.leaf) return std::nullopt;
-            const openssl::Store store(X509_STORE_new());
-            const openssl::StoreContext verification(X509_STORE_CTX_new());
-            std::unique_ptr<STACK_OF(X509), decltype([](STACK_OF(X509) * stack) { sk_X509_free(stack); })> between(sk_X509_new_null());
-            if (!store || !verification || !between) return std::nullopt;
-            for (const auto& anchor : anchors) X509_STORE_add_cert(store.get(), anchor.get());
-            if (identity.issuer_certificate) sk_X509_push(between.get(), identity.issuer_certificate.get());
-            if (X509_STORE_CTX_init(verification.get(), store.get(), identity.leaf.get(), between.get()) != 1) return std::nullopt;
-            X509_STORE_CTX_set_purpose(verification.get(), purpose);
-            X509_STORE_CTX_set_flags(verification.get(), X509_V_FLAG_PARTIAL_CHAIN | X509_V_FLAG_TRUSTED_FIRST);
-            if (X509_verify_cert(verification.get()) == 1) return std::nullopt;
-            const int error = X509_STORE_CTX_get_error(verification.get());
-            ERR_clear_error();
-            return std::string("no longer verified: ") + X509_verify_cert_error_string(error);
-        };
-        const auto same = [](const std::vector<std::filesystem::path>& old_files, const std::vector<std::shared_ptr<X509>>& old_anchors,
-                             const std::vector<std::filesystem::path>& new_files, const std::vector<std::shared_ptr<X509>>& new_anchors) {
-            return old_files == new_files && std::ranges::equal(old_anchors, new_anchors, [](const auto& a, const auto& b) { return X509_cmp(a.get(), b.get()) == 0; });
-        };
-        for (const auto& [id, session] : sessions_) {
-            if (!session->client_done || session->ended) continue;
-            const std::string& service_name = session->runtime->services[session->service]->settings.name;
-            const std::string& pool_name = pool_of(*session).settings().name;
-            // By name, since the flow may be of a configuration before; what is no longer there is asked about where it was.
-            const Service* service = session->runtime->services[session->service].get();
-            for (const auto& each : runtime->services)
-                if (each->settings.name == service_name) service = each.get();
-            const Pool* pool = &pool_of(*session);
-            for (const auto& each : runtime->pools)
-                if (each->settings().name == pool_name) pool = each.get();
-            const bool of_client = session->negotiated && session->negotiated->identity;
-            std::optional<std::string> why;
-            Leg leg = Leg::client;
-            if (of_client) why = revoked(*session->negotiated->identity, service->client_crls.get());
-            const configuration::ClientAuth& asked = session->runtime->services[session->service]->settings.client_auth;
-            const configuration::ClientAuth& asks = service->settings.client_auth;
-            if (!why && of_client && !same(asked.trust, asked.anchors, asks.trust, asks.anchors))
-                why = untrusted(*session->negotiated->identity, asks.anchors, X509_PURPOSE_SSL_CLIENT);
-            if (!why && session->backend_identity) {
-                why = revoked(*session->backend_identity, pool->crls().get());
-                const auto& trusted = pool_of(*session).settings().tls;
-                const auto& trusts = pool->settings().tls;
-                // One that a pin let in is the pin's: the next handshake tells.
-                if (!why && trusted && trusts && session->backend_anchor != "pin" && !same(trusted->trust, trusted->anchors, trusts->trust, trusts->anchors))
-                    why = untrusted(*session->backend_identity, trusts->anchors, X509_PURPOSE_SSL_SERVER);
-                leg = Leg::backend;
-            }
-            if (!why) continue;
-            session->ended = true;
-            session->runtime->services[session->service]->state.count(leg == Leg::client ? policy::Violation::client_revoked
-                                                                                          : policy::Violation::backend_revoked);
-            daemon::log(daemon::Level::warning, "flow_identity_revoked",
-                        {{"flow", text_of(session->id)},
-                         {"service", service_name},
-                         {"client", session->client.to_string()},
-                         {"subject", leg == Leg::client ? session->negotiated->identity->subject : session->backend_identity->subject},
-                         {"whose", leg == Leg::client ? "client" : "backend"},
-                         {"why", *why}});
-            // Either leg's end is the flow's; the client's needs no attempt's number.
-            end_leg(session->lane, session->id, Leg::client, 0, EndHow::close, EndReason::identity_revoked);
-        }
+        for (auto& [id, session] : sessions_) end_if_untrusted(*session, *runtime);
     });
+}
+
+void HandshakeWorker::end_if_untrusted(Session& session, const Runtime& runtime) {
+    if (!session.client_done || session.ended) return;
+    const auto now = revocation::Clock::now();
+    const auto revoked = [&](const handshake::Identity& identity, const revocation::CrlSet* crls) -> std::optional<std::string> {
+        if (crls == nullptr || !identity.leaf || !identity.issuer_certificate) return std::nullopt;
+        const revocation::Verdict verdict = crls->check(identity.leaf.get(), identity.issuer_certificate.get(), now);
+        if (verdict.standing != revocation::Standing::revoked) return std::nullopt;
+        return verdict.why;
+    };
+    // What a change of CAs has left without an anchor is as good as revoked.
+    const auto untrusted = [](const handshake::Identity& identity, const std::vector<std::shared_ptr<X509>>& anchors, int purpose) -> std::optional<std::string> {
+        if (!identity.leaf) return std::nullopt;
+        const openssl::Store store(X509_STORE_new());
+        const openssl::StoreContext verification(X509_STORE_CTX_new());
+        std::unique_ptr<STACK_OF(X509), decltype([](STACK_OF(X509) * stack) { sk_X509_free(stack); })> between(sk_X509_new_null());
+        if (!store || !verification || !between) return std::nullopt;
+        for (const auto& anchor : anchors) X509_STORE_add_cert(store.get(), anchor.get());
+        if (identity.issuer_certificate) sk_X509_push(between.get(), identity.issuer_certificate.get());
+        if (X509_STORE_CTX_init(verification.get(), store.get(), identity.leaf.get(), between.get()) != 1) return std::nullopt;
+        X509_STORE_CTX_set_purpose(verification.get(), purpose);
+        X509_STORE_CTX_set_flags(verification.get(), X509_V_FLAG_PARTIAL_CHAIN | X509_V_FLAG_TRUSTED_FIRST);
+        if (X509_verify_cert(verification.get()) == 1) return std::nullopt;
+        const int error = X509_STORE_CTX_get_error(verification.get());
+        ERR_clear_error();
+        return std::string("no longer verified: ") + X509_verify_cert_error_string(error);
+    };
+    const auto same = [](const std::vector<std::filesystem::path>& old_files, const std::vector<std::shared_ptr<X509>>& old_anchors,
+                         const std::vector<std::filesystem::path>& new_files, const std::vector<std::shared_ptr<X509>>& new_anchors) {
+        return old_files == new_files && std::ranges::equal(old_anchors, new_anchors, [](const auto& a, const auto& b) { return X509_cmp(a.get(), b.get()) == 0; });
+    };
+    const std::string& service_name = session.runtime->services[session.service]->settings.name;
+    // The flow may be of a configuration before; what is no longer there is asked about where it was.
+    const Service* service = session.runtime->services[session.service].get();
+    if (const auto at = runtime.find_service(service->id)) service = runtime.services[*at].get();
+    const Pool* pool = &pool_of(session);
+    if (const auto at = runtime.find_pool(pool->id())) pool = runtime.pools[*at].get();
+    const bool of_client = session.negotiated && session.negotiated->identity;
+    std::optional<std::string> why;
+    Leg leg = Leg::client;
+    if (of_client) why = revoked(*session.negotiated->identity, service->client_crls.get());
+    const configuration::ClientAuth& asked = session.runtime->services[session.service]->settings.client_auth;
+    const configuration::ClientAuth& asks = service->settings.client_auth;
+    // A service that asks for no certificate any more objects to none.
+    if (!why && of_client && asks.mode != configuration::ClientAuthMode::off && !same(asked.trust, asked.anchors, asks.trust, asks.anchors))
+        why = untrusted(*session.negotiated->identity, asks.anchors, X509_PURPOSE_SSL_CLIENT);
+    if (!why && session.backend_identity) {
+        why = revoked(*session.backend_identity, pool->crls().get());
+        const auto& trusted = pool_of(session).settings().tls;
+        const auto& trusts = pool->settings().tls;
+        // One that a pin let in is the pin's: the next handshake tells.
+        if (!why && trusted && trusts && session.backend_anchor != "pin" && !same(trusted->trust, trusted->anchors, trusts->trust, trusts->anchors))
+            why = untrusted(*session.backend_identity, trusts->anchors, X509_PURPOSE_SSL_SERVER);
+        leg = Leg::backend;
+    }
+    if (!why) return;
+    session.ended = true;
+    session.runtime->services[session.service]->state.count(leg == Leg::client ? policy::Violation::client_revoked
+                                                                                  : policy::Violation::backend_revoked);
+    daemon::log(daemon::Level::warning, "flow_identity_revoked",
+                {{"flow", text_of(session.id)},
+                 {"service", service_name},
+                 {"client", session.client.to_string()},
+                 {"subject", leg == Leg::client ? session.negotiated->identity->subject : session.backend_identity->subject},
+                 {"whose", leg == Leg::client ? "client" : "backend"},
+                 {"why", *why}});
+    // Either leg's end is the flow's; the client's needs no attempt's number.
+    end_leg(session.lane, session.id, Leg::client, 0, EndHow::close, EndReason::identity_revoked);
 }
 
 }  // namespace sallyport::flows

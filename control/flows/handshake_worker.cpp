@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <format>
 #include <future>
+#include <utility>
 
 #include "crypto/check.h"
 
@@ -79,11 +80,41 @@ void HandshakeWorker::post(std::function<void()> task) {
     done.get_future().wait();
 }
 
+void HandshakeWorker::prepare(std::shared_ptr<Runtime> next) {
+    post([&] { prepared_ = std::move(next); });
+}
+
 void HandshakeWorker::use(std::shared_ptr<Runtime> runtime) {
     post([&] {
-        runtime_ = runtime;
-        plan_health();
+        const std::lock_guard lock(sessions_mutex_);
+        for (auto& [id, session] : sessions_) end_if_untrusted(*session, *runtime);
+        const std::shared_ptr<Runtime> before = std::exchange(runtime_, runtime);
+        prepared_.reset();
+        for (auto& [id, session] : sessions_) move_over(*session);
+        plan_health(before.get());
     });
+}
+
+/// Its handshakes are done, and began under a configuration that has been left meanwhile.
+void HandshakeWorker::settle(Session& session) {
+    if (!session.client_done || !session.backend_done || session.runtime == runtime_ || session.runtime == prepared_) return;
+    end_if_untrusted(session, *runtime_);
+    move_over(session);
+}
+
+/// A session whose handshakes are done needs no context any more, only counts and settings to ask about: those of the runtime now.
+void HandshakeWorker::move_over(Session& session) const {
+    if (!session.client_done || !session.backend_done || !session.member) return;
+    const auto service = runtime_->find_service(session.runtime->services[session.service]->id);
+    const Pool& pool = pool_of(session);
+    const auto at = runtime_->find_pool(pool.id());
+    if (!service || !at) return;
+    const auto member = runtime_->pools[*at]->find_member(pool.member_id(*session.member));
+    if (!member || &runtime_->pools[*at]->member(*member) != &pool.member(*session.member)) return;   // what counts it must be the same
+    session.service = *service;
+    session.pool = *at;
+    session.member = member;
+    session.runtime = runtime_;
 }
 
 void HandshakeWorker::attach(std::shared_ptr<channel::SharedMemory> memory, std::vector<Lane> lanes, channel::Descriptor wake) {
@@ -130,7 +161,7 @@ std::optional<HandshakeWorker::FlowInfo> HandshakeWorker::info(FlowId flow) {
     info.anchor = session.backend_anchor;
         if (session.negotiated->identity) info.client_identity = session.negotiated->identity->subject;
     }
-    Pool& pool = *session.runtime->pools[service.settings.pool];
+    const Pool& pool = pool_of(session);
     info.pool = pool.settings().name;
     if (session.member) info.member = pool.settings().members[*session.member].name;
     info.backend_version = session.backend_version;

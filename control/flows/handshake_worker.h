@@ -38,7 +38,12 @@ class HandshakeWorker {
 
     void start();
     void stop();
-    /// New flows use this from now on; sessions that have begun keep theirs. Any thread; returns when done.
+    /// What use() will be given next: flows of services that it alone has are served with it from now on, so that none that the dataplane
+    /// opens under a new configuration is lost. nullptr: nothing will come of it. Any thread; returns when done.
+    void prepare(std::shared_ptr<Runtime> next);
+    /// New flows use this from now on. Handshakes that have begun keep what they began with; flows whose handshakes are done go over to it where
+    /// it has their service, pool and member, so that nothing of an old configuration outlives them. Ends flows that recheck() would. Any thread;
+    /// returns when done.
     void use(std::shared_ptr<Runtime> runtime);
     /// After CRLs or trust anchors have changed: ends flows whose client's or backend's certificate `runtime` says is revoked. Any thread;
     /// returns when done.
@@ -74,7 +79,8 @@ class HandshakeWorker {
         channel::FlowId id;
         std::size_t lane = 0;
         std::shared_ptr<Runtime> runtime;
-        std::uint32_t service = 0;
+        std::uint32_t service = 0;                            ///< position in the runtime
+        std::uint32_t pool = 0;
         SocketAddress client, local;
         std::unique_ptr<handshake::ServerHandshake> server;   ///< until it is handed off
         std::uint64_t client_next = 0;                        ///< stream offset of the octet that comes next
@@ -148,7 +154,11 @@ class HandshakeWorker {
     [[nodiscard]] static std::string text_of(channel::FlowId id);
     [[nodiscard]] static channel::EndReason reason_of(std::uint8_t value) noexcept;
 
-    void on_redirect_opened(std::size_t lane, channel::FlowId id, const channel::FlowOpened& opened);
+    void end_if_untrusted(Session& session, const Runtime& runtime);
+    void move_over(Session& session) const;
+    void settle(Session& session);
+
+    void on_redirect_opened(std::size_t lane, channel::FlowId id, std::shared_ptr<Runtime> runtime, std::uint32_t redirect, const SocketAddress& client);
     void on_redirect_message(channel::FlowId id, RedirectFlow& flow, const channel::Message& message);
     [[nodiscard]] bool on_redirect_ended(channel::FlowId id, const channel::FlowEnded& ended);
     void end_redirect(channel::FlowId id, RedirectFlow& flow, channel::EndReason reason, std::string_view why);
@@ -165,7 +175,7 @@ class HandshakeWorker {
     void end_leg(std::size_t lane, channel::FlowId flow, channel::Leg leg, std::uint8_t attempt, channel::EndHow how,
                  channel::EndReason reason);
 
-    void plan_health();
+    void plan_health(const Runtime* before);
     void run_health(Clock::time_point now);
     void begin_check(Health& health, Clock::time_point now);
     void on_check_message(Check& check, const channel::Message& message);
@@ -193,6 +203,7 @@ class HandshakeWorker {
     std::uint64_t next_probe_ = 1;
 
     std::shared_ptr<Runtime> runtime_;
+    std::shared_ptr<Runtime> prepared_;
     std::shared_ptr<channel::SharedMemory> memory_;
     std::vector<Lane> lanes_;
     channel::Descriptor wake_;

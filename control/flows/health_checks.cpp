@@ -13,14 +13,30 @@ using channel::Leg;
 using channel::MessageType;
 using handshake::Step;
 
-void HandshakeWorker::plan_health() {
+/// Members that are the same as `before`, at the same address, go on where they are: a change begins no check anew, and what runs counts.
+void HandshakeWorker::plan_health(const Runtime* before) {
+    std::unordered_map<const MemberState*, Health> known;
+    for (const Health& health : health_) known.emplace(&before->pools[health.pool]->member(health.member), health);
     health_.clear();
-    checks_.clear();   // what runs answers to the old configuration
-    std::uint32_t number = 0;
-    for (std::uint32_t pool = 0; pool < runtime_->pools.size(); ++pool) {
-        if (!runtime_->pools[pool]->settings().health) continue;
-        for (std::uint32_t member = 0; member < runtime_->pools[pool]->size(); ++member)
-            if (number++ % count_ == index_) health_.push_back({pool, member, 0, 0, Clock::now(), false});
+    const Clock::time_point now = Clock::now();
+    for (std::uint32_t at = 0; at < runtime_->pools.size(); ++at) {
+        Pool& pool = *runtime_->pools[at];
+        if (!pool.settings().health) continue;
+        for (std::uint32_t member = 0; member < pool.size(); ++member) {
+            // By name, so that each worker keeps its members whatever comes and goes beside them.
+            if ((pool.id() ^ pool.member_id(member)) % count_ != index_) continue;
+            Health health{at, member, 0, 0, now, false};
+            if (const auto old = known.find(&pool.member(member)); old != known.end()) {
+                const Pool& there = *before->pools[old->second.pool];
+                if (there.settings().members[old->second.member].address == pool.settings().members[member].address) {
+                    health = old->second;
+                    health.pool = at;
+                    health.member = member;
+                    health.next = std::min(health.next, now + std::chrono::milliseconds(pool.settings().health->interval_ms));
+                }
+            }
+            health_.push_back(health);
+        }
     }
 }
 
@@ -143,12 +159,17 @@ void HandshakeWorker::end_check(std::uint64_t probe, const std::string& failure)
     checks_.erase(found);
     // Its check_of_flow_ entry goes with flow_ended.
     if (check->flow.value != 0) end_leg(check->lane, check->flow, Leg::backend, 1, EndHow::close, EndReason::probe_done);
-    if (check->runtime != runtime_) return;
-    const auto health = std::ranges::find_if(health_, [&](const Health& each) { return each.pool == check->pool && each.member == check->member; });
+    // It may have begun under another configuration: the same member at the same address is meant, wherever it stands now.
+    const MemberState& checked = check->runtime->pools[check->pool]->member(check->member);
+    const SocketAddress address = check->runtime->pools[check->pool]->settings().members[check->member].address;
+    const auto health = std::ranges::find_if(health_, [&](const Health& each) {
+        const Pool& pool = *runtime_->pools[each.pool];
+        return &pool.member(each.member) == &checked && pool.settings().members[each.member].address == address;
+    });
     if (health == health_.end()) return;
     health->running = false;
-    Pool& pool = *runtime_->pools[check->pool];
-    MemberState& member = pool.member(check->member);
+    Pool& pool = *runtime_->pools[health->pool];
+    MemberState& member = pool.member(health->member);
     const configuration::HealthCheck& settings = *pool.settings().health;
     member.last_check = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
     if (failure.empty()) {
@@ -156,7 +177,7 @@ void HandshakeWorker::end_check(std::uint64_t probe, const std::string& failure)
         if (++health->good >= settings.rise && !member.up) {
             member.up = true;
             member.set_why("");
-            daemon::log(daemon::Level::info, "member_up", {{"pool", pool.settings().name}, {"member", pool.settings().members[check->member].name}});
+            daemon::log(daemon::Level::info, "member_up", {{"pool", pool.settings().name}, {"member", pool.settings().members[health->member].name}});
         }
         if (member.up) member.set_why("");
         return;
@@ -167,7 +188,7 @@ void HandshakeWorker::end_check(std::uint64_t probe, const std::string& failure)
     if (++health->bad < settings.fall || !member.up) return;
     member.up = false;
     daemon::log(daemon::Level::warning, "member_down",
-                {{"pool", pool.settings().name}, {"member", pool.settings().members[check->member].name}, {"why", failure}});
+                {{"pool", pool.settings().name}, {"member", pool.settings().members[health->member].name}, {"why", failure}});
 }
 
 }  // namespace sallyport::flows

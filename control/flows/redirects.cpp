@@ -12,13 +12,14 @@ using channel::Leg;
 
 using http::RedirectReader;
 
-void HandshakeWorker::on_redirect_opened(std::size_t lane, FlowId id, const channel::FlowOpened& opened) {
+void HandshakeWorker::on_redirect_opened(std::size_t lane, FlowId id, std::shared_ptr<Runtime> runtime, std::uint32_t number,
+                                         const SocketAddress& client) {
     auto flow = std::make_unique<RedirectFlow>();
     flow->lane = lane;
-    flow->runtime = runtime_;
-    flow->redirect = opened.service - static_cast<std::uint32_t>(runtime_->services.size());
-    flow->client = opened.client;
-    Redirect& redirect = *runtime_->redirects[flow->redirect];
+    flow->runtime = std::move(runtime);
+    flow->redirect = number;
+    flow->client = client;
+    Redirect& redirect = *flow->runtime->redirects[number];
     ++redirect.flows_now;
     ++redirect.flows_total;
     redirects_[id.value] = std::move(flow);

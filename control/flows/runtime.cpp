@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "control/channel/object_id.h"
 #include "control/handshake/ticket_keys.h"
 
 namespace sallyport::flows {
@@ -41,18 +42,34 @@ std::vector<std::uint32_t> schedule_of(const std::vector<configuration::Member>&
 
 Pool::Pool(const configuration::Configuration& configuration, std::uint32_t index, handshake::ClientMaterials materials,
            const Pool* before)
-    : settings_(configuration.pools[index]), crls_(materials.crls), schedule_(schedule_of(settings_.members)) {
+    : settings_(configuration.pools[index]), id_(channel::pool_id(settings_.name)), crls_(materials.crls), schedule_(schedule_of(settings_.members)) {
     if (settings_.tls) context_ = handshake::make_client_context(configuration, settings_, std::move(materials));
-    for (std::uint32_t i = 0; i < settings_.members.size(); ++i) {
-        members_.push_back(before != nullptr && i < before->size() ? before->members_[i] : std::make_shared<MemberState>());
-        members_.back()->drain = settings_.members[i].drain;
-        if (!settings_.health) members_.back()->up = true;   // nobody would find out
+    for (const configuration::Member& member : settings_.members) {
+        member_ids_.push_back(channel::member_id(member.name));
+        const auto old = before != nullptr ? before->find_member(member_ids_.back()) : std::nullopt;
+        members_.push_back(old ? before->members_[*old] : std::make_shared<MemberState>());
+        moved_.push_back(old && before->settings_.members[*old].address != member.address);
     }
+    if (before != nullptr) next_ = before->next_.load();   // else each change would begin with the first member again
+}
+
+void Pool::take_effect() {
+    for (std::uint32_t i = 0; i < size(); ++i) {
+        if (settings_.health && !moved_[i]) continue;
+        members_[i]->up = true;
+        members_[i]->set_why("");
+    }
+}
+
+std::optional<std::uint32_t> Pool::find_member(std::uint64_t id) const noexcept {
+    const auto found = std::ranges::find(member_ids_, id);
+    if (found == member_ids_.end()) return std::nullopt;
+    return static_cast<std::uint32_t>(found - member_ids_.begin());
 }
 
 std::optional<std::uint32_t> Pool::choose(std::span<const std::uint32_t> tried) {
     const auto usable = [&](std::uint32_t member) {
-        return members_[member]->up && !members_[member]->drain && settings_.members[member].weight != 0 &&
+        return members_[member]->up && !drains(member) && settings_.members[member].weight != 0 &&
                std::ranges::find(tried, member) == tried.end();
     };
     std::optional<std::uint32_t> chosen;
@@ -118,9 +135,9 @@ Runtime::Runtime(configuration::Configuration loaded, const Materials& materials
     const Runtime* const before = materials.before.get();
     if (before != nullptr) {
         brake = before->brake;
-        brake->configure(configuration.brake);
         failures = before->failures;
         for (std::size_t i = 0; i < violations_of_checks.size(); ++i) violations_of_checks[i] = before->violations_of_checks[i].load();
+        violations_of_removed = before->violations_of_removed;
     } else {
         brake = Brake::make(configuration.brake);
         failures = std::make_shared<FailureLog>();
@@ -129,36 +146,77 @@ Runtime::Runtime(configuration::Configuration loaded, const Materials& materials
                               before->configuration.tickets.secret == configuration.tickets.secret && configuration.tickets.secret.empty();
     tickets = same_tickets ? before->tickets : handshake::make_ticket_keys(configuration.tickets);
     for (std::uint32_t i = 0; i < configuration.services.size(); ++i) {
-        services.push_back(before != nullptr && i < before->services.size() ? std::make_unique<Service>(before->services[i]->kept)
-                                                                            : std::make_unique<Service>());
+        const std::uint64_t id = channel::service_id(configuration.services[i].name);
+        const auto old = before != nullptr ? before->find_service(id) : std::nullopt;
+        services.push_back(old ? std::make_unique<Service>(before->services[*old]->kept) : std::make_unique<Service>());
+        service_by_id_.emplace(id, i);
+        services.back()->id = id;
         services.back()->settings = configuration.services[i];
         handshake::ServerMaterials own = materials.of_service ? materials.of_service(i) : handshake::ServerMaterials{};
         if (!own.tickets) own.tickets = tickets;
         services.back()->client_crls = own.client_crls;
         services.back()->keys = signing_keys(configuration.services[i]);
-        services.back()->context = handshake::make_server_context(configuration, configuration.services[i], i, std::move(own));
+        services.back()->context = handshake::make_server_context(configuration, configuration.services[i], std::move(own));
     }
-    for (std::size_t i = 0; i < configuration.redirects.size(); ++i) {
-        if (before != nullptr && i < before->redirects.size()) {
-            redirects.push_back(before->redirects[i]);   // name and place are the same, and the rest is the dataplane's
-            continue;
-        }
-        redirects.push_back(std::make_shared<Redirect>());
+    for (std::uint32_t i = 0; i < configuration.redirects.size(); ++i) {
+        const std::uint64_t id = channel::redirect_id(configuration.redirects[i].name);
+        const auto old = before != nullptr ? before->find_service(id) : std::nullopt;
+        redirects.push_back(old ? std::make_shared<Redirect>(before->redirects[*old - before->services.size()]->kept) : std::make_shared<Redirect>());
+        service_by_id_.emplace(id, static_cast<std::uint32_t>(services.size()) + i);
         redirects.back()->settings = configuration.redirects[i];
     }
-    for (std::uint32_t i = 0; i < configuration.pools.size(); ++i)
+    for (std::uint32_t i = 0; i < configuration.pools.size(); ++i) {
+        const std::uint64_t id = channel::pool_id(configuration.pools[i].name);
+        const auto old = before != nullptr ? before->find_pool(id) : std::nullopt;
         pools.push_back(std::make_unique<Pool>(configuration, i, materials.of_pool ? materials.of_pool(i) : handshake::ClientMaterials{},
-                                               before != nullptr && i < before->pools.size() ? before->pools[i].get() : nullptr));
+                                               old ? before->pools[*old].get() : nullptr));
+        pool_by_id_.emplace(id, i);
+    }
+    if (before == nullptr) return;
+    for (const auto& service : before->services) {   // a total must not fall because a service has gone
+        if (find_service(service->id)) continue;
+        for (std::size_t i = 0; i < violations_of_removed.size(); ++i) violations_of_removed[i] += service->state.violations[i];
+    }
+}
+
+void Runtime::take_effect() {
+    brake->configure(configuration.brake);
+    for (const auto& pool : pools) pool->take_effect();
+}
+
+std::optional<std::uint32_t> Runtime::find_service(std::uint64_t id) const noexcept {
+    const auto found = service_by_id_.find(id);
+    return found == service_by_id_.end() ? std::nullopt : std::optional(found->second);
+}
+
+std::optional<std::uint32_t> Runtime::find_pool(std::uint64_t id) const noexcept {
+    const auto found = pool_by_id_.find(id);
+    return found == pool_by_id_.end() ? std::nullopt : std::optional(found->second);
+}
+
+void Runtime::adopt(std::uint64_t service, std::uint64_t pool, std::uint64_t member, std::uint64_t flows) noexcept {
+    if (const auto at = find_service(service); at && *at < services.size()) {
+        services[*at]->state.flows_now += flows;
+        services[*at]->state.flows_total += flows;
+    }
+    if (const auto at = find_pool(pool))
+        if (const auto position = pools[*at]->find_member(member)) pools[*at]->adopt(*position, flows);
+}
+
+void Runtime::leave_adopted(std::uint64_t service, std::uint64_t pool, std::uint64_t member) noexcept {
+    if (const auto at = find_service(service); at && *at < services.size()) services[*at]->state.leave();
+    if (const auto at = find_pool(pool))
+        if (const auto position = pools[*at]->find_member(member)) pools[*at]->leave(*position);
 }
 
 void Runtime::remake_context(std::uint32_t service, handshake::ServerMaterials materials) {
     if (!materials.tickets) materials.tickets = tickets;
-    services[service]->context = handshake::make_server_context(configuration, configuration.services[service], service, std::move(materials));
+    services[service]->context = handshake::make_server_context(configuration, configuration.services[service], std::move(materials));
 }
 
 std::uint64_t Runtime::violations(policy::Violation violation) const noexcept {
     const auto index = static_cast<std::size_t>(violation);
-    std::uint64_t sum = violations_of_checks[index];
+    std::uint64_t sum = violations_of_checks[index] + violations_of_removed[index];
     for (const auto& service : services) sum += service->state.violations[index];
     return sum;
 }

@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "control/configuration/configuration.h"
@@ -27,10 +28,11 @@ inline void take_one(std::atomic<std::uint64_t>& count) noexcept {
     }
 }
 
-/// A member of a pool as it is now. Counters by any thread; health by the thread that checks it.
+/// A member of a pool as it is now; it is the same in every runtime that has a member of this name in a pool of this name. Counters by any
+/// thread; health by the thread that checks it.
 struct MemberState {
     std::atomic<bool> up{true};
-    std::atomic<bool> drain{false};
+    std::atomic<bool> drain{false};            ///< by an operator, whatever the configuration says; see Pool::drains()
     std::atomic<std::uint64_t> flows_now{0};
     std::atomic<std::uint64_t> flows_total{0};
     std::atomic<std::uint64_t> failures{0};
@@ -53,16 +55,25 @@ struct MemberState {
 /// A pool: its configuration, its TLS context, and which member the next flow gets. Any thread.
 class Pool {
  public:
-    /// `before`: the pool of the same name and members that this one takes over from; nullptr: none. Health and counts go on.
+    /// `before`: the pool of the same name that this one is to take over from; nullptr: none. Members of the same name keep counts and health.
+    /// What both share is not changed before take_effect().
     Pool(const configuration::Configuration& configuration, std::uint32_t index, handshake::ClientMaterials materials = {},
          const Pool* before = nullptr);
+    /// From now on this pool is the one of its name: a member that nobody checks, or that stands at another address now, is up.
+    void take_effect();
 
     [[nodiscard]] const configuration::Pool& settings() const noexcept { return settings_; }
+    [[nodiscard]] std::uint64_t id() const noexcept { return id_; }   ///< channel::pool_id()
+    [[nodiscard]] std::uint64_t member_id(std::uint32_t index) const noexcept { return member_ids_[index]; }
+    [[nodiscard]] std::optional<std::uint32_t> find_member(std::uint64_t id) const noexcept;
+    /// The member gets no new flows, by the configuration or by an operator.
+    [[nodiscard]] bool drains(std::uint32_t index) const noexcept { return settings_.members[index].drain || members_[index]->drain; }
     /// nullptr for a plain-text pool.
     [[nodiscard]] const std::shared_ptr<handshake::ClientContext>& context() const noexcept { return context_; }
     /// What its members' certificates are checked against while flows live; nullptr: none.
     [[nodiscard]] const std::shared_ptr<const revocation::CrlSet>& crls() const noexcept { return crls_; }
     [[nodiscard]] MemberState& member(std::uint32_t index) noexcept { return *members_[index]; }
+    [[nodiscard]] const MemberState& member(std::uint32_t index) const noexcept { return *members_[index]; }
     [[nodiscard]] std::uint32_t size() const noexcept { return static_cast<std::uint32_t>(members_.size()); }
 
     /// The member for a new flow: up, not draining, none of `tried`; by weighted round robin, or with the fewest flows for its
@@ -75,6 +86,9 @@ class Pool {
 
  private:
     configuration::Pool settings_;
+    std::uint64_t id_;
+    std::vector<std::uint64_t> member_ids_;
+    std::vector<bool> moved_;   ///< members that stood at another address before
     std::shared_ptr<const revocation::CrlSet> crls_;
     std::shared_ptr<handshake::ClientContext> context_;
     std::vector<std::shared_ptr<MemberState>> members_;   ///< shared with the pool that takes over, while flows of both live
@@ -109,6 +123,7 @@ struct ServiceState {
 struct Service {
     explicit Service(std::shared_ptr<ServiceState> counts = std::make_shared<ServiceState>()) : kept(std::move(counts)), state(*kept) {}
     configuration::Service settings;
+    std::uint64_t id = 0;   ///< channel::service_id()
     std::atomic<std::shared_ptr<const handshake::ServerContext>> context;   ///< replaced when its ECH keys are; a handshake keeps what it began with
     std::shared_ptr<const revocation::CrlSet> client_crls;   ///< nullptr: none
     SigningKeys keys;
@@ -116,12 +131,20 @@ struct Service {
     ServiceState& state;
 };
 
-/// A listener for plain HTTP. Counters by any thread.
-struct Redirect {
-    configuration::Redirect settings;
+/// Counts of one redirect. Any thread.
+struct RedirectState {
     std::atomic<std::uint64_t> flows_now{0}, flows_total{0};
     std::atomic<std::uint64_t> redirected{0};   ///< answered with 308
     std::atomic<std::uint64_t> refused{0};      ///< answered with 400, too slow, or closed before there was a request
+};
+
+/// A listener for plain HTTP.
+struct Redirect {
+    explicit Redirect(std::shared_ptr<RedirectState> counts = std::make_shared<RedirectState>())
+        : kept(std::move(counts)), flows_now(kept->flows_now), flows_total(kept->flows_total), redirected(kept->redirected), refused(kept->refused) {}
+    configuration::Redirect settings;
+    std::shared_ptr<RedirectState> kept;   ///< shared with the runtime that takes over
+    std::atomic<std::uint64_t>&flows_now, &flows_total, &redirected, &refused;
 };
 
 struct Runtime;
@@ -130,15 +153,24 @@ struct Runtime;
 struct Materials {
     std::function<handshake::ServerMaterials(std::uint32_t service)> of_service;
     std::function<handshake::ClientMaterials(std::uint32_t pool)> of_pool;
-    /// The runtime before, with the same services, redirects, pools and members in the same places: what it has counted and knows of
-    /// the members' health goes on, handshakes under way stay counted, tickets stay good where their settings are the same. nullptr: none.
+    /// The runtime before: what it has counted and knows of the members' health goes on for services, redirects, pools and members of the same
+    /// name, wherever they stand; handshakes under way stay counted, tickets stay good where their settings are the same. nullptr: none.
     std::shared_ptr<const Runtime> before;
 };
 
 /// Everything made from one configuration. The configuration was checked when it was loaded.
 struct Runtime {
-    /// Throws std::runtime_error when OpenSSL refuses something that the check let pass.
+    /// Throws std::runtime_error when OpenSSL refuses something that the check let pass. Changes nothing of the runtime before.
     explicit Runtime(configuration::Configuration loaded, const Materials& materials = {});
+    /// What is shared with the runtime before (brake, members' health) follows this one's settings from now on.
+    void take_effect();
+
+    /// Positions by id; redirects are numbered after the services. nullopt: there is none here.
+    [[nodiscard]] std::optional<std::uint32_t> find_service(std::uint64_t id) const noexcept;
+    [[nodiscard]] std::optional<std::uint32_t> find_pool(std::uint64_t id) const noexcept;
+    /// Flows of a service (and of a pool's member, where ids are not 0) that another control had counted; and one of them is gone.
+    void adopt(std::uint64_t service, std::uint64_t pool, std::uint64_t member, std::uint64_t flows) noexcept;
+    void leave_adopted(std::uint64_t service, std::uint64_t pool, std::uint64_t member) noexcept;
 
     configuration::Configuration configuration;
     std::vector<std::unique_ptr<Service>> services;
@@ -151,12 +183,16 @@ struct Runtime {
     /// Of all services, and of health checks.
     [[nodiscard]] std::uint64_t violations(policy::Violation violation) const noexcept;
     std::array<std::atomic<std::uint64_t>, static_cast<std::size_t>(policy::Violation::count_)> violations_of_checks{};
+    std::array<std::uint64_t, static_cast<std::size_t>(policy::Violation::count_)> violations_of_removed{};   ///< of services that are gone
 
     /// Makes a service's context anew with other materials (new ECH keys); handshakes under way keep theirs. Throws as the constructor.
     void remake_context(std::uint32_t service, handshake::ServerMaterials materials);
 
     /// Lets old ticket keys die on time, also when no handshake comes. Any thread; once a minute will do.
     void rotate_tickets();
+
+ private:
+    std::unordered_map<std::uint64_t, std::uint32_t> service_by_id_, pool_by_id_;
 };
 
 }  // namespace sallyport::flows

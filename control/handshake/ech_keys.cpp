@@ -283,16 +283,18 @@ std::shared_ptr<const EchKeys> EchKeys::load(const configuration::Ech& settings,
 }
 
 std::shared_ptr<const EchKeys> EchKeys::keep(const configuration::Ech& settings, const std::filesystem::path& file, Clock::time_point now) {
+    auto [keys, is_new] = of_file(settings, file, now);
+    if (is_new) keys->save(file);
+    return keys;
+}
+
+EchKeys::OfFile EchKeys::of_file(const configuration::Ech& settings, const std::filesystem::path& file, Clock::time_point now) {
     std::error_code error;
-    if (!std::filesystem::exists(file, error)) {
-        auto made = make(settings, now);
-        made->save(file);
-        return made;
-    }
+    if (!std::filesystem::exists(file, error)) return {make(settings, now), true};
     auto loaded = load(settings, file, now);
     auto rotated = loaded->rotated(settings, now);
-    if (rotated) rotated->save(file);
-    return rotated ? rotated : loaded;
+    if (rotated) return {std::move(rotated), true};
+    return {std::move(loaded), false};
 }
 
 std::filesystem::path ech_file(const configuration::Configuration& configuration, const configuration::Service& service) {

@@ -42,6 +42,13 @@ class EchKeys {
     /// When rotated() has something to do next.
     [[nodiscard]] Clock::time_point next_change(const configuration::Ech& settings) const;
 
+    /// As keep(), but saves nothing: `is_new` says that what it returns is not what the file holds.
+    struct OfFile {
+        std::shared_ptr<const EchKeys> keys;
+        bool is_new = false;
+    };
+    [[nodiscard]] static OfFile of_file(const configuration::Ech& settings, const std::filesystem::path& file, Clock::time_point now);
+
     /// Writes the keys (PEM, mode 0600, newest first) and FILE with extension .dns (mode 0644: `ech="..."`), each whole or not at all.
     /// Throws std::runtime_error.
     void save(const std::filesystem::path& file) const;

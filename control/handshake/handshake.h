@@ -156,7 +156,6 @@ class ClientHandshake {
 /// Makes the context of a service; the configuration has been checked. Throws std::runtime_error saying what the library refused.
 [[nodiscard]] std::shared_ptr<const ServerContext> make_server_context(const configuration::Configuration& configuration,
                                                                        const configuration::Service& service,
-                                                                       std::uint32_t service_index,
                                                                        ServerMaterials materials);
 [[nodiscard]] std::shared_ptr<ClientContext> make_client_context(const configuration::Configuration& configuration,
                                                                  const configuration::Pool& pool, ClientMaterials materials);

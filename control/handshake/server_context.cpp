@@ -124,8 +124,7 @@ void apply_catalogue(SSL_CTX* context, bool tls12, bool tls13, bool server) {
     Connection::install(context);
 }
 
-ServerContext::ServerContext(const configuration::Configuration& configuration, const configuration::Service& service,
-                             std::uint32_t service_index, ServerMaterials materials)
+ServerContext::ServerContext(const configuration::Configuration& configuration, const configuration::Service& service, ServerMaterials materials)
     : service_(service.name), alpn_(service.alpn), client_auth_(service.client_auth), materials_(std::move(materials)),
       sha256_(EVP_MD_fetch(nullptr, "SHA256", nullptr)) {
     require(sha256_ != nullptr, "SHA-256");
@@ -144,7 +143,7 @@ ServerContext::ServerContext(const configuration::Configuration& configuration, 
             throw std::runtime_error(std::format("{}: no certificate covers the public name \"{}\" of ECH (9.4.4 (12.1.5)); one that does", owner, public_name_));
     }
     make_context(configuration, service);
-    make_identity(configuration, service, service_index);
+    make_identity(configuration, service);
 }
 
 void ServerContext::make_names() {
@@ -163,11 +162,12 @@ void ServerContext::make_names() {
     if (default_name_.starts_with("*.")) default_name_.replace(0, 1, "default");
 }
 
-void ServerContext::make_identity(const configuration::Configuration& configuration, const configuration::Service& service, std::uint32_t service_index) {
+void ServerContext::make_identity(const configuration::Configuration& configuration, const configuration::Service& service) {
     // Not a counter of generations: a reload that leaves the service as it is leaves its sessions as they are, and
     // any change of what a handshake depends on ends them. Certificates are bound by name, in bind_session.
-    std::string text = std::format("sallyport session 2;{};{};{};{};{};{};", service.name, service_index, configuration.policy_level,
-                                   tls12_, tls13_, service.pool);
+    // By name, not by position: others that come and go beside the service change nothing for it.
+    const std::string& pool = service.pool < configuration.pools.size() ? configuration.pools[service.pool].name : std::string();
+    std::string text = std::format("sallyport session 3;{};{};{};{};{};", service.name, configuration.policy_level, tls12_, tls13_, pool);
     const auto put = [&text](const std::vector<std::string>& list) {
         text += std::format("{}:", list.size());
         for (const std::string& item : list) text += std::format("{}:{};", item.size(), item);
@@ -319,9 +319,9 @@ bool ServerContext::bind_session(SSL* ssl, std::string_view server_name, const S
 }
 
 std::shared_ptr<const ServerContext> make_server_context(const configuration::Configuration& configuration,
-                                                         const configuration::Service& service, std::uint32_t service_index,
+                                                         const configuration::Service& service,
                                                          ServerMaterials materials) {
-    return std::make_shared<const ServerContext>(configuration, service, service_index, std::move(materials));
+    return std::make_shared<const ServerContext>(configuration, service, std::move(materials));
 }
 
 }  // namespace sallyport::handshake

@@ -25,7 +25,7 @@ class ServerContext {
     using Set = std::vector<const certificates::CertificateChain*>;
 
     /// Throws std::runtime_error saying what could not be loaded or what libssl refused.
-    ServerContext(const configuration::Configuration& configuration, const configuration::Service& service, std::uint32_t service_index,
+    ServerContext(const configuration::Configuration& configuration, const configuration::Service& service,
                   ServerMaterials materials);
 
     /// The SSL_CTX of every handshake.
@@ -65,7 +65,7 @@ class ServerContext {
 
     void make_context(const configuration::Configuration& configuration, const configuration::Service& service);
     void make_names();
-    void make_identity(const configuration::Configuration& configuration, const configuration::Service& service, std::uint32_t service_index);
+    void make_identity(const configuration::Configuration& configuration, const configuration::Service& service);
     void demand_client_certificates(const configuration::Configuration& configuration);
     void gather(const Set* candidates, Set& set) const;
 

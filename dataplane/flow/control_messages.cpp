@@ -119,7 +119,6 @@ void FlowEngine::on_open_backend(Flow& flow, const channel::OpenBackend& request
     flow.backend = request.remote;
     flow.pool = request.pool;
     flow.member = request.member;
-    flow.member_generation = services_ == nullptr ? 0 : services_->generation;
     flow.has_member = true;
     const Duration timeout = std::chrono::milliseconds(std::clamp<std::uint32_t>(request.connect_timeout_ms, 10, 120'000));
     const auto connection = stack_.connect(request.remote, (std::uint64_t{flow.id.index()} << 1) | 1, timeout, now);
@@ -275,7 +274,7 @@ void FlowEngine::tell(Flow& flow) {
                 return lane.write(MessageType::probe_opened, flow.id, channel::ProbeOpened{flow.probe});
             case owed::kOpened:
                 return lane.write(MessageType::flow_opened, flow.id,
-                                  channel::FlowOpened{flow.client, flow.local, flow.service, flow.generation});
+                                  channel::FlowOpened{flow.client, flow.local, flow.service});
             case owed::kClientOctets:
                 return tell_octets(flow, Side::client);
             case owed::kClientClosed:
@@ -293,7 +292,8 @@ void FlowEngine::tell(Flow& flow) {
             case owed::kEnded:
                 return lane.write(MessageType::flow_ended, flow.id,
                                   channel::FlowEnded{static_cast<std::uint8_t>(flow.reason),
-                                                     static_cast<std::uint8_t>(flow.has_member ? 1 : 0), flow.member_generation,
+                                                     static_cast<std::uint8_t>(flow.has_member ? 1 : 0),
+                                                     static_cast<std::uint8_t>(flow.adopted ? 1 : 0), flow.service,
                                                      flow.pool, flow.member, client.octets_in, client.octets_out,
                                                      backend.octets_in, backend.octets_out,
                                                      static_cast<std::uint64_t>((flow.last_activity - flow.created).count())});

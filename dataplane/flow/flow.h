@@ -132,18 +132,18 @@ struct Flow {
     bool put_off = false;               ///< its lane was full when control should have been told something
     bool gone = false;                  ///< will be freed at the end of the turn
     bool has_member = false;
+    bool adopted = false;               ///< this control has not seen it opened
     EndReason reason = EndReason::none;
     EndReason backend_event = EndReason::none;   ///< with owed::kBackendFailed and kBackendClosed
     std::uint16_t owed = 0;
-    std::uint32_t service = 0;
     std::uint32_t generation = 0;       ///< of the configuration when it was opened
-    std::uint32_t member_generation = 0;
-    std::uint32_t pool = 0;
-    std::uint32_t member = 0;
+    std::uint64_t service = 0;          ///< ids of control/channel/object_id.h
+    std::uint64_t pool = 0;
+    std::uint64_t member = 0;
     std::uint64_t probe = 0;
     std::size_t probe_lane = 0;         ///< a health check's messages go back to the lane that asked for it
-    Duration idle_timeout{};            ///< of the service as it was when the flow was opened
-    Duration handshake_timeout{};
+    Duration idle_timeout{};            ///< of the service as it is; of one that is gone, as it was
+    Duration handshake_timeout{};       ///< of the service as it was when the flow was opened
     Time created{};
     Time last_activity{};
     Time deadline{};

@@ -1,6 +1,8 @@
 #include "dataplane/flow/flow_engine.h"
 
 #include <algorithm>
+#include <map>
+#include <tuple>
 
 #include "dataplane/flow/alert.h"
 
@@ -81,13 +83,24 @@ bool fin_received(const tcp::Connection& connection) noexcept {
     return false;
 }
 
-/// The listener at exactly this address before the one for any address of its family.
-const ServiceTable::Listen* FlowEngine::find_listen(const SocketAddress& local) const noexcept {
+void ServiceTable::index() {
+    std::ranges::sort(listens, {}, &Listen::address);
+    by_id.clear();
+    for (std::uint32_t i = 0; i < services.size(); ++i) by_id.emplace_back(services[i].id, i);
+    std::ranges::sort(by_id);
+}
+
+const ServiceTable::Service* ServiceTable::find(std::uint64_t id) const noexcept {
+    const auto found = std::ranges::lower_bound(by_id, id, {}, [](const auto& entry) { return entry.first; });
+    return found == by_id.end() || found->first != id ? nullptr : &services[found->second];
+}
+
+const ServiceTable::Listen* ServiceTable::find_listen(const SocketAddress& local) const noexcept {
     const IpAddress any = local.address.is_v4() ? IpAddress::from_v4({0, 0, 0, 0}) : IpAddress{};
     for (const IpAddress& address : {local.address, any}) {
         const SocketAddress wanted{address, local.port};
-        const auto found = std::ranges::lower_bound(listens_, wanted, {}, &ServiceTable::Listen::address);
-        if (found != listens_.end() && found->address == wanted) return &*found;
+        const auto found = std::ranges::lower_bound(listens, wanted, {}, &Listen::address);
+        if (found != listens.end() && found->address == wanted) return &*found;
     }
     return nullptr;
 }
@@ -113,18 +126,30 @@ FlowEngine::FlowEngine(const EngineSettings& settings, tcp::Stack& stack, crypto
 FlowEngine::~FlowEngine() = default;
 
 void FlowEngine::serve(const ServiceTable* table) {
-    std::vector<ServiceTable::Listen> next;
-    if (table != nullptr) next = table->listens;
-    std::ranges::sort(next, {}, &ServiceTable::Listen::address);
-    const auto has = [](const std::vector<ServiceTable::Listen>& listens, const ServiceTable::Listen& listen) {
-        return std::ranges::binary_search(listens, listen.address, {}, &ServiceTable::Listen::address);
-    };
-    for (const auto& listen : listens_)
-        if (!has(next, listen)) stack_.unlisten(listen.address);
-    for (const auto& listen : next)
-        if (!has(listens_, listen)) stack_.listen(listen.address);
-    listens_.swap(next);
+    std::vector<SocketAddress> listens;
+    if (table != nullptr) {
+        listens.reserve(table->listens.size());
+        for (const auto& listen : table->listens) listens.push_back(listen.address);
+    }
+    stack_.listen_at(std::move(listens));
     services_ = table;
+    retimed_ = 0;
+}
+
+/// Gives flows the idle time-outs of a table that was swapped in: a few records a turn, so that packets never wait for all of them.
+void FlowEngine::retime(Time now) {
+    constexpr std::uint32_t kRecordsATurn = 256;
+    const std::uint32_t end = std::min(table_.used_up_to(), retimed_ + kRecordsATurn);
+    for (; retimed_ < end; ++retimed_) {
+        Flow& flow = table_.at(retimed_);
+        const ServiceTable::Service* const service = flow.id.value == 0 || services_ == nullptr ? nullptr : services_->find(flow.service);
+        if (service == nullptr || flow.idle_timeout == service->idle_timeout) continue;
+        flow.idle_timeout = service->idle_timeout;
+        if (flow.ending || flow.client_leg().phase != LegPhase::open || flow.backend_leg().phase != LegPhase::open) continue;
+        wheel_.remove(flow);   // else it would be looked at as late as before
+        arm(flow, now);
+    }
+    if (retimed_ >= table_.used_up_to()) retimed_ = ~0u;
 }
 
 void FlowEngine::attach(Lanes* lanes, Time now) {
@@ -141,7 +166,8 @@ void FlowEngine::attach(Lanes* lanes, Time now) {
         }
         if (flow.ending) continue;
         flow.known_to_control = true;
-        if (!flow.waits_for_control) {
+        flow.adopted = !flow.waits_for_control;
+        if (flow.adopted) {
             ++counters_.control_restarts_survived;
             continue;
         }
@@ -196,6 +222,7 @@ bool FlowEngine::turn(Time now) {
         owed_again_.clear();
     }
     busy |= pump(now);
+    if (retimed_ != ~0u) retime(now);
     wheel_.advance(now, [&](Flow& flow) { on_deadline(flow, now); });
     shed(now);
     reap();
@@ -219,7 +246,7 @@ void FlowEngine::on_event(tcp::Stack::Ready ready, Time now) {
 
 /// False when the connection was refused, and is gone.
 bool FlowEngine::on_accepted(Connection& connection, Time now) {
-    const ServiceTable::Listen* const listen = services_ == nullptr ? nullptr : find_listen(connection.local());
+    const ServiceTable::Listen* const listen = services_ == nullptr ? nullptr : services_->find_listen(connection.local());
     Flow* const flow = listen == nullptr ? nullptr : table_.allocate();
     if (flow == nullptr) {
         if (listen != nullptr) drops_.count(DropReason::no_flow);
@@ -230,11 +257,12 @@ bool FlowEngine::on_accepted(Connection& connection, Time now) {
     ++counters_.flows_opened;
     connection.user = user_of(flow->id, Side::client);
     connection.set_receive_limit(std::min(kHandshakeReceiveLimit, settings_.receive_buffer));
-    flow->service = listen->service;
+    const ServiceTable::Service& service = services_->services[listen->service];
+    flow->service = service.id;
     flow->generation = services_->generation;
-    flow->idle_timeout = services_->services[listen->service].idle_timeout;
-    flow->handshake_timeout = services_->services[listen->service].handshake_timeout;
-    flow->is_redirect = services_->services[listen->service].redirect;
+    flow->idle_timeout = service.idle_timeout;
+    flow->handshake_timeout = service.handshake_timeout;
+    flow->is_redirect = service.redirect;
     flow->created = flow->last_activity = now;
     flow->client = connection.remote();
     flow->local = connection.local();
@@ -392,7 +420,7 @@ void FlowEngine::end(Flow& flow, EndReason reason, Time now) {
 bool FlowEngine::cut_short(Flow& flow, Side side, EndReason reason) {
     const Leg& from = flow.legs[index_of(other(side))];
     if (from.phase != LegPhase::open || from.read_done) return false;
-    if (from.connection->readable() > 0 || reason == EndReason::idle_timeout) return true;
+    if (from.connection->readable() > 0 || reason == EndReason::idle_timeout || reason == EndReason::operator_ended) return true;
     const Leg& to = flow.legs[index_of(side)];
     return reason == EndReason::shutdown && to.connection != nullptr && to.connection->outstanding() > 0;
 }
@@ -581,20 +609,50 @@ std::vector<FlowStatus> FlowEngine::statuses(std::uint32_t& first, std::size_t l
     return result;
 }
 
-std::vector<FlowEngine::MemberFlows> FlowEngine::member_flows() {
-    std::vector<MemberFlows> result;
+std::vector<FlowEngine::Adopted> FlowEngine::adopted() {
+    std::map<std::tuple<std::uint64_t, std::uint64_t, std::uint64_t>, std::uint64_t> counts;
     for (std::uint32_t i = 0; i < table_.used_up_to(); ++i) {
         const Flow& flow = table_.at(i);
-        if (flow.id.value == 0 || !flow.has_member || flow.ending) continue;
-        const auto same = std::ranges::find_if(result, [&](const MemberFlows& entry) {
-            return entry.generation == flow.member_generation && entry.pool == flow.pool && entry.member == flow.member;
-        });
-        if (same != result.end())
-            ++same->flows;
-        else
-            result.push_back({flow.member_generation, flow.pool, flow.member, 1});
+        if (flow.id.value == 0 || !flow.adopted || flow.ending) continue;
+        ++counts[{flow.service, flow.has_member ? flow.pool : 0, flow.has_member ? flow.member : 0}];
     }
+    std::vector<Adopted> result;
+    for (const auto& [key, flows] : counts) result.push_back({std::get<0>(key), std::get<1>(key), std::get<2>(key), flows});
     return result;
+}
+
+std::uint64_t FlowEngine::end_matching(const Filter& filter, std::uint32_t& first, std::uint32_t limit, Time now) {
+    const auto meant = [&](const Flow& flow) {
+        return flow.id.value != 0 && !flow.is_probe && !flow.ending && (filter.service == 0 || flow.service == filter.service) &&
+               ((filter.pool == 0 && filter.member == 0) || flow.has_member) && (filter.pool == 0 || flow.pool == filter.pool) &&
+               (filter.member == 0 || flow.member == filter.member) && (filter.flow.value == 0 || flow.id == filter.flow) &&
+               (filter.any_client || filter.client.contains(flow.client.address)) &&
+               (filter.client_port == 0 || flow.client.port == filter.client_port);
+    };
+    std::uint64_t ended = 0;
+    std::uint32_t i = first;
+    for (; i < table_.used_up_to() && limit > 0; ++i, --limit) {
+        if (!meant(table_.at(i))) continue;
+        end(table_.at(i), EndReason::operator_ended, now);
+        ++ended;
+    }
+    first = i < table_.used_up_to() ? i : 0;
+    reap();
+    return ended;
+}
+
+void FlowEngine::end_on_addresses(const std::function<bool(const IpAddress&)>& gone, Time now) {
+    for (std::uint32_t i = 0; i < table_.used_up_to(); ++i) {
+        Flow& flow = table_.at(i);
+        if (flow.id.value == 0) continue;
+        const bool affected = std::ranges::any_of(
+            flow.legs, [&](const Leg& leg) { return leg.connection != nullptr && gone(leg.connection->local().address); });
+        if (!affected) continue;
+        abort_leg(flow, Side::client);
+        abort_leg(flow, Side::backend);
+        end(flow, EndReason::address_removed, now);
+    }
+    reap();
 }
 
 }  // namespace sallyport::flow

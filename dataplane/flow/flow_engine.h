@@ -3,9 +3,11 @@
 #include <array>
 #include <cstdint>
 #include <expected>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "crypto/aead_batch.h"
@@ -26,13 +28,22 @@ struct ServiceTable {
         Duration idle_timeout = 3600s;
         Duration handshake_timeout = 10s;
         bool redirect = false;   ///< plain HTTP that control answers: no TLS on it, and never a backend
+        std::uint64_t id = 0;    ///< service_id() or redirect_id() of the name
     };
     std::vector<Service> services;
     struct Listen {
         SocketAddress address;
-        std::uint32_t service = 0;
+        std::uint32_t service = 0;   ///< index
     };
     std::vector<Listen> listens;   ///< no address twice
+    std::vector<std::pair<std::uint64_t, std::uint32_t>> by_id;   ///< indices of services; sorted
+
+    /// Sorts listens and fills in by_id; call it when the rest is there, before the table is served.
+    void index();
+    /// nullptr: there is no such service.
+    [[nodiscard]] const Service* find(std::uint64_t id) const noexcept;
+    /// The listener at exactly this address before the one for any address of its family; nullptr: none.
+    [[nodiscard]] const Listen* find_listen(const SocketAddress& local) const noexcept;
 };
 
 struct EngineSettings {
@@ -56,7 +67,8 @@ struct EngineCounters {
 /// A flow as reports show it.
 struct FlowStatus {
     channel::FlowId id;
-    std::uint32_t service = 0, generation = 0, pool = 0, member = 0;
+    std::uint32_t generation = 0;
+    std::uint64_t service = 0, pool = 0, member = 0;   ///< ids
     bool has_member = false, ending = false;
     SocketAddress client, local, backend;
     LegPhase client_phase{}, backend_phase{};
@@ -75,8 +87,11 @@ class FlowEngine {
     FlowEngine(const EngineSettings& settings, tcp::Stack& stack, crypto::AeadBatch& batch, DropCounters& drops);
     ~FlowEngine();
 
-    /// Swaps what is served; listens and unlistens. Flows of services that are gone go on.
+    /// Swaps what is served (indexed; borrowed until the next call); listens and unlistens. Flows go on: those of services that are still
+    /// there by id get their idle time-out, over the next turns; those of services that are gone, and of listeners that were moved, live to their
+    /// own end as they would when a server stops to listen.
     void serve(const ServiceTable* table);
+    void set_control_away(Duration patience) noexcept { settings_.control_away = patience; }
     /// Control has attached (or gone: nullptr). The lanes are borrowed until the next call.
     void attach(Lanes* lanes, Time now);
 
@@ -91,12 +106,26 @@ class FlowEngine {
     [[nodiscard]] const EngineCounters& counters() const noexcept { return counters_; }
     /// Up to `limit` flows, from record `first` on; sets `first` to go on with, 0 at the end.
     [[nodiscard]] std::vector<FlowStatus> statuses(std::uint32_t& first, std::size_t limit, Time now);
-    /// Flows for each (generation, pool, member) that has some: what a control that starts anew must count.
-    struct MemberFlows {
-        std::uint32_t generation, pool, member;
+    /// Adopted flows for each service and member that has some: what a control that starts anew must count.
+    struct Adopted {
+        std::uint64_t service, pool, member;   ///< ids; pool and member 0: the flow has none
         std::uint64_t flows;
     };
-    [[nodiscard]] std::vector<MemberFlows> member_flows();
+    [[nodiscard]] std::vector<Adopted> adopted();
+
+    /// Which flows an operator means; what is left at nought means any. Health checks are never meant.
+    struct Filter {
+        std::uint64_t service = 0, pool = 0, member = 0;   ///< ids
+        channel::FlowId flow{};
+        IpPrefix client{};              ///< prefix of the client's address
+        bool any_client = true;
+        std::uint16_t client_port = 0;
+    };
+    /// Ends those of them that are among `limit` records from `first` on, in order as far as their streams allow; sets `first` to go on with,
+    /// 0 at the end. Returns how many.
+    std::uint64_t end_matching(const Filter& filter, std::uint32_t& first, std::uint32_t limit, Time now);
+    /// Ends flows with a leg on an address of ours for which `gone` says so: with a reset, while it still can be sent from there. All at once.
+    void end_on_addresses(const std::function<bool(const IpAddress&)>& gone, Time now);
 
  private:
     using Side = channel::Leg;
@@ -105,7 +134,7 @@ class FlowEngine {
     // lifecycle (flow_engine.cpp)
     void on_event(tcp::Stack::Ready ready, Time now);
     [[nodiscard]] bool on_accepted(tcp::Connection& connection, Time now);
-    [[nodiscard]] const ServiceTable::Listen* find_listen(const SocketAddress& local) const noexcept;
+    void retime(Time now);
     void on_leg_event(Flow& flow, Side side, std::uint8_t events, Time now);
     void on_leg_lost(Flow& flow, Side side, tcp::End end, Time now);
     void on_deadline(Flow& flow, Time now);
@@ -201,7 +230,7 @@ class FlowEngine {
     FlowTable table_;
     DeadlineWheel wheel_;
     const ServiceTable* services_ = nullptr;
-    std::vector<ServiceTable::Listen> listens_;   ///< of services_, sorted by address
+    std::uint32_t retimed_ = ~0u;   ///< records below this one have the idle time-outs of services_
     Lanes* lanes_ = nullptr;
     std::unique_ptr<channel::Message> message_;
     std::vector<channel::FlowId> active_;   ///< flows with records to move perhaps; in turn

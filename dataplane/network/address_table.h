@@ -23,7 +23,7 @@ namespace sallyport::network {
     return static_cast<std::uint64_t>(second) ^ static_cast<std::uint64_t>(second >> 64);
 }
 
-/// Our own addresses and the multicast groups that we listen to: filled in construction, then read for every packet.
+/// Our own addresses and the multicast groups that we listen to: filled once, then read for every packet; a change is another table.
 class AddressTable {
  public:
     enum class Kind : std::uint8_t {

@@ -93,6 +93,11 @@ class NeighbourTable {
         }
     }
 
+    /// Makes every identifier find nothing, so that its holder asks for the address, and with it for the route, anew. The entries stay.
+    void renew_identifiers() noexcept {
+        for (Neighbour& entry : slots_) entry.generation = (entry.generation + 1) & (~0u >> slot_bits_);
+    }
+
     [[nodiscard]] const std::vector<Neighbour>& slots() const noexcept { return slots_; }
     [[nodiscard]] std::vector<Neighbour>& slots() noexcept { return slots_; }
 

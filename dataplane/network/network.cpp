@@ -41,6 +41,25 @@ std::size_t count_addresses(const std::vector<Interface>& interfaces) {
     return count;
 }
 
+IpAddress broadcast_of(IpPrefix prefix);
+
+AddressTable addresses_of(const std::vector<Interface>& interfaces, std::uint64_t seed) {
+    using enum AddressTable::Kind;
+    AddressTable addresses(count_addresses(interfaces), seed);
+    for (const Interface& interface : interfaces)
+        for (const IpPrefix& prefix : interface.addresses) addresses.add(prefix.address, local);
+    for (const Interface& interface : interfaces) {
+        for (const IpPrefix& prefix : interface.addresses) {
+            if (!prefix.address.is_v4())
+                addresses.add(wire::solicited_node(prefix.address), group);
+            else if (prefix.length < 31)  // RFC 3021: /31 has no broadcast address
+                addresses.add(broadcast_of(prefix), broadcast);
+        }
+    }
+    addresses.add(wire::kAllNodes, group);
+    return addresses;
+}
+
 IpAddress broadcast_of(IpPrefix prefix) {
     for (unsigned bit = prefix.length; bit < 32; ++bit)
         prefix.address.octets[12 + bit / 8] |= static_cast<std::uint8_t>(0x80 >> bit % 8);
@@ -55,7 +74,7 @@ Network::State::State(const Settings& settings, rte_mempool* pool, DropCounters&
       buffers(pool),
       drops(drop_counters),
       seed(settings.random_seed),
-      addresses(count_addresses(interfaces), settings.random_seed),
+      addresses(addresses_of(interfaces, settings.random_seed)),
       routes(interfaces, settings.routes),
       path_mtus(settings.random_seed),
       neighbours(settings.max_neighbours, settings.random_seed, drop_counters),
@@ -64,23 +83,7 @@ Network::State::State(const Settings& settings, rte_mempool* pool, DropCounters&
       solicit_limit(kSolicitRate),
       announcements(interfaces.size()),
       random(settings.random_seed | 1) {
-    using enum AddressTable::Kind;
-    for (const Interface& interface : interfaces)
-        for (const IpPrefix& prefix : interface.addresses) addresses.add(prefix.address, local);
-    for (const Interface& interface : interfaces) {
-        for (const IpPrefix& prefix : interface.addresses) {
-            if (!prefix.address.is_v4())
-                addresses.add(wire::solicited_node(prefix.address), group);
-            else if (prefix.length < 31)  // RFC 3021: /31 has no broadcast address
-                addresses.add(broadcast_of(prefix), broadcast);
-        }
-    }
-    addresses.add(wire::kAllNodes, group);
-    for (const Route& route : settings.routes) {
-        const auto interface = routes.connected(route.via);
-        if (!interface) continue;
-        if (Neighbour* gateway = neighbours.find_or_make(route.via, *interface, Time{})) gateway->pinned = true;
-    }
+    pin_gateways(settings.routes, Time{});
     for (auto& frames : outgoing) frames.reserve(4096);
     for (Announcement& announcement : announcements) announcement.left = 2;  // RFC 5227 1.1: ANNOUNCE_NUM
 }
@@ -180,11 +183,11 @@ std::expected<Path, DropReason> Network::route(const IpAddress& remote, Time now
                 .source = found->hop.source};
 }
 
-void Network::send_tcp(rte_mbuf* segment, const IpAddress& source, const IpAddress& destination, const Path& path,
+void Network::send_tcp(rte_mbuf* segment, const IpAddress& source, const IpAddress& destination, Path& path,
                        std::uint8_t ecn, Time now) {
     State& state = *state_;
     Neighbour* neighbour = state.neighbours.get(path.next_hop);
-    if (neighbour == nullptr) [[unlikely]] {  // evicted since
+    if (neighbour == nullptr) [[unlikely]] {  // evicted since, or routes have changed
         const auto found = state.towards(destination, now);
         if (!found) {
             state.drops.count(found.error());
@@ -192,6 +195,8 @@ void Network::send_tcp(rte_mbuf* segment, const IpAddress& source, const IpAddre
             return;
         }
         neighbour = found->neighbour;
+        path.interface = found->hop.interface;
+        path.next_hop = state.neighbours.identifier(*neighbour);
     }
     SALLYPORT_CHECK(rte_pktmbuf_headroom(segment) >= kHeadroom && segment->data_len >= wire::kTcpHeaderLength);
 
@@ -227,6 +232,52 @@ void Network::send_tcp(rte_mbuf* segment, const IpAddress& source, const IpAddre
         wire::write_ipv6(ip, static_cast<std::uint16_t>(tcp_length), at);
     }
     state.forward(*neighbour, segment, now);
+}
+
+struct Network::Change::Tables {
+    Tables(std::vector<Interface> with, std::span<const Route> over, std::uint64_t seed)
+        : interfaces(std::move(with)), addresses(addresses_of(interfaces, seed)), routes(interfaces, over), gateways(over.begin(), over.end()) {}
+    std::vector<Interface> interfaces;
+    AddressTable addresses;
+    RouteTable routes;
+    std::vector<Route> gateways;
+};
+
+Network::Change::Change(std::unique_ptr<Tables> tables) : tables_(std::move(tables)) {}
+Network::Change::~Change() = default;
+
+std::unique_ptr<Network::Change> Network::prepare(std::span<const std::vector<IpPrefix>> addresses, std::span<const Route> routes) const {
+    std::vector<Interface> interfaces = state_->interfaces;
+    SALLYPORT_CHECK(addresses.size() == interfaces.size());
+    for (std::size_t i = 0; i < interfaces.size(); ++i) interfaces[i].addresses = addresses[i];
+    return std::unique_ptr<Change>(
+        new Change(std::make_unique<Change::Tables>(with_link_local(std::move(interfaces)), routes, state_->seed)));
+}
+
+void Network::change(Change& change, Time now) {
+    State& state = *state_;
+    Change::Tables& next = *change.tables_;
+    for (std::uint16_t i = 0; i < state.interfaces.size(); ++i) {
+        const bool some_new = std::ranges::any_of(next.interfaces[i].addresses,
+                                                  [&](const IpPrefix& prefix) { return !state.on_interface(i, prefix.address); });
+        if (!some_new) continue;
+        state.announcements[i] = {.left = 2, .next = now, .last_defence = state.announcements[i].last_defence};
+        state.next_timer = std::min(state.next_timer, now);
+    }
+    state.interfaces.swap(next.interfaces);   // a RouteTable looks at the vector's elements, which stay where they are
+    std::swap(state.addresses, next.addresses);
+    std::swap(state.routes, next.routes);
+    for (Neighbour& neighbour : state.neighbours.slots()) neighbour.pinned = false;
+    state.pin_gateways(next.gateways, now);
+    state.neighbours.renew_identifiers();
+}
+
+void Network::State::pin_gateways(std::span<const Route> over, Time now) {
+    for (const Route& route : over) {
+        const auto interface = routes.connected(route.via);
+        if (!interface) continue;
+        if (Neighbour* gateway = neighbours.find_or_make(route.via, *interface, now)) gateway->pinned = true;
+    }
 }
 
 void Network::lower_mtu(const IpAddress& remote, std::uint16_t mtu, Time now) { state_->path_mtus.lower(remote, mtu, now); }

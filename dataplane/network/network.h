@@ -39,7 +39,7 @@ struct Route {
 struct Path {
     std::uint16_t interface = 0;       ///< index into the interfaces
     std::uint16_t mtu = 1500;          ///< path MTU as known now
-    std::uint32_t next_hop = 0;        ///< index of the neighbour; stays valid for the life of this object
+    std::uint32_t next_hop = 0;        ///< names the neighbour; send_tcp() renews it when that has gone, or when routes have changed
     IpAddress source;                  ///< our address to use when none is bound
 };
 
@@ -64,7 +64,7 @@ struct Received {
 
 /// Ethernet, ARP (RFC 826), IPv4, IPv6, neighbour discovery (RFC 4861), ICMP (RFC 792, 4443) of one worker: everything below TCP.
 /// Each worker has one, with the same interfaces and routes. Neighbour tables are per worker: an ARP or ND packet is handed to all
-/// workers by the caller. Owning worker only; no system calls; allocation only in construction.
+/// workers by the caller. Owning worker only; no system calls; allocation only in construction and in prepare().
 class Network {
  public:
     struct Settings {
@@ -86,9 +86,31 @@ class Network {
 
     /// Sends a TCP segment: the mbuf's data starts at the TCP header (checksum field of any value), with at least 64 octets of headroom;
     /// `tcp_length` is the length of header and payload over all its mbuf segments. Prepends IP and Ethernet, fills in checksums or asks the
-    /// device to. Takes the mbuf, always. When the neighbour is not resolved yet, queues it (a few a neighbour) and asks.
-    void send_tcp(rte_mbuf* segment, const IpAddress& source, const IpAddress& destination, const Path& path,
+    /// device to. Takes the mbuf, always. When the neighbour is not resolved yet, queues it (a few a neighbour) and asks. Interface and next hop
+    /// of `path` are looked up again when they are no longer what routes say.
+    void send_tcp(rte_mbuf* segment, const IpAddress& source, const IpAddress& destination, Path& path,
                   std::uint8_t ecn, Time now);
+
+    /// New addresses of the interfaces and new routes: what change() swaps in. The tables it replaces are in it afterwards, so that who made it
+    /// can free them.
+    class Change {
+     public:
+        ~Change();
+        Change(const Change&) = delete;
+        Change& operator=(const Change&) = delete;
+
+     private:
+        friend class Network;
+        struct Tables;
+        explicit Change(std::unique_ptr<Tables> tables);
+        std::unique_ptr<Tables> tables_;
+    };
+    /// Makes one for `addresses`, those of each interface in order, and `routes`. Any thread, while no other changes the network: reads only what
+    /// never changes. All the allocation is here.
+    [[nodiscard]] std::unique_ptr<Change> prepare(std::span<const std::vector<IpPrefix>> addresses, std::span<const Route> routes) const;
+    /// Swaps it in. New addresses are announced; connections go on, and their next segment takes the route that holds now. What is sent from or
+    /// to an address that is gone is lost: who uses such an address ends it first.
+    void change(Change& change, Time now);
 
     /// A packet too big was believed by TCP, which lowered its path: remember it for new connections (RFC 1191, 8201), for 10 minutes.
     void lower_mtu(const IpAddress& remote, std::uint16_t mtu, Time now);

@@ -19,7 +19,7 @@ class RouteTable {
         IpAddress source;     ///< ours, of the same family
     };
 
-    /// `interfaces` must outlive the table. A route whose gateway is in no connected prefix is left out.
+    /// `interfaces` must outlive the table, and may be moved with it. A route whose gateway is in no connected prefix is left out.
     RouteTable(std::span<const Interface> interfaces, std::span<const Route> routes);
 
     /// Nothing when no prefix holds it. Link-local destinations (RFC 4291 2.5.6) belong to the first interface with IPv6.

@@ -54,6 +54,8 @@ struct Network::State {
         Neighbour* neighbour;
     };
     [[nodiscard]] std::expected<Towards, DropReason> towards(const IpAddress& destination, Time now);
+    /// Their neighbours are never evicted.
+    void pin_gateways(std::span<const Route> over, Time now);
     /// Sends a packet whose data starts at its IP header, or queues it until the neighbour is resolved. Takes it.
     void forward(Neighbour& neighbour, rte_mbuf* packet, Time now);
     void send_resolved(const Neighbour& neighbour, rte_mbuf* packet);

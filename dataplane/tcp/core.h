@@ -93,6 +93,7 @@ class Core {
     // ---- as Stack ----
     void listen(const SocketAddress& local);
     void unlisten(const SocketAddress& local);
+    void listen_at(std::vector<SocketAddress> all);
     void segment_arrives(const wire::Segment& segment, rte_mbuf* payload, Time now);
     void icmp_error(const network::Received::IcmpError& error, Time now);
     [[nodiscard]] std::expected<Connection*, Stack::ConnectError> connect(const SocketAddress& remote, std::uint64_t user,
@@ -160,6 +161,7 @@ class Core {
     void take_syn_options(ControlBlock& cb, const wire::TcpOptions& options);
     void establish(ControlBlock& cb, const Arrival& arrival);
     [[nodiscard]] bool listening(const SocketAddress& local) const noexcept;
+    void drop_half_open_without_listener();
     [[nodiscard]] SeqNum initial_sequence_number(const Tuple& tuple, Time now) const noexcept;
     [[nodiscard]] std::uint32_t timestamp_offset(const Tuple& tuple) const noexcept;
     [[nodiscard]] std::uint16_t mss_for(const network::Path& path, const IpAddress& remote) const noexcept;
@@ -259,7 +261,7 @@ class Core {
     IntrusiveList<ControlBlock, &ControlBlock::reassembling> reassembling_;  ///< with octets out of order, by the age of the first gap
     IntrusiveList<ControlBlock, &ControlBlock::starved> starved_;    ///< were told that there is no space, for want of buffers
     std::uint64_t received_held_ = 0, sent_held_ = 0;                ///< buffers of all connections
-    std::vector<SocketAddress> listeners_;
+    std::vector<SocketAddress> listeners_;   ///< sorted
     Time now_{};
     Time last_cookie_ = Time::min();
     std::uint32_t max_payload_;      ///< of one buffer of the pool

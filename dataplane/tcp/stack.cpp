@@ -56,20 +56,32 @@ Core::~Core() {
 }
 
 void Core::listen(const SocketAddress& local) {
-    if (std::find(listeners_.begin(), listeners_.end(), local) == listeners_.end()) listeners_.push_back(local);
+    const auto at = std::ranges::lower_bound(listeners_, local);
+    if (at == listeners_.end() || *at != local) listeners_.insert(at, local);
 }
 
 void Core::unlisten(const SocketAddress& local) {
     std::erase(listeners_, local);
+    drop_half_open_without_listener();
+}
+
+void Core::listen_at(std::vector<SocketAddress> all) {
+    std::ranges::sort(all);
+    const bool some_gone = !std::ranges::includes(all, listeners_);
+    listeners_ = std::move(all);
+    if (some_gone) drop_half_open_without_listener();
+}
+
+void Core::drop_half_open_without_listener() {
+    if (half_open == 0) return;
     table_.for_each([&](ControlBlock& cb) {
         if (cb.current == State::syn_received && cb.passive && !listening(cb.tuple.local)) end(cb, End::aborted);
     });
 }
 
 bool Core::listening(const SocketAddress& local) const noexcept {
-    for (const SocketAddress& listener : listeners_)
-        if (listener.port == local.port && (listener.address == local.address || listener.address.is_unspecified())) return true;
-    return false;
+    const IpAddress any = local.address.is_v4() ? IpAddress::from_v4({0, 0, 0, 0}) : IpAddress{};
+    return std::ranges::binary_search(listeners_, local) || std::ranges::binary_search(listeners_, SocketAddress{any, local.port});
 }
 
 Stack::Ready Core::next_ready() noexcept {
@@ -159,6 +171,7 @@ Stack::~Stack() = default;
 
 void Stack::listen(const SocketAddress& local) { impl_->listen(local); }
 void Stack::unlisten(const SocketAddress& local) { impl_->unlisten(local); }
+void Stack::listen_at(std::vector<SocketAddress> all) { impl_->listen_at(std::move(all)); }
 void Stack::segment_arrives(const wire::Segment& segment, rte_mbuf* payload, Time now) {
     impl_->segment_arrives(segment, payload, now);
 }

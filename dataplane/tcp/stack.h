@@ -6,6 +6,7 @@
 #include <expected>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "control/channel/address.h"
 #include "crypto/record_protection.h"
@@ -160,6 +161,8 @@ class Stack {
     void listen(const SocketAddress& local);
     /// Stops accepting; half-open connections of this address are dropped, others go on.
     void unlisten(const SocketAddress& local);
+    /// Accepts connections to exactly these from now on, as listen() and unlisten() of each that is new or gone would.
+    void listen_at(std::vector<SocketAddress> all);
 
     /// SEGMENT ARRIVES (RFC 9293 3.10.7). Takes the mbuf (trimmed to the payload, see wire::Segment), always.
     void segment_arrives(const wire::Segment& segment, rte_mbuf* payload, Time now);

@@ -247,7 +247,8 @@ void Core::answer(const Arrival& arrival, const network::Path& path, SeqNum seq,
     const Tuple tuple = arrival.tuple();
     prepend_header(buffer, tuple, seq, ack, flags, window, options);
     ++counters.segments_out;
-    network_.send_tcp(buffer, tuple.local.address, tuple.remote.address, path, 0, arrival.now);
+    network::Path once = path;
+    network_.send_tcp(buffer, tuple.local.address, tuple.remote.address, once, 0, arrival.now);
 }
 
 void Core::answer_reset(const Arrival& arrival) {

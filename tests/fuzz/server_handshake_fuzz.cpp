@@ -31,7 +31,7 @@ std::shared_ptr<const handshake::ServerContext> make_context() {
     service.ech = configuration::Ech{.public_name = "public.example"};
     service.client_auth.mode = configuration::ClientAuthMode::optional;
     service.client_auth.trust = {directory.write("ca.pem", ca.certificate_pem())};
-    return handshake::make_server_context(configuration, service, 0,
+    return handshake::make_server_context(configuration, service,
                                           {.tickets = handshake::make_ticket_keys({}), .ech = handshake::EchKeys::make(*service.ech, std::chrono::system_clock::now())});
 }
 

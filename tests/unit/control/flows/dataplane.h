@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "control/channel/object_id.h"
 #include "control/flows/handshake_worker.h"
 #include "crypto/check.h"
 #include "tests/certificates.h"
@@ -82,9 +83,13 @@ class Dataplane {
         SALLYPORT_CHECK(producer_.write(type, flow, fixed, payload));
     }
     void tell_raw(channel::MessageType type, channel::FlowId flow, std::span<const std::byte> fixed) { (void)producer_.write(type, flow, fixed); }
-    void open(channel::FlowId flow, std::uint32_t service, std::uint32_t generation = 7) {
+    /// `service`: 0 the service, 1 the redirect, else none that there is.
+    void open(channel::FlowId flow, std::uint32_t service) {
+        open_by_id(flow, service == 0 ? channel::service_id("www") : service == 1 ? channel::redirect_id("plain") : service);
+    }
+    void open_by_id(channel::FlowId flow, std::uint64_t service) {
         tell(channel::MessageType::flow_opened, flow,
-             channel::FlowOpened{SocketAddress::parse("192.0.2.1:1234").value(), SocketAddress::parse("192.0.2.10:80").value(), service, generation});
+             channel::FlowOpened{SocketAddress::parse("192.0.2.1:1234").value(), SocketAddress::parse("192.0.2.10:80").value(), service});
     }
     void octets(channel::FlowId flow, std::uint64_t offset, std::string_view text) {
         tell(channel::MessageType::stream_octets, flow, channel::StreamOctets{channel::Leg::client, 0, offset},

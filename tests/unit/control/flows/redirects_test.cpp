@@ -73,7 +73,7 @@ TEST_F(Redirects, NoSuchService_Refused) {
     dataplane.open(kFlow, 2);
     const auto seen = dataplane.settle();
     ASSERT_EQ(seen.size(), 1u);
-    EXPECT_EQ(seen[0].reason, EndReason::control_refused);
+    EXPECT_EQ(seen[0].reason, EndReason::service_removed);
 }
 
 TEST_F(Redirects, TlsService_GarbageLeavesOneRecordAndItsCounters) {

@@ -476,7 +476,7 @@ TEST(Handshake, ServerAndClient_OnSeveralThreads) {
     service.certificates.front().key = directory.path() / "leaf.key";
     service.alpn = {"h2"};
     service.versions = {configuration::TlsVersion::tls13, configuration::TlsVersion::tls12};
-    const auto server_side = make_server_context(configuration, service, 0, {.tickets = make_ticket_keys({})});
+    const auto server_side = make_server_context(configuration, service, {.tickets = make_ticket_keys({})});
     const auto client_side = context_of();
     const auto work = [&] {
         for (int round = 0; round < 20; ++round) {

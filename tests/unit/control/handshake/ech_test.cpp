@@ -54,7 +54,7 @@ std::shared_ptr<const ServerContext> context_of(std::shared_ptr<const EchKeys> k
         service.client_auth.mode = configuration::ClientAuthMode::required;
         service.client_auth.anchors = {share(world().ca.certificate.get())};
     }
-    return make_server_context(configuration, service, 0, {.tickets = make_ticket_keys({}), .ech = std::move(keys)});
+    return make_server_context(configuration, service, {.tickets = make_ticket_keys({}), .ech = std::move(keys)});
 }
 
 /// A client that trusts our CA and offers ECH with these configurations.

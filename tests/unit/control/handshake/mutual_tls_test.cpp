@@ -47,7 +47,7 @@ std::shared_ptr<const ServerContext> context_of(const configuration::Service& se
     configuration::Configuration configuration;
     configuration.policy_level = level;
     if (!materials.tickets) materials.tickets = make_ticket_keys({});
-    return make_server_context(configuration, service, 0, std::move(materials));
+    return make_server_context(configuration, service, std::move(materials));
 }
 
 openssl::Context peer_with(int version, const test::Identity* identity) { return peer_context({.version = version, .identity = identity}); }
@@ -247,7 +247,7 @@ TEST(MutualTls, RevocationUnknown_PassesWhileWaived) {
         configuration::Configuration configuration;
         configuration.policy_level = 3;
         configuration.waivers = {{"9.4.3", object, "the CA has no CRL yet", Clock::now() + std::chrono::hours(24 * days), {}}};
-        const auto context = make_server_context(configuration, service_with(ClientAuthMode::required), 0, {});
+        const auto context = make_server_context(configuration, service_with(ClientAuthMode::required), {});
         const auto peer = peer_with(TLS1_3_VERSION, &w.client);
         Peer client(peer.get(), false, "a.example");
         EXPECT_EQ(serve(context, client).step == Step::done, done) << object << days;

@@ -56,7 +56,7 @@ configuration::Service basic_service() {
 }
 
 std::shared_ptr<const ServerContext> context_of(const configuration::Service& service, std::shared_ptr<TicketKeys> tickets = make_ticket_keys({})) {
-    return make_server_context(basic_configuration(), service, 0, {.tickets = std::move(tickets)});
+    return make_server_context(basic_configuration(), service, {.tickets = std::move(tickets)});
 }
 
 struct Result {
@@ -662,7 +662,7 @@ TEST(ServerHandshake, Staple_IsThatOfTheCertificateChosen) {
         answers[chain.ecdsa] = make_ocsp(files().ca, chain.leaf.get());
         return std::make_shared<Octets>(answers[chain.ecdsa]);
     };
-    const auto context = make_server_context(basic_configuration(), service, 0, {.staple = staple});
+    const auto context = make_server_context(basic_configuration(), service, {.staple = staple});
     for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION})
         for (const bool ecdsa : {false, true})
             for (const bool asked : {false, true}) {
@@ -681,7 +681,7 @@ TEST(ServerHandshake, Staple_IsThatOfTheCertificateChosen) {
 
 TEST(ServerHandshake, RevokedCertificate_IsNotServed) {
     bool rsa = false, ecdsa = false;
-    const auto context = make_server_context(basic_configuration(), basic_service(), 0,
+    const auto context = make_server_context(basic_configuration(), basic_service(),
                                              {.revoked = [&](const certificates::CertificateChain& chain) { return chain.ecdsa ? ecdsa : rsa; }});
     const auto peer = peer_context({});
     const auto key_type = [&] {

@@ -99,8 +99,9 @@ TEST_F(FlowControl, ControlLostAndBack_OpenFlowGoesOnAndItsEndIsTold) {
         world.run_for(20ms);
     }
     EXPECT_EQ(s.backend.data, octets_of("xxx"));
-    const auto members = world.engine().member_flows();
+    const auto members = world.engine().adopted();
     ASSERT_EQ(members.size(), 1u);
+    EXPECT_EQ(members[0].service, World::kServiceId);
     EXPECT_EQ(members[0].pool, 5u);
     EXPECT_EQ(members[0].member, 6u);
     EXPECT_EQ(members[0].flows, 1u);
@@ -272,7 +273,7 @@ TEST_F(FlowControl, Probe_ConnectsAndEnds) {
     EXPECT_EQ(number, 42u);
     world.tell(MessageType::end_leg, probe, channel::EndLeg{Side::backend, 1, EndHow::close, static_cast<std::uint8_t>(EndReason::probe_done)});
     ASSERT_TRUE(world.run_until([&] { return ended; }, 5s));
-    EXPECT_TRUE(world.engine().member_flows().empty());
+    EXPECT_TRUE(world.engine().adopted().empty());
 }
 
 TEST_F(FlowControl, ProbeForgotten_IsEndedByItself) {
@@ -413,22 +414,25 @@ TEST_F(FlowControl, Redirect_NothingComes_EndsAsRefused) {
 TEST_F(FlowControl, Listens_ExactAddressBeforeAny) {
     World& world = make({});
     ServiceTable table = world.services();
-    table.services.push_back({"exact", 30s, 10s});
-    table.services.push_back({"other port", 30s, 10s});
+    table.services.push_back({"exact", 30s, 10s, false, 81});
+    table.services.push_back({"other port", 30s, 10s, false, 82});
     const IpAddress any = IpAddress::from_v4({0, 0, 0, 0});
     table.listens = {{{any, World::kService}, 0}, {{World::address(1), World::kService}, 1}, {{any, 80}, 2}};
+    table.index();
     world.engine().serve(&table);
-    std::optional<std::uint32_t> service;
+    std::uint64_t service = 0;
     world.intercept = [&](const channel::Message& message) {
         if (message.type() == MessageType::flow_opened) service = message.fixed<channel::FlowOpened>()->service;
         return false;
     };
     (void)world.open();
-    EXPECT_EQ(service, 1u);
-    table.listens = {{{any, World::kService}, 0}};
-    world.engine().serve(&table);
+    EXPECT_EQ(service, 81u);
+    ServiceTable fewer = table;
+    fewer.listens = {{{any, World::kService}, 0}};
+    fewer.index();
+    world.engine().serve(&fewer);
     (void)world.open();
-    EXPECT_EQ(service, 0u);
+    EXPECT_EQ(service, World::kServiceId);
     world.engine().serve(&world.services());
 }
 
@@ -443,6 +447,87 @@ TEST_F(FlowControl, ServiceRemoved_FlowsGoOnWithTheirTimeouts) {
     world.run_for(14s);
     EXPECT_EQ(s.reason(), EndReason::idle_timeout);
     world.engine().serve(nullptr);
+}
+
+TEST_F(FlowControl, IdleTimeoutShortened_HoldsForFlowsThatLive) {
+    World& world = make({.idle_timeout = 3600s});
+    Session& s = world.open();
+    Session& other = world.open();
+    ServiceTable table = world.services();
+    table.services.insert(table.services.begin(), {"before", 30s, 10s, false, 80});   // where it stands says nothing
+    table.services[1].idle_timeout = 5s;
+    table.listens[0].service = 1;
+    table.index();
+    world.engine().serve(&table);
+    world.run_for(3s);
+    EXPECT_FALSE(s.ended);
+    other.client.send(octets_of("x"));
+    ASSERT_TRUE(world.run_until([&] { return s.ended; }, 4500ms));
+    EXPECT_EQ(s.reason(), EndReason::idle_timeout);
+    EXPECT_FALSE(other.ended) << "it has had an octet since";
+    ServiceTable longer = table;
+    longer.services[1].idle_timeout = 100s;
+    world.engine().serve(&longer);
+    world.run_for(50s);
+    EXPECT_FALSE(other.ended);
+    world.engine().serve(&world.services());
+}
+
+TEST_F(FlowControl, ListenerMoved_FlowsGoOnAndNewOnesComeToTheNewPlace) {
+    World& world = make({});
+    Session& s = world.open();
+    ServiceTable table = world.services();
+    table.services.push_back({"new", 30s, 10s, false, 90});
+    table.listens[0].service = 1;   // the same address, another service
+    table.index();
+    world.engine().serve(&table);
+    std::uint64_t service = 0;
+    world.intercept = [&](const channel::Message& message) {
+        if (message.type() == MessageType::flow_opened) service = message.fixed<channel::FlowOpened>()->service;
+        return false;
+    };
+    (void)world.open();
+    EXPECT_EQ(service, 90u);
+    s.client.send(octets_of("x"));
+    ASSERT_TRUE(world.run_until([&] { return s.backend.data.size() == 1; }, 2s));
+    world.engine().serve(&world.services());
+}
+
+TEST_F(FlowControl, OperatorEndsFlows_ThoseThatTheFilterMeans) {
+    World& world = make({});
+    Session& first = world.open();
+    Session& second = world.open();
+    const auto end = [&](const FlowEngine::Filter& filter) {
+        std::uint64_t ended = 0;
+        std::uint32_t next = 0;
+        do ended += world.engine().end_matching(filter, next, 1, world.now());
+        while (next != 0);
+        return ended;
+    };
+    EXPECT_EQ(end({.service = 1}), 0u);
+    EXPECT_EQ(end({.pool = 5, .member = 7}), 0u);
+    EXPECT_EQ(end({.client = {World::address(2), 32}, .any_client = false}), 0u);
+    EXPECT_EQ(end({.flow = first.id, .client_port = 1}), 0u);
+    EXPECT_EQ(end({.service = World::kServiceId, .pool = 5, .member = 6, .flow = first.id, .client = {World::address(0), 24}, .any_client = false}), 1u);
+    ASSERT_TRUE(world.run_until([&] { return first.ended; }, 5s));
+    EXPECT_EQ(first.reason(), EndReason::operator_ended);
+    EXPECT_FALSE(second.ended);
+    EXPECT_EQ(end({}), 1u);
+    ASSERT_TRUE(world.run_until([&] { return second.ended; }, 5s));
+}
+
+TEST_F(FlowControl, AddressGone_ItsFlowsAreReset) {
+    World& world = make({});
+    Session& s = world.open();
+    world.engine().end_on_addresses([](const IpAddress& address) { return address == World::address(0); }, world.now());
+    world.run_for(1s);
+    EXPECT_FALSE(s.ended);
+    world.engine().end_on_addresses([](const IpAddress& address) { return address == World::address(1); }, world.now());
+    ASSERT_TRUE(world.run_until([&] { return s.ended; }, 5s));
+    EXPECT_EQ(s.reason(), EndReason::address_removed);
+    world.run_for(100ms);
+    EXPECT_EQ(s.client.end, tcp::End::reset);
+    EXPECT_EQ(s.backend.end, tcp::End::reset);
 }
 
 }  // namespace

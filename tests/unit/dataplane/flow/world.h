@@ -272,6 +272,7 @@ class World {
  public:
     static constexpr std::size_t kClientHello = 100, kServerFlight = 50, kBackendHello = 60, kBackendFlight = 80;
     static constexpr std::uint16_t kService = 443, kBackendPort = 8443;
+    static constexpr std::uint64_t kServiceId = 71;
 
     struct Settings {
         std::uint64_t seed = 1;
@@ -295,8 +296,9 @@ class World {
         engine_settings.receive_buffer = settings.receive_buffer;
         engine_ = std::make_unique<FlowEngine>(engine_settings, appliance().stack, appliance_batch_, appliance().drops);
         services_.generation = 3;
-        services_.services = {{"www", settings.idle_timeout, settings.handshake_timeout, settings.redirect}};
+        services_.services = {{"www", settings.idle_timeout, settings.handshake_timeout, settings.redirect, kServiceId}};
         services_.listens = {{{address(1), kService}, 0}};
+        services_.index();
         engine_->serve(&services_);
         backend_host().stack.listen({address(2), kBackendPort});
         if (settings.start_control) start_control();

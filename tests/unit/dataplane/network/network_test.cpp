@@ -134,7 +134,7 @@ class Node {
     }
     /// Sends a segment with this much payload and a wrong checksum in its header.
     void send(const IpAddress& to, std::size_t payload, Time now = at(1s), std::vector<std::size_t> cuts = {}) {
-        const auto path = network.route(to, now);
+        auto path = network.route(to, now);
         ASSERT_TRUE(path);
         rte_mbuf* mbuf = segment(payload, std::move(cuts));
         wire::store16(rte_pktmbuf_mtod_offset(mbuf, std::byte*, 16), 0x1234);
@@ -306,7 +306,7 @@ TEST_F(NetworkTest, Options_AreHandedOver) {
 TEST_F(NetworkTest, ReferenceOfTheSender_IsKept) {
     rte_mbuf* mbuf = a.segment(10, {25});
     for (rte_mbuf* part = mbuf; part != nullptr; part = part->next) rte_mbuf_refcnt_update(part, 1);
-    const auto path = a.network.route(kB4, at(1s));
+    auto path = a.network.route(kB4, at(1s));
     ASSERT_TRUE(path);
     a.network.send_tcp(mbuf, kA4, kB4, *path, 0, at(1s));
     EXPECT_EQ(rte_mbuf_refcnt_read(mbuf), 2);
@@ -823,8 +823,9 @@ TEST_F(NetworkTest, Announcements_AtStartAndWhenTheLinkComesUp) {
 
 TEST_F(NetworkTest, FullTable_EvictsAndOldIndexesResolveAnew) {
     Node c({.interfaces = {interface_a()}, .max_neighbours = 16}, pool.get());
-    const auto path = c.network.route(kB4, at(1s));
+    auto path = c.network.route(kB4, at(1s));
     ASSERT_TRUE(path);
+    const std::uint32_t old_index = path->next_hop;
     c.receive(arp_frame(wire::ArpPacket::Operation::reply, kMacB, kB4, kA4, kMacA));
     for (int i = 0; i < 100; ++i) {
         c.send(IpAddress::from_v4({192, 0, 2, static_cast<std::uint8_t>(100 + i)}), 1, at(2s));
@@ -846,8 +847,82 @@ TEST_F(NetworkTest, FullTable_EvictsAndOldIndexesResolveAnew) {
     const auto frames = c.sent();
     ASSERT_EQ(frames.size(), 1u);
     EXPECT_EQ(wire::load_ipv4(frames[0].data() + 38), kB4) << "asked for its own address, not the slot's new one";
-    c.network.confirm(path->next_hop, at(51s));
+    c.network.confirm(old_index, at(51s));
     EXPECT_STREQ(c.state_of(kB4), "INCOMPLETE") << "the old index confirms nobody";
+    EXPECT_NE(path->next_hop, old_index) << "the next segment finds it without a look at the routes";
+}
+
+// --- change
+
+TEST_F(NetworkTest, AddressAdded_IsAnnouncedAndAnsweredAndConnectionsGoOn) {
+    settle();
+    b.network.advance(at(3s));
+    static_cast<void>(b.sent());
+    a.send(kB4, 10, at(4s));
+    carry(at(4s));
+    EXPECT_EQ(arrived, 1u);
+    auto path = a.network.route(kB4, at(4s));
+    ASSERT_TRUE(path);
+    const IpAddress fresh = ip("192.0.2.77"), fresh6 = ip("2001:db8::77");
+    const std::vector<std::vector<IpPrefix>> addresses{{prefix("192.0.2.1/24"), prefix("2001:db8::a/64"), prefix("192.0.2.77/24"), prefix("2001:db8::77/64")}};
+    {
+        const auto change = a.network.prepare(addresses, {});
+        EXPECT_FALSE(a.network.is_local(fresh)) << "nothing changes before";
+        a.network.change(*change, at(5s));
+    }
+    EXPECT_TRUE(a.network.is_local(fresh));
+    EXPECT_TRUE(a.network.is_local(kA4));
+    EXPECT_TRUE(a.network.is_local(fresh6));
+    a.network.advance(at(5s));
+    EXPECT_EQ(a.sent().size(), 5u) << "all of the interface's, with the link-local one";
+    a.receive(arp_frame(wire::ArpPacket::Operation::request, kMacB, kB4, fresh, wire::kBroadcastMac), at(5s));
+    EXPECT_EQ(a.sent().size(), 1u) << "an answer";
+    a.network.send_tcp(a.segment(5), kA4, kB4, *path, 0, at(5s));
+    carry(at(5s));
+    EXPECT_EQ(arrived, 2u) << "the connection's path holds";
+}
+
+TEST_F(NetworkTest, AddressRemoved_IsNotOursAnyMore) {
+    settle();
+    const std::vector<std::vector<IpPrefix>> addresses{{prefix("192.0.2.77/24")}};
+    const auto change = a.network.prepare(addresses, {});
+    a.network.change(*change, at(3s));
+    EXPECT_FALSE(a.network.is_local(kA4));
+    static_cast<void>(a.counted_all());
+    a.receive(arp_frame(wire::ArpPacket::Operation::request, kMacB, kB4, kA4, wire::kBroadcastMac), at(3s));
+    EXPECT_TRUE(a.sent().empty()) << "it answers for it no more";
+    EXPECT_FALSE(a.network.route(kB6, at(3s))) << "the prefix has gone with the address";
+    EXPECT_TRUE(a.network.route(kB4, at(3s)));
+}
+
+TEST_F(NetworkTest, RouteChanged_NextSegmentTakesTheNewGateway) {
+    const IpAddress far = ip("203.0.113.5"), first = ip("192.0.2.251"), second = ip("192.0.2.252");
+    Node c({.interfaces = {interface_a()}, .routes = {{prefix("0.0.0.0/0"), first}}}, pool.get());
+    for (const Duration now : {0s, 2s}) c.network.advance(at(now));
+    static_cast<void>(c.sent());
+    auto path = c.network.route(far, at(3s));
+    ASSERT_TRUE(path);
+    c.network.send_tcp(c.segment(5), kA4, far, *path, 0, at(3s));
+    c.receive(arp_frame(wire::ArpPacket::Operation::reply, kMacB, first, kA4, kMacA), at(3s));
+    auto frames = c.sent();
+    ASSERT_EQ(frames.size(), 2u);
+    EXPECT_TRUE(std::ranges::equal(std::span(frames[1]).first(6), std::as_bytes(std::span(kMacB))));
+    const std::vector<std::vector<IpPrefix>> addresses{{prefix("192.0.2.1/24"), prefix("2001:db8::a/64")}};
+    const std::vector<Route> routes{{prefix("0.0.0.0/0"), second}};
+    const auto change = c.network.prepare(addresses, routes);
+    c.network.change(*change, at(4s));
+    c.network.send_tcp(c.segment(5), kA4, far, *path, 0, at(4s));
+    c.receive(arp_frame(wire::ArpPacket::Operation::reply, kMacC, second, kA4, kMacA), at(4s));
+    frames = c.sent();
+    ASSERT_EQ(frames.size(), 2u) << "the question, and the segment; no address was new, so nothing is announced";
+    EXPECT_TRUE(std::ranges::equal(std::span(frames[1]).first(6), std::as_bytes(std::span(kMacC))));
+    const auto none = c.network.prepare(addresses, {});
+    c.network.change(*none, at(5s));
+    c.network.send_tcp(c.segment(5), kA4, far, *path, 0, at(5s));
+    EXPECT_EQ(c.counted(DropReason::no_route), 1u);
+    c.network.change(*none, at(6s));   // what was replaced is in it: back to the gateway
+    c.network.send_tcp(c.segment(5), kA4, far, *path, 0, at(6s));
+    EXPECT_EQ(c.sent().size(), 1u);
 }
 
 TEST_F(NetworkTest, FloodOfDestinations_AsksAtALimitedRate) {
