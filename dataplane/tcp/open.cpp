@@ -165,7 +165,7 @@ std::optional<ControlBlock*> Core::accept_cookie(const Arrival& arrival) {
 std::expected<Connection*, Stack::ConnectError> Core::connect(const SocketAddress& remote, std::uint64_t user, Duration timeout,
                                                               Time now) {
     now_ = now;
-    const auto path = network_.route(remote.address, now);
+    const auto path = network_.route(remote.address, now, network::Network::Use::open);
     if (!path) return std::unexpected(Stack::ConnectError::no_route);
 
     ControlBlock* earlier = nullptr;  // in TIME-WAIT with the chosen ports
