@@ -26,7 +26,7 @@ void HandshakeWorker::plan_health() {
 
 HandshakeWorker::Clock::time_point HandshakeWorker::next_health() const {
     auto next = Clock::time_point::max();
-    if (lanes_.empty()) return next;
+    if (lanes_.empty() || broken_) return next;
     for (const Health& health : health_)
         if (!health.running) next = std::min(next, health.next);
     for (const auto& [probe, check] : checks_) next = std::min(next, check->deadline);
