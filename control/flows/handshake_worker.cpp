@@ -327,13 +327,21 @@ bool HandshakeWorker::send(std::size_t lane, MessageType type, FlowId flow, std:
 
 void HandshakeWorker::send_octets(std::size_t lane, FlowId flow, Leg leg, std::uint8_t attempt, std::uint64_t consumed,
                                   std::span<const std::byte> octets) {
-    // Without an answer nothing is said of what was consumed either: the dataplane keeps the octets, and a control that is started
+    // Without an answer nothing is said of what was consumed either: the dataplane keeps a client's octets, and a control that is started
     // anew can begin with them.
     while (!octets.empty()) {
         const auto chunk = octets.first(std::min(octets.size(), kChunk));
         (void)send(lane, MessageType::send_octets, flow, channel::SendOctets{leg, attempt, consumed}, chunk);
         octets = octets.subspan(chunk.size());
     }
+}
+
+void HandshakeWorker::answer_backend(std::size_t lane, FlowId flow, std::uint8_t attempt, std::uint64_t consumed_before, std::uint64_t consumed) {
+    // The dataplane keeps what is not consumed, and gives the backend no more window than it keeps: a chain of certificates that is longer
+    // than that would never come to its end. No other control could go on with what we consume: without us this leg is over.
+    if (output_.empty() && consumed / kTellConsumed != consumed_before / kTellConsumed)
+        (void)send(lane, MessageType::send_octets, flow, channel::SendOctets{Leg::backend, attempt, consumed});
+    send_octets(lane, flow, Leg::backend, attempt, consumed, output_);
 }
 
 void HandshakeWorker::end_leg(std::size_t lane, FlowId flow, Leg leg, std::uint8_t attempt, EndHow how, EndReason reason) {

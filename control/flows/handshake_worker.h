@@ -163,6 +163,8 @@ class HandshakeWorker {
     }
     void send_octets(std::size_t lane, channel::FlowId flow, channel::Leg leg, std::uint8_t attempt, std::uint64_t consumed,
                      std::span<const std::byte> octets);
+    /// After a backend's octets: sends what our handshake with it says, or at times only that it has consumed them.
+    void answer_backend(std::size_t lane, channel::FlowId flow, std::uint8_t attempt, std::uint64_t consumed_before, std::uint64_t consumed);
     void end_leg(std::size_t lane, channel::FlowId flow, channel::Leg leg, std::uint8_t attempt, channel::EndHow how,
                  channel::EndReason reason);
 
