@@ -4,12 +4,14 @@
 #include <rte_lcore.h>
 #include <rte_mempool.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
 #include <cstring>
 #include <fstream>
 
+#include "control/daemon/exit_code.h"
 #include "control/daemon/logging.h"
 #include "drivers/environment.h"
 
@@ -172,7 +174,13 @@ void Appliance::start_workers(unsigned workers) {
         SALLYPORT_CHECK(rte_eal_remote_launch(&run_worker, workers_[w].get(), drivers::worker_lcore(w)) == 0);
 }
 
+void Appliance::end_process() {
+    daemon::log(daemon::Level::error, "worker_hangs");
+    _exit(exit_code::kSoftware);
+}
+
 Appliance::~Appliance() {
+    if (!alive()) end_process();
     for (auto& worker : workers_) worker->stop();
     for (unsigned w = 0; w < workers_.size(); ++w) rte_eal_wait_lcore(drivers::worker_lcore(w));
     workers_.clear();
@@ -202,8 +210,7 @@ std::expected<void, std::string> Appliance::apply(const channel::DataplaneConfig
         return std::unexpected("ports, cores, memory or limits differ from those that run: restart sallyport-dataplane to change them");
     // Immutable, swapped by every worker between two iterations; the old one goes when all have.
     const auto next = service_table(configuration);
-    if (!on_every_worker([&](Worker& worker, Time) { worker.engine().serve(next.get()); }))
-        return std::unexpected("a worker hangs");
+    if (!on_every_worker([&](Worker& worker, Time) { worker.engine().serve(next.get()); })) end_process();   // some have the new, some the old
     services_ = next;
     configuration_ = configuration;
     return {};
@@ -228,7 +235,7 @@ std::expected<nlohmann::json, std::string> Appliance::attach(channel::SharedMemo
         for (const auto& entry : worker.engine().member_flows())
             members.push_back({{"generation", entry.generation}, {"pool", entry.pool}, {"member", entry.member}, {"flows", entry.flows}});
     });
-    if (!done) return std::unexpected("a worker hangs");
+    if (!done) end_process();   // some have the new, some the old
     memory_ = std::move(memory);   // the old one is unmapped now that no worker uses it
     wakes_ = std::move(wakes);
     return members;

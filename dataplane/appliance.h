@@ -21,7 +21,7 @@ class Appliance {
     /// Starts the EAL, opens the ports, starts the workers. The error names what is wrong and what would be right.
     [[nodiscard]] static std::expected<std::unique_ptr<Appliance>, std::string> start(
         const channel::DataplaneConfiguration& configuration, const std::string& file_prefix);
-    ~Appliance();   ///< stops the workers, closes the ports
+    ~Appliance();   ///< stops the workers, closes the ports; ends the process when a worker hangs
 
     /// Swaps in what is served. The error tells what cannot change without a restart; then nothing has changed.
     [[nodiscard]] std::expected<void, std::string> apply(const channel::DataplaneConfiguration& configuration);
@@ -51,6 +51,8 @@ class Appliance {
  private:
     Appliance() = default;
     void start_workers(unsigned workers);
+    /// A worker hangs: its thread cannot be joined, and what it may use cannot be freed.
+    [[noreturn]] static void end_process();
     [[nodiscard]] static std::shared_ptr<const flow::ServiceTable> service_table(const channel::DataplaneConfiguration& configuration);
     [[nodiscard]] bool on_every_worker(const std::function<void(Worker&, Time)>& task);
 
