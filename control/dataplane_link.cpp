@@ -100,7 +100,7 @@ void DataplaneLink::on_configured(const json& configured, std::vector<channel::D
     if (attached_) return lose("it says again that it has attached");
     const std::size_t count = workers_.size();
     const auto dataplane_workers = configured.at("workers").get<std::size_t>();
-    if (lanes != dataplane_workers * count || lanes > 1024 || descriptors.size() != 1 + count)
+    if (lanes != dataplane_workers * count || lanes > channel::limits::kLanes || descriptors.size() != 1 + count)
         return lose("it passed " + std::to_string(descriptors.size()) + " descriptors and " + std::to_string(lanes) + " lanes");
     auto memory = channel::SharedMemory::attach(std::move(descriptors[0]), static_cast<unsigned>(lanes));
     if (!memory) return lose(memory.error());

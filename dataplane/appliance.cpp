@@ -4,6 +4,7 @@
 #include <rte_lcore.h>
 #include <rte_mempool.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
@@ -12,6 +13,7 @@
 #include <set>
 
 #include "control/channel/object_id.h"
+#include "control/daemon/exit_code.h"
 #include "control/daemon/logging.h"
 #include "drivers/environment.h"
 
@@ -178,7 +180,13 @@ void Appliance::start_workers(unsigned workers) {
         SALLYPORT_CHECK(rte_eal_remote_launch(&run_worker, workers_[w].get(), drivers::worker_lcore(w)) == 0);
 }
 
+void Appliance::end_process() {
+    daemon::log(daemon::Level::error, "worker_hangs");
+    _exit(exit_code::kSoftware);
+}
+
 Appliance::~Appliance() {
+    if (!alive()) end_process();
     for (auto& worker : workers_) worker->stop();
     for (unsigned w = 0; w < workers_.size(); ++w) rte_eal_wait_lcore(drivers::worker_lcore(w));
     workers_.clear();
@@ -236,7 +244,7 @@ std::expected<void, std::string> Appliance::apply(const channel::DataplaneConfig
         if (!gone.empty()) worker.engine().end_on_addresses([&](const IpAddress& address) { return gone.contains(address); }, now);
         if (const auto& change = changes[worker.settings().index]) worker.network().change(*change, now);
     });
-    if (!done) return std::unexpected("a worker hangs");
+    if (!done) end_process();   // some have the new, some the old
     services_ = next;
     configuration_ = configuration;
     return {};
@@ -261,7 +269,7 @@ std::expected<nlohmann::json, std::string> Appliance::attach(channel::SharedMemo
         for (const auto& entry : worker.engine().adopted())
             adopted.push_back({{"service", entry.service}, {"pool", entry.pool}, {"member", entry.member}, {"flows", entry.flows}});
     });
-    if (!done) return std::unexpected("a worker hangs");
+    if (!done) end_process();   // some have the new, some the old
     memory_ = std::move(memory);   // the old one is unmapped now that no worker uses it
     wakes_ = std::move(wakes);
     return adopted;

@@ -21,7 +21,7 @@ class Appliance {
     /// Starts the EAL, opens the ports, starts the workers. The error names what is wrong and what would be right.
     [[nodiscard]] static std::expected<std::unique_ptr<Appliance>, std::string> start(
         const channel::DataplaneConfiguration& configuration, const std::string& file_prefix);
-    ~Appliance();   ///< stops the workers, closes the ports
+    ~Appliance();   ///< stops the workers, closes the ports; ends the process when a worker hangs
 
     /// Swaps in what is served and where. Flows go on, also those of services and listeners that are gone; those on an address of ours that is
     /// gone are reset (EndReason::address_removed): nothing more could reach them. The error tells what cannot change without a restart; then
@@ -54,6 +54,8 @@ class Appliance {
  private:
     Appliance() = default;
     void start_workers(unsigned workers);
+    /// A worker hangs: its thread cannot be joined, and what it may use cannot be freed.
+    [[noreturn]] static void end_process();
     [[nodiscard]] static std::shared_ptr<const flow::ServiceTable> service_table(const channel::DataplaneConfiguration& configuration);
     [[nodiscard]] bool on_every_worker(const std::function<void(Worker&, Time)>& task);
 

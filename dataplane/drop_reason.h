@@ -51,6 +51,7 @@
     X(transmit_ring_full, "packet dropped: the device's transmit ring is full")                           \
     X(no_buffer, "no packet buffer free")                                                                 \
     X(no_flow, "no flow record free")                                                                     \
+    X(no_port, "connection to a backend not made: no port of ours was found free")                        \
     X(control_away, "new connection refused: control has been away for too long")                        \
     X(channel_full, "message to control put off: the lane is full")                                       \
     X(channel_bad_message, "message of control with an impossible length, type or value")                 \

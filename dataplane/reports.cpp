@@ -114,10 +114,12 @@ json Appliance::workers_report() {
         last = {counters.cycles_total, counters.cycles_busy};
         const std::uint64_t packets = counters.packets_in + counters.packets_out;
         const std::uint64_t octets = engine.octets_to_backend + engine.octets_to_client;
-        double lane_used = 0;
+        double to_control = 0, from_control = 0;
         if (flow::Lanes* const lanes = worker.lanes())
-            for (std::size_t i = 0; i < lanes->size(); ++i)
-                lane_used = std::max(lane_used, static_cast<double>(lanes->at(i).to_control.used()) / channel::kRingOctets);
+            for (std::size_t i = 0; i < lanes->size(); ++i) {
+                to_control = std::max(to_control, static_cast<double>(lanes->at(i).to_control.used()) / channel::kRingOctets);
+                from_control = std::max(from_control, static_cast<double>(lanes->at(i).from_control.used()) / channel::kRingOctets);
+            }
         const auto ratio = [](std::uint64_t a, std::uint64_t b) { return b == 0 ? 0.0 : static_cast<double>(a) / static_cast<double>(b); };
         rte_mempool* const receive = receive_pools_[index];
         rte_mempool* const transmit = transmit_pools_[index];
@@ -138,7 +140,8 @@ json Appliance::workers_report() {
                           {"buffers_held", worker.stack().buffers_held()},
                           {"pool_free", rte_mempool_avail_count(receive) + rte_mempool_avail_count(transmit)},
                           {"pool_size", receive->size + transmit->size},
-                          {"lane_to_control_used", lane_used},
+                          {"lane_to_control_used", to_control},
+                          {"lane_to_dataplane_used", from_control},
                           {"records_opened", batch.opened},
                           {"records_sealed", batch.sealed},
                           {"records_failed", batch.failed},

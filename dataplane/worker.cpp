@@ -3,11 +3,14 @@
 #include <rte_cycles.h>
 #include <rte_mbuf.h>
 #include <rte_prefetch.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <thread>
 
+#include "control/daemon/exit_code.h"
+#include "control/daemon/logging.h"
 #include "dataplane/steering/steering.h"
 
 namespace sallyport {
@@ -51,9 +54,8 @@ void Worker::run() {
         const std::uint64_t begin = before;
         const Time now = clock_.at(begin);
         bool busy = receive(now);
-        if (const auto* const task = task_.load(std::memory_order_acquire)) {
-            (*task)(*this, now);
-            task_.store(nullptr, std::memory_order_release);
+        if (task_.load(std::memory_order_relaxed) != nullptr) {
+            run_task(now);
             busy = true;
         }
         busy |= engine_->turn(now);
@@ -220,11 +222,23 @@ void Worker::attach(std::unique_ptr<flow::Lanes> lanes, Time now) {
     lanes_broken_.store(false, std::memory_order_relaxed);
 }
 
-bool Worker::call(const std::function<void(Worker&, Time)>& task) {
+/// Takes the task, unless its caller has withdrawn it this moment, and runs it.
+void Worker::run_task(Time now) {
+    in_task_.store(true, std::memory_order_relaxed);
+    if (const auto* const task = task_.exchange(nullptr, std::memory_order_acq_rel)) (*task)(*this, now);
+    in_task_.store(false, std::memory_order_release);
+}
+
+bool Worker::call(const std::function<void(Worker&, Time)>& task, std::chrono::milliseconds patience) {
     task_.store(&task, std::memory_order_release);
-    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(5);
-    while (task_.load(std::memory_order_acquire) != nullptr) {
-        if (std::chrono::steady_clock::now() > until) return false;
+    const auto until = std::chrono::steady_clock::now() + patience;
+    // in_task_ was set before the task was taken: who sees it taken sees that it runs, or that it is done.
+    while (task_.load(std::memory_order_acquire) != nullptr || in_task_.load(std::memory_order_acquire)) {
+        if (std::chrono::steady_clock::now() > until) {
+            if (task_.exchange(nullptr, std::memory_order_acq_rel) != nullptr) return false;
+            daemon::log(daemon::Level::error, "worker_hangs", {{"worker", settings_.index}, {"why", "it does not come back from what the main thread asked of it"}});
+            _exit(exit_code::kSoftware);
+        }
         std::this_thread::sleep_for(std::chrono::microseconds(50));
     }
     return true;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -65,8 +66,9 @@ class Worker {
     void stop() noexcept { stopping_.store(true, std::memory_order_relaxed); }
 
     /// Runs `task` in the worker between two iterations and waits for it. Main thread only, one at a time. False when the worker did
-    /// not come to it within five seconds: then the process cannot go on.
-    [[nodiscard]] bool call(const std::function<void(Worker&, Time)>& task);
+    /// not come to it within `patience`: it never will then, and the process cannot go on. When the worker hangs within the task, which
+    /// refers to what is the caller's, there is nothing to return to: the process ends with exit_code::kSoftware.
+    [[nodiscard]] bool call(const std::function<void(Worker&, Time)>& task, std::chrono::milliseconds patience = std::chrono::seconds(5));
 
     [[nodiscard]] flow::FlowEngine& engine() noexcept { return *engine_; }
     [[nodiscard]] tcp::Stack& stack() noexcept { return *stack_; }
@@ -86,6 +88,7 @@ class Worker {
     static constexpr std::size_t kBacklog = 4096;   ///< frames that wait for a full transmit ring, an interface
 
     [[nodiscard]] bool receive(Time now);
+    void run_task(Time now);
     void take_frame(rte_mbuf* frame, std::uint16_t interface, Time now);
     void steer(rte_mbuf* frame, std::uint16_t interface, Time now);
     [[nodiscard]] bool transmit();
@@ -107,6 +110,7 @@ class Worker {
     std::atomic<bool> stopping_{false};
     std::atomic<bool> lanes_broken_{false};
     alignas(64) std::atomic<const std::function<void(Worker&, Time)>*> task_{nullptr};
+    std::atomic<bool> in_task_{false};   ///< the worker has taken it, and is not done
 };
 
 }  // namespace sallyport

@@ -14,8 +14,6 @@ namespace sallyport::channel {
 
 namespace {
 
-constexpr std::size_t kMaxDescriptors = 64;
-
 std::unexpected<std::string> system_error(std::string what) {
     return std::unexpected(std::move(what) + ": " + std::strerror(errno));
 }
@@ -39,6 +37,8 @@ Attachment::Attachment(Descriptor socket) : socket_(std::move(socket)) {
 
 std::expected<void, std::string> Attachment::send(std::string_view text, std::span<const int> descriptors) {
     if (text.size() > kMaxFrame) return std::unexpected("message of " + std::to_string(text.size()) + " octets is too long");
+    if (descriptors.size() > kMaxDescriptors)
+        return std::unexpected("message with " + std::to_string(descriptors.size()) + " descriptors, where " + std::to_string(kMaxDescriptors) + " can go");
     Outgoing frame;
     const auto length = static_cast<std::uint32_t>(text.size());
     frame.octets.assign(reinterpret_cast<const char*>(&length), sizeof length);
@@ -60,7 +60,7 @@ std::expected<void, std::string> Attachment::flush() {
         message.msg_iovlen = 1;
         alignas(cmsghdr) char control[CMSG_SPACE(kMaxDescriptors * sizeof(int))] = {};
         if (frame.sent == 0 && !frame.descriptors.empty()) {  // descriptors go with the first octet
-            const std::size_t count = std::min(frame.descriptors.size(), kMaxDescriptors);
+            const std::size_t count = frame.descriptors.size();
             message.msg_control = control;
             message.msg_controllen = CMSG_SPACE(count * sizeof(int));
             cmsghdr* const header = CMSG_FIRSTHDR(&message);

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "control/channel/dataplane_configuration.h"
 #include "control/channel/shared_memory.h"
 
 /// The UNIX socket beside the rings: over it the dataplane attaches to control, gets its configuration, passes the rings'
@@ -26,6 +27,9 @@ namespace sallyport::channel {
 
 /// Longest frame that either side takes.
 constexpr std::size_t kMaxFrame = std::size_t{64} << 20;
+/// Most descriptors that go with a frame: the memory, and an eventfd for each handshake worker. (The kernel takes 253, SCM_MAX_FD.)
+constexpr std::size_t kMaxDescriptors = 1 + limits::kHandshakeWorkers.most;
+static_assert(kMaxDescriptors <= 253);
 
 /// One end of the socket: non-blocking, buffered both ways. One thread.
 class Attachment {
@@ -37,7 +41,8 @@ class Attachment {
         std::vector<Descriptor> descriptors;   ///< that came with it
     };
 
-    /// Queues a frame and sends what the socket takes now; descriptors are borrowed until the frame has left (kept by dup).
+    /// Queues a frame and sends what the socket takes now; descriptors are borrowed until the frame has left (kept by dup). An error, and
+    /// nothing of it queued, when it is longer than kMaxFrame or has more than kMaxDescriptors.
     [[nodiscard]] std::expected<void, std::string> send(std::string_view text, std::span<const int> descriptors = {});
     /// Sends more of what is queued.
     [[nodiscard]] std::expected<void, std::string> flush();

@@ -215,6 +215,9 @@ DataplaneConfiguration dataplane_configuration_from_json(const std::string& text
                                  std::to_string(limits::kWorkers.least) + " to " +
                                  std::to_string(limits::kWorkers.most));
     object.read("handshake_workers", configuration.handshake_workers, limits::kHandshakeWorkers);
+    if (configuration.cores.size() * configuration.handshake_workers > limits::kLanes)
+        throw std::runtime_error(std::to_string(configuration.cores.size()) + " cores by " + std::to_string(configuration.handshake_workers) +
+                                 " handshake workers are more lanes than " + std::to_string(limits::kLanes));
     object.read_array("eal_arguments", configuration.eal_arguments, string_of);
     object.read("hugepages", configuration.hugepages);
     object.read("max_flows", configuration.max_flows, limits::kMaxFlows);

@@ -18,6 +18,7 @@ namespace limits {
 constexpr Range kCore{0, 1023};                        // of glibc's cpu_set_t
 constexpr Range kWorkers{1, 128};
 constexpr Range kHandshakeWorkers{1, 64};
+constexpr std::size_t kLanes = 1024;                  // workers by handshake workers; each lane has 4 MiB of memory
 constexpr Range kMaxFlows{1, 16 << 20};
 constexpr Range kBuffers{0, 8 << 20};
 constexpr Range kBufferOctets{32768, 64 << 20};        // a record of 2^14 + 256 octets fits twice, nearly; far below a window of 2^30

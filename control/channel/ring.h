@@ -167,6 +167,11 @@ class RingConsumer {
         return true;
     }
 
+    /// Octets of messages that wait; as the producer's index says, which may be nonsense.
+    [[nodiscard]] std::uint64_t used() const noexcept {
+        return header_ == nullptr ? 0 : std::min(header_->head.load(std::memory_order_relaxed) - tail_, kRingOctets);
+    }
+
     /// Announces that the consumer is about to wait for its eventfd. False when there is something to read after all.
     [[nodiscard]] bool sleep() noexcept {
         if (header_ == nullptr || broken_) return true;

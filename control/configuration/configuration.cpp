@@ -63,7 +63,7 @@ class Builder {
                                                        .owners = {user_id()},
                                                        .ask = options_.ask,
                                                        .roots = configuration_.roots.get()});
-        Ports ports(root["ports"], directory_, problems_);
+        Ports ports(root["ports"], directory_, configuration_.dataplane.cores.size(), problems_);
         for (Value& item : root["pools"].items) pool(item, ports);
         for (Value& item : root["services"].items) service(item, ports, root["pools"].good);
         for (Value& item : root["redirects"].items) redirect(item, ports);
@@ -97,6 +97,10 @@ class Builder {
         if (!group.good) return;
         configuration_.handshake_workers = configuration_.dataplane.handshake_workers =
             static_cast<std::uint32_t>(group["handshake_workers"].integer);
+        const std::size_t workers = configuration_.dataplane.cores.size(), most = channel::limits::kLanes;
+        if (Value& handshakes = group["handshake_workers"]; handshakes.good && workers * configuration_.handshake_workers > most)
+            problems_.add(handshakes, "is too many for the " + std::to_string(workers) + " cores of the dataplane: each pair of them has a lane, and there are " + std::to_string(most) + " at most",
+                          std::to_string(most / workers) + " or less, or fewer cores");
         configuration_.channel_socket = socket(group["channel_socket"]);
         if (management.good && group["channel_socket"].good &&
             configuration_.channel_socket == configuration_.management_socket)

@@ -102,7 +102,7 @@ bool check_unicast(Value& value, const IpAddress& address, Problems& problems) {
     return false;
 }
 
-Ports::Ports(Value& list, const std::filesystem::path& directory, Problems& problems) : problems_(problems) {
+Ports::Ports(Value& list, const std::filesystem::path& directory, std::size_t workers, Problems& problems) : problems_(problems), workers_(workers) {
     complete_ = list.good;
     for (Value& item : list.items) port(item, directory);
 }
@@ -118,7 +118,10 @@ void Ports::port(Value& value, const std::filesystem::path& directory) {
     port.profile = value["profile"].text;
     port.mtu = static_cast<std::uint16_t>(value["mtu"].integer);
     port.vlan = static_cast<std::uint16_t>(value["vlan"].integer);
-    port.queues = static_cast<std::uint16_t>(value["queues"].integer);
+    Value& queues = value["queues"];
+    port.queues = static_cast<std::uint16_t>(queues.integer);
+    if (queues.good && workers_ != 0 && port.queues > workers_)   // a queue has one worker that polls it, and that worker's buffers
+        problems_.add(queues, "is more than there are workers: dataplane.cores has " + std::to_string(workers_), std::to_string(workers_) + " or less; 0: one a worker");
     Value& descriptors = value["descriptors"];
     port.descriptors = static_cast<std::uint16_t>(descriptors.integer);
     if (descriptors.good && port.descriptors != 0 && (port.descriptors < 64 || !std::has_single_bit(port.descriptors)))

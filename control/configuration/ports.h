@@ -13,8 +13,9 @@ namespace sallyport::configuration {
 /// The appliance's place in the network.
 class Ports {
  public:
-    /// Reads `list`, the value of `ports`. `directory` is what relative paths (memif sockets) start from.
-    Ports(Value& list, const std::filesystem::path& directory, Problems& problems);
+    /// Reads `list`, the value of `ports`. `directory` is what relative paths (memif sockets) start from; `workers` how many cores the
+    /// dataplane has, 0 where that could not be read.
+    Ports(Value& list, const std::filesystem::path& directory, std::size_t workers, Problems& problems);
 
     /// Only meaningful where no problem was found.
     [[nodiscard]] std::vector<channel::PortConfiguration>& configurations() { return configurations_; }
@@ -36,6 +37,7 @@ class Ports {
     void routes(Value& value, channel::PortConfiguration& port);
 
     Problems& problems_;
+    std::size_t workers_ = 0;
     std::vector<channel::PortConfiguration> configurations_;
     bool complete_ = true;
     std::map<std::string, int> names_, devices_, routes_;  ///< to the line where they were first seen

@@ -96,8 +96,9 @@ void HandshakeWorker::on_backend_octets(Session& session, const channel::StreamO
     if (where.attempt != session.attempt || !session.backend || session.backend_done || where.offset != session.backend_next) return;
     session.backend_next += octets.size();
     output_.clear();
+    const std::uint64_t before = session.backend->consumed();
     const Step step = session.backend->feed(octets, output_);
-    send_octets(session.lane, session.id, Leg::backend, session.attempt, session.backend->consumed(), output_);
+    answer_backend(session.lane, session.id, session.attempt, before, session.backend->consumed());
     switch (step) {
         case Step::more:
             return;

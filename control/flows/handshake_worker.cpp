@@ -25,6 +25,14 @@ namespace {
 /// Octets of one message; a flight of a handshake is cut into as many as it takes.
 constexpr std::size_t kChunk = 16 * 1024;
 
+/// The dataplane is told of this many octets of a backend's flight at a time. With the longest record, of which the last octet has not
+/// come, they are less than the smallest receive buffer that can be configured (32 KiB).
+constexpr std::uint64_t kTellConsumed = 8 * 1024;
+
+/// How long a full ring is waited for. The dataplane polls and empties it within microseconds; when it does not for so long, it hangs. The
+/// main thread waits for us meanwhile (post(), info()): a twentieth of its watchdog's time, once, since after that nothing waits any more.
+constexpr auto kPatience = std::chrono::milliseconds(500);
+
 handshake::Failure failure_of(EndReason reason, const char* text) {
     handshake::Failure failure;
     failure.reason = reason;
@@ -127,6 +135,7 @@ void HandshakeWorker::attach(std::shared_ptr<channel::SharedMemory> memory, std:
 }
 
 void HandshakeWorker::detach() {
+    broken_ = true;   // what waits for room in a ring of the dead need not wait on
     post([&] {
         const std::lock_guard lock(sessions_mutex_);
         for (auto& [id, session] : sessions_) {
@@ -191,11 +200,12 @@ void HandshakeWorker::run() {
         for (auto& task : tasks) task();
         bool busy = take_messages();
         const Clock::time_point now = Clock::now();
-        if (runtime_ && !lanes_.empty()) run_health(now);
+        if (runtime_ && !lanes_.empty() && !broken_) run_health(now);
         for (Lane& lane : lanes_) (void)lane.to_dataplane.publish();   // the dataplane polls
         if (busy) continue;
         bool may_sleep = true;
-        for (Lane& lane : lanes_) may_sleep &= lane.from_dataplane.sleep();
+        if (!broken_)   // else what is there to read stays there
+            for (Lane& lane : lanes_) may_sleep &= lane.from_dataplane.sleep();
         if (may_sleep) wait(std::min(now + std::chrono::seconds(1), next_health()));
     }
     // What is left to run must not leave its poster waiting.
@@ -220,8 +230,8 @@ bool HandshakeWorker::take_messages() {
     constexpr int kMessagesATurn = 64;
     bool any = false;
     const std::lock_guard lock(sessions_mutex_);
-    for (std::size_t i = 0; i < lanes_.size(); ++i) {
-        for (int n = 0; n < kMessagesATurn && lanes_[i].from_dataplane.read(*message_); ++n) {
+    for (std::size_t i = 0; i < lanes_.size() && !broken_; ++i) {
+        for (int n = 0; n < kMessagesATurn && !broken_ && lanes_[i].from_dataplane.read(*message_); ++n) {
             on_message(i, *message_);
             any = true;
             // Each answer as soon as it is there: the next handshake may take a while.
@@ -332,11 +342,14 @@ void HandshakeWorker::on_message(std::size_t lane, const channel::Message& messa
 bool HandshakeWorker::send(std::size_t lane, MessageType type, FlowId flow, std::span<const std::byte> fixed,
                            std::span<const std::byte> payload) {
     if (lane >= lanes_.size()) return false;
-    // The dataplane polls and empties the ring within microseconds; when it does not for a second, it hangs.
-    for (int tries = 0; tries < 10'000; ++tries) {
+    Clock::time_point until{};
+    while (!broken_) {   // by this lane or another, or because the main thread gives the dataplane up
         if (lanes_[lane].to_dataplane.write(type, flow, fixed, payload)) return true;
         if (lanes_[lane].to_dataplane.broken()) break;
         (void)lanes_[lane].to_dataplane.publish();
+        const Clock::time_point now = Clock::now();
+        if (until == Clock::time_point{}) until = now + kPatience;
+        if (now >= until) break;
         std::this_thread::sleep_for(std::chrono::microseconds(100));
     }
     broken_ = true;
@@ -345,13 +358,21 @@ bool HandshakeWorker::send(std::size_t lane, MessageType type, FlowId flow, std:
 
 void HandshakeWorker::send_octets(std::size_t lane, FlowId flow, Leg leg, std::uint8_t attempt, std::uint64_t consumed,
                                   std::span<const std::byte> octets) {
-    // Without an answer nothing is said of what was consumed either: the dataplane keeps the octets, and a control that is started
+    // Without an answer nothing is said of what was consumed either: the dataplane keeps a client's octets, and a control that is started
     // anew can begin with them.
     while (!octets.empty()) {
         const auto chunk = octets.first(std::min(octets.size(), kChunk));
         (void)send(lane, MessageType::send_octets, flow, channel::SendOctets{leg, attempt, consumed}, chunk);
         octets = octets.subspan(chunk.size());
     }
+}
+
+void HandshakeWorker::answer_backend(std::size_t lane, FlowId flow, std::uint8_t attempt, std::uint64_t consumed_before, std::uint64_t consumed) {
+    // The dataplane keeps what is not consumed, and gives the backend no more window than it keeps: a chain of certificates that is longer
+    // than that would never come to its end. No other control could go on with what we consume: without us this leg is over.
+    if (output_.empty() && consumed / kTellConsumed != consumed_before / kTellConsumed)
+        (void)send(lane, MessageType::send_octets, flow, channel::SendOctets{Leg::backend, attempt, consumed});
+    send_octets(lane, flow, Leg::backend, attempt, consumed, output_);
 }
 
 void HandshakeWorker::end_leg(std::size_t lane, FlowId flow, Leg leg, std::uint8_t attempt, EndHow how, EndReason reason) {

@@ -50,7 +50,7 @@ class HandshakeWorker {
     void recheck(std::shared_ptr<Runtime> runtime);
     /// One lane for each worker of the dataplane, and the eventfd that the dataplane wakes us by. Any thread; returns when done.
     void attach(std::shared_ptr<channel::SharedMemory> memory, std::vector<Lane> lanes, channel::Descriptor wake);
-    /// The dataplane is gone: forgets all its flows. Any thread; returns when done.
+    /// The dataplane is gone: forgets all its flows, and waits no longer for room in its rings. Any thread; returns when done.
     void detach();
 
     /// What control knows of a flow beyond what the dataplane does.
@@ -68,7 +68,8 @@ class HandshakeWorker {
         std::size_t sessions = 0, handshakes = 0, backend_contexts = 0, redirects = 0;
     };
     [[nodiscard]] Load load();
-    /// True when the dataplane has spoilt a lane: the main thread must drop the attachment.
+    /// True when the dataplane has spoilt a lane, or has not emptied a full one for half a second: the main thread must drop the attachment.
+    /// From then on nothing is sent and nothing waits, until attach().
     [[nodiscard]] bool broken() const noexcept { return broken_.load(std::memory_order_relaxed); }
 
  private:
@@ -172,6 +173,8 @@ class HandshakeWorker {
     }
     void send_octets(std::size_t lane, channel::FlowId flow, channel::Leg leg, std::uint8_t attempt, std::uint64_t consumed,
                      std::span<const std::byte> octets);
+    /// After a backend's octets: sends what our handshake with it says, or at times only that it has consumed them.
+    void answer_backend(std::size_t lane, channel::FlowId flow, std::uint8_t attempt, std::uint64_t consumed_before, std::uint64_t consumed);
     void end_leg(std::size_t lane, channel::FlowId flow, channel::Leg leg, std::uint8_t attempt, channel::EndHow how,
                  channel::EndReason reason);
 

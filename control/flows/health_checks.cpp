@@ -42,7 +42,7 @@ void HandshakeWorker::plan_health(const Runtime* before) {
 
 HandshakeWorker::Clock::time_point HandshakeWorker::next_health() const {
     auto next = Clock::time_point::max();
-    if (lanes_.empty()) return next;
+    if (lanes_.empty() || broken_) return next;
     for (const Health& health : health_)
         if (!health.running) next = std::min(next, health.next);
     for (const auto& [probe, check] : checks_) next = std::min(next, check->deadline);
@@ -103,8 +103,9 @@ void HandshakeWorker::on_check_message(Check& check, const channel::Message& mes
             const auto octets = message.payload<channel::StreamOctets>();
             check.next += octets.size();
             output_.clear();
+            const std::uint64_t before = check.handshake->consumed();
             const Step step = check.handshake->feed(octets, output_);
-            send_octets(check.lane, check.flow, Leg::backend, 1, check.handshake->consumed(), output_);
+            answer_backend(check.lane, check.flow, 1, before, check.handshake->consumed());
             if (step == Step::failed)
                 fail_check(check);
             else if (step == Step::done)

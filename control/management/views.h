@@ -297,6 +297,7 @@ struct WorkerView {
     std::uint64_t buffers_held = 0;              ///< packet buffers that connections hold
     std::uint64_t pool_free = 0, pool_size = 0;  ///< packet buffers
     double lane_to_control_used = 0;             ///< 0 to 1: the fullest lane
+    double lane_to_dataplane_used = 0;           ///< likewise
     std::uint64_t records_opened = 0, records_sealed = 0, records_failed = 0;
     std::uint64_t retransmitted = 0, timeouts = 0;
     std::string sampled;  ///< time at which these figures were read
@@ -304,7 +305,7 @@ struct WorkerView {
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(WorkerView, index, core, busy_share, cycles_busy, cycles_total, tsc_hz,
                                                 iterations, packets_in, packets_out, cycles_per_packet,
                                                 cycles_per_octet, flows, connections, half_open, buffers_held,
-                                                pool_free, pool_size, lane_to_control_used, records_opened,
+                                                pool_free, pool_size, lane_to_control_used, lane_to_dataplane_used, records_opened,
                                                 records_sealed, records_failed, retransmitted, timeouts, sampled)
 
 /// `show neighbours`: array

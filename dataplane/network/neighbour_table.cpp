@@ -45,7 +45,7 @@ Neighbour* NeighbourTable::find_or_make(const IpAddress& address, std::uint16_t 
     entry->interface = interface;
     entry->state = NeighbourState::failed;
     entry->solicitations = 0;
-    entry->pinned = false;
+    entry->pinned = entry->wanted = false;
     entry->ethernet_length = 0;
     entry->until = entry->last_used = now;
     entry->next = head;
@@ -55,6 +55,7 @@ Neighbour* NeighbourTable::find_or_make(const IpAddress& address, std::uint16_t 
 
 Neighbour* NeighbourTable::evict() noexcept {
     const auto worth = [](const Neighbour& entry) {
+        if (entry.wanted) return 3;
         switch (entry.state) {
             case NeighbourState::unused:
             case NeighbourState::failed:

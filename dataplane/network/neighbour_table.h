@@ -28,6 +28,7 @@ struct Neighbour {
     std::uint8_t solicitations = 0;  ///< sent in this state
     std::uint8_t queued = 0;         ///< packets in its queue
     bool pinned = false;             ///< gateway of a route: never evicted
+    bool wanted = false;             ///< we open connections to it: not evicted for what others make us ask for
     bool timed = false;              ///< in timed()
     std::uint32_t generation = 0;    ///< how often the slot has changed its owner
     std::uint32_t next = 0;          ///< chain of its hash bucket
@@ -68,7 +69,8 @@ class NeighbourTable {
     /// Null when there is none.
     [[nodiscard]] Neighbour* find(const IpAddress& address, std::uint16_t interface) noexcept;
     /// Finds it, or makes one in state `failed`. When the table is full, of a sample of 16 the one least worth keeping goes: failed
-    /// before INCOMPLETE before STALE before the rest (RFC 6583 7.1), then the longest unused. Null when those are all pinned.
+    /// before INCOMPLETE before STALE before the rest (RFC 6583 7.1) and those that are wanted, then the longest unused. Null when those are
+    /// all pinned.
     [[nodiscard]] Neighbour* find_or_make(const IpAddress& address, std::uint16_t interface, Time now) noexcept;
 
     /// Appends a packet; when the queue is full the oldest is dropped for it (RFC 4861 7.2.2). Takes the packet. Counts neighbour_unresolved.

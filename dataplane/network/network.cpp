@@ -81,6 +81,7 @@ Network::State::State(const Settings& settings, rte_mempool* pool, DropCounters&
       outgoing(interfaces.size()),
       echo_limit(kEchoRate),
       solicit_limit(kSolicitRate),
+      wanted_limit(kSolicitRate),
       announcements(interfaces.size()),
       random(settings.random_seed | 1) {
     pin_gateways(settings.routes, Time{});
@@ -171,11 +172,12 @@ Network::Network(const Settings& settings, rte_mempool* buffers, DropCounters& d
     : state_(std::make_unique<State>(settings, buffers, drops)) {}
 Network::~Network() = default;
 
-std::expected<Path, DropReason> Network::route(const IpAddress& remote, Time now) {
+std::expected<Path, DropReason> Network::route(const IpAddress& remote, Time now, Use use) {
     State& state = *state_;
     const auto found = state.towards(remote, now);
     if (!found) return std::unexpected(found.error());
     found->neighbour->last_used = now;
+    found->neighbour->wanted |= use == Use::open;
     if (found->neighbour->state == NeighbourState::failed) state.resolve(*found->neighbour, now);
     return Path{.interface = found->hop.interface,
                 .mtu = state.path_mtus.find(remote, state.interfaces[found->hop.interface].mtu, now),

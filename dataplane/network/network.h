@@ -81,8 +81,11 @@ class Network {
     /// Takes a received frame (data at the Ethernet header).
     [[nodiscard]] Received receive(rte_mbuf* frame, std::uint16_t interface, Time now);
 
-    /// How to reach `remote`; no_route when there is none. Starts neighbour resolution.
-    [[nodiscard]] std::expected<Path, DropReason> route(const IpAddress& remote, Time now);
+    /// What a path is for: to answer a packet, whose source may be forged, or to open a connection ourselves.
+    enum class Use : std::uint8_t { answer, open };
+    /// How to reach `remote`; no_route when there is none. Starts neighbour resolution. Neighbours that we want to reach ourselves, and the
+    /// gateways of routes, are asked for whatever forged sources make us ask for.
+    [[nodiscard]] std::expected<Path, DropReason> route(const IpAddress& remote, Time now, Use use = Use::answer);
 
     /// Sends a TCP segment: the mbuf's data starts at the TCP header (checksum field of any value), with at least 64 octets of headroom;
     /// `tcp_length` is the length of header and payload over all its mbuf segments. Prepends IP and Ethernet, fills in checksums or asks the

@@ -196,7 +196,8 @@ void Network::State::expire(Neighbour& neighbour, Time now) {
 }
 
 void Network::State::solicit(const Neighbour& neighbour, bool unicast, Time now) {
-    if (!solicit_limit.take(now)) return;  // the retransmission asks again
+    RateLimit& limit = neighbour.pinned || neighbour.wanted ? wanted_limit : solicit_limit;
+    if (!limit.take(now)) return;  // the retransmission asks again
     const auto source = routes.source(neighbour.interface, neighbour.address);
     if (!source) return;
     const MacAddress& our_mac = interfaces[neighbour.interface].mac;

@@ -128,6 +128,7 @@ struct Network::State {
 
     RateLimit echo_limit;
     RateLimit solicit_limit;
+    RateLimit wanted_limit;   ///< of what is asked for gateways and for our own connections: no packet from outside can use it up
     struct Announcement {
         unsigned left = 0;
         Time next = Time::min();

@@ -165,7 +165,7 @@ std::optional<ControlBlock*> Core::accept_cookie(const Arrival& arrival) {
 std::expected<Connection*, Stack::ConnectError> Core::connect(const SocketAddress& remote, std::uint64_t user, Duration timeout,
                                                               Time now) {
     now_ = now;
-    const auto path = network_.route(remote.address, now);
+    const auto path = network_.route(remote.address, now, network::Network::Use::open);
     if (!path) return std::unexpected(Stack::ConnectError::no_route);
 
     ControlBlock* earlier = nullptr;  // in TIME-WAIT with the chosen ports
@@ -179,7 +179,10 @@ std::expected<Connection*, Stack::ConnectError> Core::connect(const SocketAddres
         return earlier->current == State::time_wait && earlier->released && earlier->timestamps &&
                earlier->deadlines[static_cast<std::size_t>(Timer::linger)] - 2 * settings_.msl + 1s <= now;
     });
-    if (tuple.local.port == 0) return std::unexpected(Stack::ConnectError::no_port);
+    if (tuple.local.port == 0) {
+        count(DropReason::no_port);
+        return std::unexpected(Stack::ConnectError::no_port);
+    }
     SeqNum iss = initial_sequence_number(tuple, now);
     if (earlier != nullptr) {
         const SeqNum least = earlier->snd_nxt + 0x20000;  // above anything that the earlier connection sent

@@ -174,10 +174,11 @@ class Appliance:
     """sallyport-control and sallyport-dataplane with one configuration file."""
 
     def __init__(self, lab, config_file, *, socket_path="/run/sallyport/control.sock", channel="/run/sallyport/channel.sock",
-                 control_cores=None):
+                 control_cores=None, environment=None):
         self.lab, self.config_file = lab, pathlib.Path(config_file)
         self.socket_path, self.channel = socket_path, channel
         self.control_cores = control_cores
+        self.environment = environment or {}   # by process: "control", "dataplane"
         self.control = self.dataplane = None
 
     def start(self, seconds=60):
@@ -191,11 +192,11 @@ class Appliance:
 
     def start_control(self):
         self.control = self.lab.track(Process("sallyport-control", [program("sallyport-control"), "--config", self.config_file],
-                                              log=self.lab.directory / "control.log", cores=self.control_cores))
+                                              log=self.lab.directory / "control.log", cores=self.control_cores, environment=self.environment.get("control")))
 
     def start_dataplane(self):
         self.dataplane = self.lab.track(Process("sallyport-dataplane", [program("sallyport-dataplane"), "--channel", self.channel],
-                                                log=self.lab.directory / "dataplane.log"))
+                                                log=self.lab.directory / "dataplane.log", environment=self.environment.get("dataplane")))
 
     def wait_ready(self, seconds=60):
         def ready():

@@ -36,11 +36,15 @@ class TlsClient:
         cls.open_sockets.clear()
 
     def __init__(self, port, context, *, name="www.example.com", family=4, timeout=10):
-        self.socket = network.connect("client", network.APPLIANCE["client"][0 if family == 4 else 1], port, timeout)
+        self.attach(network.connect("client", network.APPLIANCE["client"][0 if family == 4 else 1], port, timeout), timeout)
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=name)
+
+    def attach(self, sock, timeout):
+        self.socket = sock
+        self.socket.settimeout(timeout)
         self.open_sockets.append(self.socket)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=name)
         self.transmit = self.socket.sendall
         self.received_fin = False
 

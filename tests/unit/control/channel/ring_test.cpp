@@ -37,8 +37,11 @@ TEST_F(RingTest, Message_WrittenAndPublished_IsReadWhole) {
     const std::vector<std::byte> payload(1000, std::byte{7});
     ASSERT_TRUE(producer.write(MessageType::stream_octets, FlowId{42}, StreamOctets{Leg::backend, 3, 99}, payload));
     EXPECT_FALSE(consumer.read(*message_)) << "visible before publish()";
+    EXPECT_EQ(consumer.used(), 0u);
     (void)producer.publish();
+    EXPECT_EQ(consumer.used(), producer.used());
     ASSERT_TRUE(consumer.read(*message_));
+    EXPECT_EQ(consumer.used(), 0u);
     EXPECT_EQ(message_->type(), MessageType::stream_octets);
     EXPECT_EQ(message_->flow(), FlowId{42});
     ASSERT_NE(message_->fixed<StreamOctets>(), nullptr);

@@ -15,10 +15,11 @@
 /// A HandshakeWorker with one lane, of which the test is the dataplane's end. The worker has its own thread; settle() waits for it.
 namespace sallyport::test {
 
-/// A service "www" (index 0) with one certificate and a TLS pool of one member, and a redirect (index 1). Generation 7.
-[[nodiscard]] inline std::shared_ptr<flows::Runtime> small_runtime(const configuration::Brake& brake = {}) {
+/// A service "www" (index 0) with one certificate and a TLS pool of one member, and a redirect (index 1). Generation 7. `ca` signs the
+/// service's certificate, and is what the pool trusts.
+[[nodiscard]] inline std::shared_ptr<flows::Runtime> small_runtime(const configuration::Brake& brake = {}, const Identity& ca = make_ca("Test CA"),
+                                                                   std::optional<configuration::HealthCheck> health = {}) {
     const TemporaryDirectory directory;
-    const Identity ca = make_ca("Test CA");
     make_leaf({"www.example"}, ca).write(directory.path(), "leaf");
     configuration::Configuration result;
     result.policy_level = 1;
@@ -30,6 +31,7 @@ namespace sallyport::test {
     member.name = "one";
     member.address = SocketAddress::parse("198.51.100.1:443").value();
     pool.members = {member};
+    pool.health = health;
     pool.tls.emplace();
     pool.tls->trust = {directory.write("ca.pem", ca.certificate_pem())};
     pool.tls->anchors = {std::shared_ptr<X509>(X509_dup(ca.certificate.get()), X509_free)};
@@ -71,10 +73,21 @@ class Dataplane {
         worker.attach(memory_, std::move(lanes), channel::Descriptor(dup(wake_.get())));
     }
 
+    /// Another dataplane, with memory of its own.
+    void attach_anew() {
+        memory_ = std::make_shared<channel::SharedMemory>(channel::SharedMemory::create(1).value());
+        producer_ = channel::RingProducer(memory_->ring_to_control(0));
+        consumer_ = channel::RingConsumer(memory_->ring_to_dataplane(0));
+        attach();
+    }
+
     struct Seen {
         channel::MessageType type;
         channel::FlowId flow;
         std::string payload;        ///< of send_octets
+        channel::Leg leg;           ///< of send_octets
+        std::uint64_t consumed;     ///< of send_octets
+        std::uint64_t probe;        ///< of open_probe
         channel::EndReason reason;  ///< of end_leg
     };
 
@@ -95,12 +108,17 @@ class Dataplane {
         tell(channel::MessageType::stream_octets, flow, channel::StreamOctets{channel::Leg::client, 0, offset},
              std::as_bytes(std::span(text.data(), text.size())));
     }
+    /// Shows the worker what was told, and does not wait for it.
+    void publish() {
+        if (!producer_.publish()) return;
+        const std::uint64_t one = 1;
+        SALLYPORT_CHECK(write(wake_.get(), &one, sizeof one) == sizeof one);
+    }
+    /// Octets of messages that the worker has not taken.
+    [[nodiscard]] std::uint64_t untaken() const { return producer_.used(); }
     /// Makes the worker take all that was told, and returns what it answered.
     [[nodiscard]] std::vector<Seen> settle() {
-        if (producer_.publish()) {
-            const std::uint64_t one = 1;
-            SALLYPORT_CHECK(write(wake_.get(), &one, sizeof one) == sizeof one);
-        }
+        publish();
         std::vector<Seen> seen;
         while (producer_.used() != 0 && !worker.broken()) {
             take(seen);   // its ring must not fill up
@@ -115,8 +133,12 @@ class Dataplane {
  private:
     void take(std::vector<Seen>& seen) {
         while (consumer_.read(*message_)) {
-            Seen each{message_->type(), message_->flow(), {}, channel::EndReason::none};
-            if (each.type == channel::MessageType::send_octets) {
+            Seen each{.type = message_->type(), .flow = message_->flow(), .payload = {}, .leg = {}, .consumed = 0, .probe = 0, .reason = channel::EndReason::none};
+            if (const auto* const probe = message_->fixed<channel::OpenProbe>(); each.type == channel::MessageType::open_probe && probe != nullptr)
+                each.probe = probe->probe;
+            if (const auto* const sent = message_->fixed<channel::SendOctets>(); each.type == channel::MessageType::send_octets && sent != nullptr) {
+                each.leg = sent->leg;
+                each.consumed = sent->consumed;
                 const auto payload = message_->payload<channel::SendOctets>();
                 each.payload.assign(reinterpret_cast<const char*>(payload.data()), payload.size());
             }

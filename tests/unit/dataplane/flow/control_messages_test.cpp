@@ -77,6 +77,34 @@ TEST_F(FlowControl, AnotherControlAttachesAtOnce_HandshakeIsReplayedToIt) {
     ASSERT_TRUE(world.run_until([&] { return s.id.value != 0 && world.is_open(s); }, 5s));
 }
 
+TEST_F(FlowControl, BackendsFlightLongerThanWhatIsKept_GoesOnAsControlConsumesIt) {
+    World& world = make({});
+    constexpr std::size_t kFlight = 150 * 1024, kKept = 64 * 1024;
+    std::uint64_t seen = 0;
+    channel::FlowId id;
+    world.intercept = [&](const channel::Message& message) {
+        const auto* const where = message.type() == MessageType::stream_octets ? message.fixed<channel::StreamOctets>() : nullptr;
+        if (where == nullptr || where->leg != Side::backend) return false;
+        EXPECT_EQ(where->offset, seen);
+        seen += message.payload<channel::StreamOctets>().size();
+        id = message.flow();
+        return true;
+    };
+    Session& s = world.connect();
+    s.backend.send_raw(Octets(kFlight - World::kBackendFlight, std::byte{22}));
+    world.run_for(5s);
+    EXPECT_EQ(seen, kKept);   // nothing is consumed: no more fits
+    // Without octets: there is nothing to answer before the flight's end.
+    for (std::uint64_t consumed = 0; seen < kFlight && consumed < seen;) {
+        consumed = seen;
+        world.tell(MessageType::send_octets, id, channel::SendOctets{Side::backend, s.attempt, consumed});
+        world.run_for(1s);
+    }
+    EXPECT_EQ(seen, kFlight);
+    EXPECT_EQ(world.drops(DropReason::channel_bad_message), 0u);
+    world.intercept = nullptr;
+}
+
 TEST_F(FlowControl, ControlLostAfterItAnswered_FlowEnds) {
     World& world = make({});
     Session& s = world.connect();

@@ -579,6 +579,51 @@ TEST_F(NetworkTest, BadIcmp_IsDropped) {
     EXPECT_EQ(b.counted_all(), 0u);
 }
 
+// --- neighbours that forged sources make us ask for
+
+struct ForgedSources : NetworkTest {
+    ForgedSources() {
+        auto wide = interface_a();
+        wide.addresses = {prefix("10.0.0.1/8")};
+        node.emplace(Network::Settings{.interfaces = {wide}, .routes = {{prefix("0.0.0.0/0"), ip("10.255.255.254")}}, .max_neighbours = 16}, pool.get());
+        for (const Duration now : {0s, 2s}) node->network.advance(at(now));   // its announcements
+        static_cast<void>(node->sent());
+    }
+    /// As many packets of sources on the link as it takes; all at one moment.
+    void flood(unsigned count = 2000) {
+        for (unsigned i = 0; i < count; ++i)
+            EXPECT_TRUE(node->network.route(IpAddress::from_v4({10, 1, static_cast<std::uint8_t>(i >> 8), static_cast<std::uint8_t>(i)}), at(3s)));
+        asked = node->sent().size();
+    }
+    std::optional<Node> node;
+    std::size_t asked = 0;
+};
+
+TEST_F(ForgedSources, UseUpTheirOwnBudget_NotThatOfGatewaysAndOfOurOwnConnections) {
+    flood();
+    EXPECT_EQ(asked, 1000u);
+    EXPECT_TRUE(node->network.route(ip("10.2.0.1"), at(3s)));
+    EXPECT_TRUE(node->sent().empty()) << "the budget is used up";
+    EXPECT_TRUE(node->network.route(ip("10.3.0.1"), at(3s), Network::Use::open));
+    EXPECT_EQ(node->sent().size(), 1u) << "a member";
+    EXPECT_TRUE(node->network.route(ip("192.0.2.1"), at(3s)));
+    EXPECT_EQ(node->sent().size(), 1u) << "the gateway";
+}
+
+TEST_F(ForgedSources, DoNotPushOutWhatWeWantToReach) {
+    EXPECT_TRUE(node->network.route(ip("10.3.0.1"), at(3s), Network::Use::open));
+    EXPECT_STREQ(node->state_of(ip("10.3.0.1")), "INCOMPLETE");
+    flood(500);
+    EXPECT_STREQ(node->state_of(ip("10.3.0.1")), "INCOMPLETE");
+    node->network.advance(at(5s));   // it is asked for again, for all that was asked meanwhile
+    bool again = false;
+    for (const Octets& frame : node->sent()) {
+        const auto arp = wire::parse_arp(std::span(frame).subspan(14));
+        again |= arp && arp->target == ip("10.3.0.1");
+    }
+    EXPECT_TRUE(again);
+}
+
 // --- routes
 
 TEST_F(NetworkTest, Route_LongestPrefixAndSource) {

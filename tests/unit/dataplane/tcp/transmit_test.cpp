@@ -387,6 +387,29 @@ TEST(Connect, EveryPortOnce_ThenNone) {
     peer.output();
 }
 
+TEST(Connect, NearlyAllPortsInUse_TriesAreBounded_AndTheNextGoesOnWhereTheLastStopped) {
+    Peer peer;   // 55,001 ports
+    struct Seen {
+        std::uint32_t tries = 0, free_from = 3000;
+        std::vector<std::uint16_t> ports;
+    } seen;
+    peer.core.port_filter_context = &seen;
+    peer.core.port_filter = [](void* context, const SocketAddress& local, const SocketAddress&) {
+        auto& own = *static_cast<Seen*>(context);
+        own.ports.push_back(local.port);
+        return ++own.tries > own.free_from;
+    };
+    EXPECT_EQ(peer.core.connect(peer.them, 0, 1s, peer.now).error(), Stack::ConnectError::no_port);
+    EXPECT_EQ(seen.tries, PortAllocator::kMostTries);
+    EXPECT_EQ(peer.drops[DropReason::no_port], 1u);
+    ASSERT_TRUE(peer.core.connect(peer.them, 0, 1s, peer.now));
+    EXPECT_EQ(seen.tries, 3001u);
+    std::sort(seen.ports.begin(), seen.ports.end());
+    EXPECT_EQ(std::unique(seen.ports.begin(), seen.ports.end()), seen.ports.end()) << "a port was tried twice";
+    EXPECT_EQ(peer.drops[DropReason::no_port], 1u);
+    peer.output();
+}
+
 TEST(Connect, PortFilter_IsObeyed) {
     Peer peer;
     peer.core.port_filter = [](void*, const SocketAddress& local, const SocketAddress&) { return local.port % 16 == 3; };
