@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 #include <format>
+#include <set>
 #include <thread>
 #include <utility>
 
@@ -11,7 +12,10 @@
 #include "control/channel/object_id.h"
 #include "control/daemon/logging.h"
 #include "control/generation.h"
+#include "control/handshake/client_context.h"
 #include "control/handshake/ticket_keys.h"
+#include "control/policy/catalogue.h"
+#include "control/revocation/own_answers.h"
 
 namespace sallyport {
 
@@ -51,7 +55,7 @@ Running::Running(configuration::Configuration configuration, Workers& workers) :
     dataplane_ = dataplane_of(configuration, drained_);
     configuration.dataplane.generation = dataplane_.generation;
     Made made = make(std::move(configuration), nullptr);
-    save_ech(made);
+    save(made);
     for (const auto& pool : made.runtime->pools)
         for (std::uint32_t i = 0; i < pool->size(); ++i)
             pool->member(i).drain = drained_.has(pool->settings().name, pool->settings().members[i].name);
@@ -63,12 +67,13 @@ Running::Running(configuration::Configuration configuration, Workers& workers) :
 
 Running::~Running() = default;
 
-handshake::ServerMaterials Running::materials_of(const std::shared_ptr<revocation::Watcher>& watcher, std::uint32_t service,
+/// Nothing of it holds the watcher, which ends with its configuration while handshakes and flows of that live on.
+handshake::ServerMaterials Running::materials_of(const revocation::Watcher& watcher, std::uint32_t service,
                                                  std::shared_ptr<const handshake::EchKeys> ech) {
     handshake::ServerMaterials materials;
-    materials.client_crls = watcher->of_service(service);
-    materials.staple = [watcher](const certificates::CertificateChain& chain) { return watcher->staple(chain); };
-    materials.revoked = [watcher](const certificates::CertificateChain& chain) { return watcher->revoked(chain); };
+    materials.client_crls = watcher.of_service(service);
+    materials.staple = [answers = watcher.answers()](const certificates::CertificateChain& chain) { return answers->staple(chain); };
+    materials.revoked = [answers = watcher.answers()](const certificates::CertificateChain& chain) { return answers->revoked(chain); };
     materials.ech = std::move(ech);
     return materials;
 }
@@ -77,24 +82,27 @@ Running::Made Running::make(configuration::Configuration configuration, std::sha
     Made made;
     const Clock::time_point now = Clock::now();
     made.watcher = std::make_shared<revocation::Watcher>(configuration, revocation::make_fetch(configuration.revocation));
-    for (const configuration::Service& service : configuration.services) {
-        made.ech.push_back(nullptr);
-        if (!service.ech) continue;
-        auto [keys, is_new] = handshake::EchKeys::of_file(*service.ech, handshake::ech_file(configuration, service), now);
-        made.ech.back() = std::move(keys);
-        if (is_new) made.new_ech.push_back(made.ech.size() - 1);
+    for (std::uint32_t i = 0; i < configuration.services.size(); ++i) {
+        const configuration::Service& service = configuration.services[i];
+        handshake::EchKeys::Prepared prepared;
+        if (service.ech) prepared = handshake::EchKeys::prepare(*service.ech, handshake::ech_file(configuration, service), now);
+        if (prepared.unsaved) made.unsaved.push_back(i);
+        made.ech.push_back(std::move(prepared.keys));
     }
     flows::Materials materials;
-    materials.of_service = [&](std::uint32_t service) { return materials_of(made.watcher, service, made.ech[service]); };
-    materials.of_pool = [&](std::uint32_t pool) { return handshake::ClientMaterials{made.watcher->of_pool(pool)}; };
+    materials.of_service = [&](std::uint32_t service) { return materials_of(*made.watcher, service, made.ech[service]); };
+    materials.of_pool = [&](std::uint32_t pool) {
+        const auto revoked = [answers = made.watcher->answers()](const certificates::CertificateChain& chain) { return answers->revoked(chain); };
+        return handshake::ClientMaterials{made.watcher->of_pool(pool), revoked};
+    };
     materials.before = std::move(before);
     made.runtime = std::make_shared<flows::Runtime>(std::move(configuration), materials);
     return made;
 }
 
-void Running::save_ech(const Made& made) {
+void Running::save(const Made& made) {
     const configuration::Configuration& configuration = made.runtime->configuration;
-    for (const std::size_t service : made.new_ech) made.ech[service]->save(handshake::ech_file(configuration, configuration.services[service]));
+    for (const std::uint32_t i : made.unsaved) made.ech[i]->save(handshake::ech_file(configuration, configuration.services[i]));
 }
 
 channel::DataplaneConfiguration Running::dataplane_of(const configuration::Configuration& configuration, const Drained& drained) {
@@ -132,6 +140,7 @@ void Running::turn(Clock::time_point now) {
 }
 
 void Running::rotate_ech(Clock::time_point now) {
+    ech_why_.resize(ech_.size());
     for (std::uint32_t i = 0; i < ech_.size(); ++i) {
         const configuration::Service& service = configuration().services[i];
         if (!ech_[i] || now < ech_[i]->next_change(*service.ech)) continue;
@@ -139,12 +148,12 @@ void Running::rotate_ech(Clock::time_point now) {
             auto rotated = ech_[i]->rotated(*service.ech, now);
             if (!rotated) continue;
             rotated->save(handshake::ech_file(configuration(), service));
-            runtime_->remake_context(i, materials_of(watcher_, i, rotated));
+            runtime_->remake_context(i, materials_of(*watcher_, i, rotated));
             ech_[i] = std::move(rotated);
+            ech_why_[i].clear();
             daemon::log(daemon::Level::info, "ech_rotated", {{"service", service.name}, {"keys", ech_[i]->count()}, {"dns", ech_[i]->dns_value()}});
         } catch (const std::exception& error) {
-            // Each turn would say so; the report's alarm stands until it works.
-            if (now >= next_judgement_) daemon::log(daemon::Level::error, "ech_not_rotated", {{"service", service.name}, {"why", error.what()}});
+            ech_why_[i] = error.what();   // the alarm stands until it works
         }
     }
 }
@@ -168,15 +177,61 @@ policy::RunState Running::run_state(Clock::time_point now) const {
         ech.accepted = count(handshake::EchOutcome::accepted);
         ech.grease = count(handshake::EchOutcome::grease);
         ech.rejected = count(handshake::EchOutcome::rejected);
+        if (i < ech_why_.size()) ech.why = ech_why_[i];
         state.ech.push_back(std::move(ech));
     }
     for (std::size_t i = 0; i < state.violations.size(); ++i) state.violations[i] = runtime_->violations(static_cast<policy::Violation>(i));
-    state.clear_octets = clear_octets_;
-    for (const auto& service : runtime_->services)
-        for (const auto& [version, count] : service->state.counts().by_version) (version == 0x0304 ? state.tls13 : state.tls12) += count;
+    state.dataplane = dataplane_evidence_;
+    const auto add = [](std::vector<std::pair<std::uint16_t, std::uint64_t>>& to, const auto& counts) {
+        for (const auto& [id, count] : counts) {
+            const auto found = std::ranges::find(to, id, [](const auto& entry) { return entry.first; });
+            if (found != to.end())
+                found->second += count;
+            else
+                to.emplace_back(id, count);
+        }
+    };
+    for (const auto& service : runtime_->services) {
+        const auto counts = service->state.counts();
+        for (const auto& [version, count] : counts.by_version) (version == policy::kTls13 ? state.tls13 : version == policy::kTls12 ? state.tls12 : state.other_versions) += count;
+        add(state.by_suite, counts.by_suite);
+        add(state.by_group, counts.by_group);
+        state.ech_required += service->state.ech_required;
+    }
+    for (const auto& pool : runtime_->pools) {
+        if (!pool->context()) continue;
+        for (const auto& pin : pool->context()->pins_seen()) state.pins.push_back({pool->settings().name, pin.subject, pin.not_after});
+    }
     state.roots_changed = roots_changed_;
     return state;
 }
+
+namespace {
+
+/// One line for each alarm that has come and each that is over, whatever the requirement's state does meanwhile; at most so many at once,
+/// and how many more.
+void log_alarms(policy::Requirement requirement, policy::State state, const std::vector<std::string>& before, const std::vector<std::string>& now) {
+    constexpr std::size_t kMost = 16;
+    const auto& text = policy::text(requirement);
+    const auto log = [&](const std::vector<std::string>& of, const std::vector<std::string>& without, daemon::Level level, const char* event) {
+        const std::set<std::string_view> known(without.begin(), without.end());
+        std::vector<std::string_view> news;
+        for (const std::string& alarm : of)
+            if (!known.contains(alarm)) news.push_back(alarm);
+        for (std::size_t i = 0; i < news.size() && i < kMost; ++i)
+            daemon::log(level, event,
+                        {{"requirement", text.id},
+                         {"final_requirement", text.final_id},
+                         {"state", policy::name_of(state)},
+                         {"alarm", news[i]},
+                         {"alarms", now.size()},
+                         {"more", i + 1 == kMost ? news.size() - kMost : 0}});
+    };
+    log(now, before, daemon::Level::warning, "policy_alarm");
+    log(before, now, daemon::Level::info, "policy_alarm_over");
+}
+
+}  // namespace
 
 void Running::judge(Clock::time_point now) {
     next_judgement_ = now + kJudgement;
@@ -189,16 +244,7 @@ void Running::judge(Clock::time_point now) {
         Row& row = rows_[i];
         const bool changed = first || row.evidence.state != evidence.state;
         if (changed) row.since = now;
-        const bool bad = evidence.state == policy::State::alarm || evidence.state == policy::State::violated;
-        const bool was_bad = !first && (row.evidence.state == policy::State::alarm || row.evidence.state == policy::State::violated);
-        const auto& text = policy::text(modules[i]->requirement);
-        if (changed && (bad || was_bad))
-            daemon::log(bad ? daemon::Level::warning : daemon::Level::info, bad ? "policy_alarm" : "policy_alarm_over",
-                        {{"requirement", text.id},
-                         {"final_requirement", text.final_id},
-                         {"state", policy::name_of(evidence.state)},
-                         {"alarm", evidence.alarms.empty() ? evidence.evidence : evidence.alarms.front()},
-                         {"alarms", evidence.alarms.size()}});
+        log_alarms(modules[i]->requirement, evidence.state, row.evidence.alarms, evidence.alarms);
         row.requirement = modules[i]->requirement;
         row.evidence = std::move(evidence);
     }
@@ -252,7 +298,7 @@ std::expected<void, std::vector<std::string>> Running::change(configuration::Con
     }
     std::expected<void, std::string> kept;
     try {
-        save_ech(made);
+        save(made);
         if (keep) kept = keep();
     } catch (const std::exception& error) {
         kept = std::unexpected(error.what());
@@ -263,9 +309,12 @@ std::expected<void, std::vector<std::string>> Running::change(configuration::Con
         drop_prepared();
         return refuse({std::format("{}: cannot be kept: {}; nothing has changed", file, kept.error())});
     }
-    // From here on nothing can fail. The old watcher's thread may be in the middle of a fetch: who waits for it must not be us.
+    // From here on nothing can fail, and the files of the state directory are the new one's. The old watcher's thread may be in the middle of a
+    // fetch: who waits for its end must not be us.
+    watcher_->stop();
     std::thread([old = std::exchange(watcher_, std::move(made.watcher))]() mutable { old.reset(); }).detach();
     ech_ = std::move(made.ech);
+    ech_why_.clear();
     runtime_ = std::move(made.runtime);
     dataplane_ = std::move(dataplane);
     runtime_->take_effect();

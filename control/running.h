@@ -3,8 +3,8 @@
 #include <atomic>
 #include <chrono>
 #include <expected>
-#include <map>
 #include <functional>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -108,23 +108,24 @@ class Running {
     [[nodiscard]] const std::vector<std::shared_ptr<const handshake::EchKeys>>& ech() const noexcept { return ech_; }
     [[nodiscard]] const revocation::Watcher& watcher() const noexcept { return *watcher_; }
 
-    /// Octets of clients that went on without their TLS having been ended, as the dataplane counts them; for the report.
-    void set_clear_octets(std::uint64_t octets) noexcept { clear_octets_ = octets; }
+    /// What the dataplane says of itself, for the report; nullopt: it is away. Whoever asks it for a report sets this before.
+    void set_dataplane(std::optional<policy::DataplaneEvidence> evidence) { dataplane_evidence_ = std::move(evidence); }
 
  private:
     struct Made {
         std::shared_ptr<revocation::Watcher> watcher;
         std::vector<std::shared_ptr<const handshake::EchKeys>> ech;
-        std::vector<std::size_t> new_ech;   ///< services whose keys are not in their file yet
+        std::vector<std::uint32_t> unsaved;   ///< services whose ECH keys are not what their files hold
         std::shared_ptr<flows::Runtime> runtime;
     };
     [[nodiscard]] Made make(configuration::Configuration configuration, std::shared_ptr<const flows::Runtime> before);
-    static void save_ech(const Made& made);
+    /// Writes what make() has made and a later start must find. Last: a configuration that is refused leaves no trace. Throws std::runtime_error.
+    static void save(const Made& made);
     [[nodiscard]] static channel::DataplaneConfiguration dataplane_of(const configuration::Configuration& configuration, const Drained& drained);
     [[nodiscard]] std::vector<std::string> fixed_problems(const configuration::Configuration& next) const;
     void drop_prepared();
     void keep_drained(Drained next);
-    [[nodiscard]] static handshake::ServerMaterials materials_of(const std::shared_ptr<revocation::Watcher>& watcher, std::uint32_t service,
+    [[nodiscard]] static handshake::ServerMaterials materials_of(const revocation::Watcher& watcher, std::uint32_t service,
                                                                  std::shared_ptr<const handshake::EchKeys> ech);
     void watch();
     void rotate_ech(Clock::time_point now);
@@ -142,7 +143,8 @@ class Running {
     std::shared_ptr<std::atomic<bool>> revocation_changed_ = std::make_shared<std::atomic<bool>>(false);
     Clock::time_point next_minute_{}, next_judgement_{};
     bool roots_changed_ = false;
-    std::uint64_t clear_octets_ = 0;
+    std::optional<policy::DataplaneEvidence> dataplane_evidence_;
+    std::vector<std::string> ech_why_;   ///< by service: why its keys could not be rotated
     std::vector<Row> rows_;
 };
 

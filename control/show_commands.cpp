@@ -220,6 +220,7 @@ Result show_counters(Appearance& appearance) {
     add("control_handshakes", "of them with a client's handshake that is not done", handshakes);
     add("control_backend_handshakes", "of them with a backend's TLS context alive", contexts);
     const flows::Runtime& runtime = *appearance.running.runtime();
+    add("connections_without_handshake", "connections of clients whose handshake is not finished, begun or not", runtime.brake->connected());
     add("handshakes_under_way", "handshakes begun and not finished", runtime.brake->started());
     add("braked_by_source", "handshakes refused: their source had too many under way or had spent its budget", runtime.brake->braked_by_source());
     add("braked_by_total", "handshakes refused: too many were under way in all", runtime.brake->braked_by_total());
@@ -241,10 +242,42 @@ Result show_counters(Appearance& appearance) {
     return answer;
 }
 
-std::vector<management::PolicyView> policy_views(Appearance& appearance, std::chrono::system_clock::time_point now) {
-    if (const auto counters = appearance.link.ask("counters"))
+/// What the policy asks of the dataplane; nullopt: it is away.
+std::optional<policy::DataplaneEvidence> dataplane_evidence(Appearance& appearance) {
+    const auto counters = appearance.link.ask("counters");
+    const auto listeners = appearance.link.ask("listeners");
+    if (!counters || !listeners) return std::nullopt;
+    policy::DataplaneEvidence evidence;
+    const auto count = [&](std::string_view name) {
+        std::uint64_t sum = 0;
         for (const auto& counter : *counters)
-            if (counter.value("name", "") == "clear_client_octets") appearance.running.set_clear_octets(counter.value("value", std::uint64_t{0}));
+            if (counter.value("name", "") == name) sum += counter.value("value", std::uint64_t{0});
+        return sum;
+    };
+    evidence.clear_octets = count("clear_octets_from_client");
+    evidence.key_updates = count("key_updates_sent");
+    evidence.key_limits = count("ended_key_limit");
+    evidence.renegotiations = count("renegotiations_refused");
+    const configuration::Configuration& configuration = appearance.running.configuration();
+    for (const auto& listener : *listeners) {
+        const std::string address = listener.value("address", ""), service = listener.value("service", ""), kind = listener.value("kind", "");
+        const auto listens = [&](const auto& list) {
+            return std::ranges::any_of(list, [&](const auto& each) {
+                return each.name == service && std::ranges::any_of(each.listen, [&](const SocketAddress& own) { return own.to_string() == address; });
+            });
+        };
+        if (kind == "tls" && listens(configuration.services))
+            evidence.tls.push_back(address);
+        else if (kind == "redirect" && listens(configuration.redirects))
+            evidence.redirects.push_back(address);
+        else
+            evidence.others.push_back(address);
+    }
+    return evidence;
+}
+
+std::vector<management::PolicyView> policy_views(Appearance& appearance, std::chrono::system_clock::time_point now) {
+    appearance.running.set_dataplane(dataplane_evidence(appearance));
     std::vector<management::PolicyView> views;
     for (const Running::Row& row : appearance.running.policy(now)) {
         const auto& text = policy::text(row.requirement);

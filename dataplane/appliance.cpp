@@ -32,7 +32,9 @@ std::expected<drivers::Profile, std::string> profile_of(const std::string& name)
 
 void eal_log(int level, const char* line) {
     // DPDK's levels: 1 emergency to 8 debug (rte_log.h).
-    const auto ours = level <= 4 ? daemon::Level::error : level == 5 ? daemon::Level::warning : level <= 7 ? daemon::Level::info : daemon::Level::debug;
+    const auto ours = level <= 4 ? daemon::Level::error : level == 5 ? daemon::Level::warning
+                                                      : level <= 7   ? daemon::Level::info
+                                                                     : daemon::Level::debug;
     daemon::log(ours, "eal", {{"text", line}});
 }
 

@@ -41,7 +41,7 @@ class Appliance {
     /// A worker has found its lanes spoilt by control.
     [[nodiscard]] bool lanes_broken() const;
 
-    /// Answers: the reports "ports", "workers", "flows", "counters", "neighbours", "version"; "end_flows" ends those that its arguments mean
+    /// Answers: the reports "ports", "workers", "flows", "counters", "neighbours", "listeners", "version"; "end_flows" ends those that its arguments mean
     /// (service, pool, member, flow: ids; client: prefix; client_port; all optional). The error is for a person.
     [[nodiscard]] std::expected<nlohmann::json, std::string> answer(const std::string& what, const nlohmann::json& arguments);
 
@@ -65,6 +65,7 @@ class Appliance {
     nlohmann::json flows_report(std::size_t limit);
     nlohmann::json counters_report();
     nlohmann::json neighbours_report();
+    nlohmann::json listeners_report() const;
 
     channel::DataplaneConfiguration configuration_;
     std::shared_ptr<const flow::ServiceTable> services_;

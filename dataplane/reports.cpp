@@ -60,8 +60,20 @@ std::expected<json, std::string> Appliance::answer(const std::string& what, cons
     if (what == "counters") return counters_report();
     if (what == "neighbours") return neighbours_report();
     if (what == "end_flows") return end_matching(arguments);
+    if (what == "listeners") return listeners_report();
     if (what == "version") return json{{"dpdk", rte_version()}, {"ipsec_mb", imb_get_version_str()}};
     return std::unexpected("the dataplane knows no report '" + what + "'");
+}
+
+/// Every address that a SYN is answered at, and what becomes of its octets: TLS that control ends, or plain HTTP that control answers.
+json Appliance::listeners_report() const {
+    json result = json::array();
+    if (!services_) return result;
+    for (const auto& listen : services_->listens) {   // what the workers look at, not what they should
+        const auto& service = services_->services[listen.service];
+        result.push_back({{"address", listen.address.to_string()}, {"service", service.name}, {"kind", service.redirect ? "redirect" : "tls"}});
+    }
+    return result;
 }
 
 json Appliance::ports_report() const {
@@ -220,6 +232,8 @@ json Appliance::counters_report() {
         engine.octets_to_backend += e.octets_to_backend;
         engine.octets_to_client += e.octets_to_client;
         engine.clear_octets_to_backend += e.clear_octets_to_backend;
+        engine.clear_octets_from_client += e.clear_octets_from_client;
+        engine.renegotiations_refused += e.renegotiations_refused;
         engine.key_updates_received += e.key_updates_received;
         engine.key_updates_sent += e.key_updates_sent;
         engine.alerts_received += e.alerts_received;
@@ -289,6 +303,8 @@ json Appliance::counters_report() {
     add("flows", "octets_to_backend", "application octets passed on to backends", engine.octets_to_backend);
     add("flows", "octets_to_client", "application octets passed on to clients", engine.octets_to_client);
     add("flows", "clear_octets_to_backend", "of them to backends without TLS", engine.clear_octets_to_backend);
+    add("flows", "clear_octets_from_client", "of them of clients whose TLS was not ended here; anything but 0 is a fault of ours", engine.clear_octets_from_client);
+    add("records", "renegotiations_refused", "renegotiations of TLS 1.2 that a peer asked for", engine.renegotiations_refused);
     add("flows", "flows_kept_over_control_restart", "flows that went on when control was started again", engine.control_restarts_survived);
     for (std::size_t i = 1; i < engine.ended_by.size(); ++i)
         add("flows ended", std::string("ended_") + channel::name(static_cast<flow::EndReason>(i)),

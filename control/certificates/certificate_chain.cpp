@@ -9,6 +9,7 @@
 #include <iterator>
 #include <optional>
 
+#include "control/certificates/asn1_time.h"
 #include "control/certificates/pem_file.h"
 #include "control/policy/key_strength.h"
 
@@ -28,22 +29,6 @@ std::string lower(std::string_view text) {
     std::string result(text);
     std::ranges::transform(result, result.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
     return result;
-}
-
-std::optional<Clock::time_point> time_of(const ASN1_TIME* time) {
-    std::tm parts{};
-    if (time == nullptr || ASN1_TIME_to_tm(time, &parts) != 1) return std::nullopt;
-    return Clock::from_time_t(timegm(&parts));
-}
-
-std::string date_text(Clock::time_point time) {
-    const std::time_t seconds = Clock::to_time_t(time);
-    std::tm parts{};
-    std::array<char, 32> text{};
-    if (gmtime_r(&seconds, &parts) == nullptr ||
-        std::strftime(text.data(), text.size(), "%Y-%m-%d %H:%M:%S UTC", &parts) == 0)
-        return "?";
-    return text.data();
 }
 
 /// "the certificate" for the leaf, else "certificate 2 in the file (CN=...)".
@@ -82,9 +67,9 @@ void check_dates(Report& report, const std::string& subject, const X509* certifi
         report.add(subject + " has a validity period that cannot be read",
                    "a certificate that keeps to RFC 5280 4.1.2.5", requirement);
     else if (*not_after < now)
-        report.add(subject + " expired at " + date_text(*not_after), "a certificate that is in date", requirement);
+        report.add(subject + " expired at " + time_text(*not_after), "a certificate that is in date", requirement);
     else if (*not_before > now)
-        report.add(subject + " is not valid before " + date_text(*not_before),
+        report.add(subject + " is not valid before " + time_text(*not_before),
                    "a certificate that is in date, and a clock that is right", requirement);
 }
 
@@ -167,46 +152,6 @@ bool is_self_signed(const openssl::Certificate& certificate) {
     return result;
 }
 
-/// "http://..." of a list's general names; empty: none.
-std::string http_url(const GENERAL_NAMES* names) {
-    for (int i = 0; names != nullptr && i < sk_GENERAL_NAME_num(names); ++i) {
-        int type = 0;
-        const auto* value = static_cast<const ASN1_STRING*>(GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(names, i), &type));
-        if (type != GEN_URI || value == nullptr) continue;
-        const std::string url(reinterpret_cast<const char*>(ASN1_STRING_get0_data(value)), static_cast<std::size_t>(ASN1_STRING_length(value)));
-        const bool printable = std::ranges::all_of(url, [](unsigned char c) { return c > 0x20 && c < 0x7f; });
-        if (printable && lower(url).starts_with("http://")) return url;
-    }
-    return "";
-}
-
-std::string crl_url_of(const X509* certificate) {
-    const openssl::Owner<CRL_DIST_POINTS, CRL_DIST_POINTS_free> points(
-        static_cast<CRL_DIST_POINTS*>(X509_get_ext_d2i(certificate, NID_crl_distribution_points, nullptr, nullptr)));
-    for (int i = 0; points && i < sk_DIST_POINT_num(points.get()); ++i) {
-        const DIST_POINT* point = sk_DIST_POINT_value(points.get(), i);
-        // Type 0 is fullName. A CRL of another issuer, or for some reasons only, does not answer the question.
-        if (point->distpoint == nullptr || point->distpoint->type != 0 || point->reasons != nullptr || point->CRLissuer != nullptr) continue;
-        if (std::string url = http_url(point->distpoint->name.fullname); !url.empty()) return url;
-    }
-    return "";
-}
-
-std::string ocsp_url_of(const X509* certificate) {
-    const openssl::Owner<AUTHORITY_INFO_ACCESS, AUTHORITY_INFO_ACCESS_free> access(
-        static_cast<AUTHORITY_INFO_ACCESS*>(X509_get_ext_d2i(certificate, NID_info_access, nullptr, nullptr)));
-    for (int i = 0; access && i < sk_ACCESS_DESCRIPTION_num(access.get()); ++i) {
-        const ACCESS_DESCRIPTION* description = sk_ACCESS_DESCRIPTION_value(access.get(), i);
-        if (OBJ_obj2nid(description->method) != NID_ad_OCSP) continue;
-        const openssl::GeneralNames one(sk_GENERAL_NAME_new_null());
-        if (!one || sk_GENERAL_NAME_push(one.get(), description->location) == 0) continue;
-        std::string url = http_url(one.get());
-        sk_GENERAL_NAME_zero(one.get());   // not ours to free
-        if (!url.empty()) return url;
-    }
-    return "";
-}
-
 /// RFC 7633: the feature is a TLS extension's number, here status_request (5).
 bool must_staple(const X509* certificate) {
     const openssl::Owner<TLS_FEATURE, TLS_FEATURE_free> features(
@@ -224,8 +169,6 @@ void describe(CertificateChain& chain, const PublicRoots* roots) {
     chain.not_after = time_of(X509_get0_notAfter(leaf)).value_or(Clock::time_point());
     chain.issuer_text = openssl::name_text(X509_get_issuer_name(leaf));
     chain.fingerprint = fingerprint_of(leaf);
-    chain.ocsp_url = ocsp_url_of(leaf);
-    chain.crl_url = crl_url_of(leaf);
     chain.must_staple = must_staple(leaf);
     if (const EVP_PKEY* key = X509_get0_pubkey(leaf)) {
         chain.key_type = policy::key_name(key);

@@ -44,8 +44,6 @@ struct CertificateChain {
     std::string issuer_text;         ///< as in the leaf, RFC 2253
     Fingerprint fingerprint{};       ///< SHA-256 of the leaf (DER)
     openssl::Certificate issuer;     ///< who signed the leaf: of the file or of the public roots; may be null
-    std::string ocsp_url;            ///< http URL of authorityInfoAccess (RFC 5280 4.2.2.1); empty: none
-    std::string crl_url;             ///< http URL of cRLDistributionPoints (RFC 5280 4.2.1.13); empty: none
     bool must_staple = false;        ///< TLS feature status_request (RFC 7633)
     [[nodiscard]] std::string subject() const;
 

@@ -195,12 +195,14 @@ class Builder {
             }
         }
         if (Value& group = root["brake"]; group.good) {
-            configuration_.brake = {number(group, "handshakes"), number(group, "handshakes_per_source"),
-                                    number(group, "cost_per_second"), number(group, "burst")};
-            if (Value& source = group["handshakes_per_source"]; source.good && group["handshakes"].good && source.integer > group["handshakes"].integer) {
+            configuration_.brake = {number(group, "connections"), number(group, "connections_per_source"), number(group, "handshakes"),
+                                    number(group, "handshakes_per_source"), number(group, "cost_per_second"), number(group, "burst")};
+            for (const std::string all : {"connections", "handshakes"}) {
+                Value& source = group[all + "_per_source"];
+                if (!source.good || !group[all].good || source.integer <= group[all].integer) continue;
                 source.written = std::to_string(source.integer);
-                problems_.add(source, "is more than handshakes = " + std::to_string(group["handshakes"].integer) + ", so that one source could take all",
-                              "less than handshakes");
+                problems_.add(source, "is more than " + all + " = " + std::to_string(group[all].integer) + ", so that one source could take all",
+                              "less than " + all);
             }
         }
     }
@@ -242,10 +244,13 @@ class Builder {
                 problems_.add(requirement, "is no requirement of the policy", one_of(ids));
             else if (requirement.text == "9.1.1")
                 problems_.add(requirement, "cannot be waived: an external service speaks TLS, always", "no waiver for 9.1.1", "9.1.1 (12.2.1)");
-            const bool exists =
-                (object.text.starts_with("service ") && std::ranges::contains(configuration_.services, object.text.substr(8), &Service::name)) ||
-                (object.text.starts_with("pool ") && std::ranges::contains(configuration_.pools, object.text.substr(5), &Pool::name));
-            if (!exists) problems_.add(object, "is no service and no pool of this configuration", "\"service NAME\" or \"pool NAME\"");
+            const auto names = [&object](std::string_view kind, const auto& known, auto name) {
+                return object.text.starts_with(kind) && std::ranges::contains(known, object.text.substr(kind.size()), name);
+            };
+            const bool exists = names("service ", configuration_.services, &Service::name) || names("clients of service ", configuration_.services, &Service::name) ||
+                                names("pool ", configuration_.pools, &Pool::name);
+            if (!exists)
+                problems_.add(object, "is no service and no pool of this configuration", "\"service NAME\", \"clients of service NAME\" or \"pool NAME\"");
             if (std::ranges::all_of(reason.text, [](unsigned char c) { return c == ' '; }))
                 problems_.add(reason, "says nothing", "why the requirement cannot be kept yet, for the auditor");
             const auto end = end_of_day(until.text);
@@ -352,7 +357,8 @@ class Builder {
         ClientAuth& to = service.client_auth;
         to.place = place_of(value);
         Value& mode = value["mode"];
-        to.mode = mode.text == "off" ? ClientAuthMode::off : mode.text == "optional" ? ClientAuthMode::optional : ClientAuthMode::required;
+        to.mode = mode.text == "off" ? ClientAuthMode::off : mode.text == "optional" ? ClientAuthMode::optional
+                                                                                     : ClientAuthMode::required;
         anchors(value["trust"], to.trust, to.anchors);
         to.crl = crl(value["crl"]);
         to.names = texts(value["names"]);
@@ -645,6 +651,14 @@ std::string Problem::to_string() const {
     return text;
 }
 
+bool waives_unknown_revocation(const Configuration& configuration, const Waiver& waiver) {
+    if (configuration.policy_level < 3 || waiver.requirement != policy::text(policy::Requirement::r9_4_3).id) return false;
+    return std::ranges::any_of(configuration.pools, [&](const Pool& pool) { return pool.tls && waiver.object == "pool " + pool.name; }) ||
+           std::ranges::any_of(configuration.services, [&](const Service& service) {
+               return service.client_auth.mode != ClientAuthMode::off && waiver.object == "clients of service " + service.name;
+           });
+}
+
 std::expected<Configuration, std::vector<Problem>> load(const std::filesystem::path& file, const LoadOptions& options) {
     Problems problems;
     std::optional<Value> root = read(file, problems, options.text);
@@ -657,6 +671,17 @@ std::expected<Configuration, std::vector<Problem>> load(const std::filesystem::p
             for (Problem& problem : found) problems.add_once(std::move(problem));
         }
         configuration.waived = problems.waive(configuration.waivers);
+        // Only of what is otherwise in order: a certificate that cannot be read violates nothing.
+        if (options.check && level_known && problems.empty()) {
+            for (const Waiver& waiver : configuration.waivers) {
+                const bool used = std::ranges::any_of(configuration.waived, [&](const Waived& waived) {
+                    return waived.waiver.requirement == waiver.requirement && waived.waiver.object == waiver.object;
+                });
+                if (!used && !waives_unknown_revocation(configuration, waiver))
+                    problems.add({waiver.place, waiver.place.setting, in_quotes(waiver.requirement + ", " + waiver.object),
+                                  "has no effect: the object violates nothing that a waiver of this requirement suspends", "no waiver", ""});
+            }
+        }
         if (problems.empty()) return configuration;
     }
     return std::unexpected(std::move(problems).sorted(file.string()));

@@ -39,7 +39,8 @@ struct Problem {
     [[nodiscard]] std::string to_string() const;
 };
 
-enum class TlsVersion : std::uint8_t { tls12, tls13 };
+enum class TlsVersion : std::uint8_t { tls12,
+                                       tls13 };
 
 /// A certificate with its key, and what was loaded from them.
 struct CertificateFiles {
@@ -53,7 +54,7 @@ struct CertificateFiles {
 /// What a requirement of the policy is suspended for, until when. There is none for a plain-text external service (9.1.1).
 struct Waiver {
     std::string requirement;             ///< draft id, such as "9.4.3"
-    std::string object;                  ///< "service NAME" or "pool NAME"
+    std::string object;                  ///< "service NAME", "clients of service NAME" (of 9.4.3: what is not known of their certificates) or "pool NAME"
     std::string reason;
     std::chrono::system_clock::time_point until;   ///< end of the day that is written, UTC
     Place place;
@@ -72,7 +73,9 @@ struct CrlSource {
     Place place;
 };
 
-enum class ClientAuthMode : std::uint8_t { off, optional, required };
+enum class ClientAuthMode : std::uint8_t { off,
+                                           optional,
+                                           required };
 
 /// Certificates of clients (9.4.5 (12.1.3)). Identities are used and forwarded only after they have been verified.
 struct ClientAuth {
@@ -130,7 +133,8 @@ struct BackendTls {
     Place place{};
 };
 
-enum class Balance : std::uint8_t { round_robin, least_connections };
+enum class Balance : std::uint8_t { round_robin,
+                                    least_connections };
 
 struct HealthCheck {
     std::uint32_t interval_ms = 5000;
@@ -172,6 +176,8 @@ struct Tickets {
 
 /// What handshakes may cost before established flows would pay for them. Costs in units of one resumed handshake.
 struct Brake {
+    std::uint32_t connections = 32768;      ///< without a finished handshake (or a redirect's request), in all
+    std::uint32_t connections_per_source = 1024;   ///< of one IPv4 address or IPv6 /64
     std::uint32_t handshakes = 8192;        ///< started and not finished, in all
     std::uint32_t handshakes_per_source = 256;   ///< of one IPv4 address or IPv6 /64
     std::uint32_t cost_per_second = 2000;   ///< of one source
@@ -224,9 +230,15 @@ struct LoadOptions {
     std::chrono::system_clock::time_point now = std::chrono::system_clock::now();
 };
 
+/// Whether a waiver of 9.4.3 suspends what flows are held to at level 3: that nobody is let in of whom it is not known whether his certificate
+/// has been revoked. It names the members of a pool ("pool NAME") or the clients of a service ("clients of service NAME"); of the service's own
+/// certificates it says nothing.
+[[nodiscard]] bool waives_unknown_revocation(const Configuration& configuration, const Waiver& waiver);
+
 /// Reads and checks a file. Reports every problem that it finds, not just the first, sorted by line; those of `check` among them.
 /// Certificates, keys and trust anchors are read and checked too (they match, are in date, cover a name, are strong enough
-/// for the policy level), so that what loads also runs. A violation that a valid waiver names is kept in `waived` instead.
+/// for the policy level), so that what loads also runs. A violation that a valid waiver names is kept in `waived` instead; a waiver that suspends
+/// nothing is a problem, where `check` tells of violations at all.
 [[nodiscard]] std::expected<Configuration, std::vector<Problem>> load(const std::filesystem::path& file,
                                                                       const LoadOptions& options = {});
 

@@ -27,7 +27,7 @@ constexpr std::array kWaiver{
     Setting{.name = "requirement", .kind = Kind::text, .least_items = 1, .most_items = 16,
             .documentation = "id of the requirement that is suspended, such as \"9.4.3\""},
     Setting{.name = "object", .kind = Kind::text, .least_items = 1, .most_items = 128,
-            .documentation = "for what: \"service NAME\" or \"pool NAME\""},
+            .documentation = "for what: \"service NAME\", \"clients of service NAME\" or \"pool NAME\""},
     Setting{.name = "reason", .kind = Kind::text, .least_items = 1, .most_items = 1024,
             .documentation = "why; every report shows it"},
     Setting{.name = "until", .kind = Kind::text, .least_items = 1, .most_items = 10,
@@ -70,6 +70,10 @@ constexpr std::array kTickets{
 };
 
 constexpr std::array kBrake{
+    Setting{.name = "connections", .kind = Kind::integer, .fallback = "32768", .least = 1, .most = 4000000,
+            .documentation = "connections whose handshake is not finished, begun or not, of all clients; less than max_flows, so that some are left"},
+    Setting{.name = "connections_per_source", .kind = Kind::integer, .fallback = "1024", .least = 1, .most = 4000000,
+            .documentation = "of them of one IPv4 address or IPv6 /64"},
     Setting{.name = "handshakes", .kind = Kind::integer, .fallback = "8192", .least = 1, .most = 1000000,
             .documentation = "handshakes that may be started and not finished, of all clients"},
     Setting{.name = "handshakes_per_source", .kind = Kind::integer, .fallback = "256", .least = 1, .most = 1000000,
@@ -234,7 +238,7 @@ constexpr std::array kTls{
             .least_items = 1,
             .most_items = 253,
             .requirement = "9.2.6 (12.3.2)",
-            .documentation = "name that the members' certificates must cover; sent as server name indication"},
+            .documentation = "name that the members' certificates must cover; sent as server name indication; left out: pins and no trust"},
     Setting{.name = "pins",
             .kind = Kind::texts,
             .fallback = "[ ]",

@@ -28,6 +28,14 @@ std::uint16_t version_of(std::uint16_t suite) {
 
 }  // namespace
 
+handshake::Failure HandshakeWorker::plain_text_refused() {
+    handshake::Failure failure;
+    failure.reason = EndReason::backend_handshake_failed;
+    failure.violation = policy::Violation::backend_plain_text;
+    failure.text = policy::text(policy::Violation::backend_plain_text).sentence;
+    return failure;
+}
+
 Pool& HandshakeWorker::pool_of(const Session& session) {
     return *session.runtime->pools[session.pool];
 }
@@ -71,6 +79,10 @@ void HandshakeWorker::try_member(Session& session) {
 void HandshakeWorker::on_backend_opened(Session& session) {
     Pool& pool = pool_of(session);
     if (!pool.context()) {
+        if (!pool.may_be_plain(std::chrono::system_clock::now())) {
+            on_backend_lost(session, EndReason::backend_handshake_failed, plain_text_refused());
+            return;
+        }
         channel::Handoff handoff{};
         handoff.protection = channel::Protection::plain;
         session.backend_done = true;
@@ -115,9 +127,19 @@ void HandshakeWorker::on_backend_octets(Session& session, const channel::StreamO
 
 void HandshakeWorker::finish_backend(Session& session) {
     handshake::Handed handed = session.backend->take_handed();
-    session.backend_done = true;
     session.backend_anchor = handed.negotiated.anchor;
     session.backend_identity = std::move(handed.negotiated.identity);
+    // The handshake may have begun before the last change of anchors and CRLs.
+    if (const auto objection = object_to_backend(session, *runtime_)) {
+        handshake::Failure failure;
+        failure.text = objection->why;
+        failure.violation = objection->violation;
+        failure.peer_subject = objection->subject;
+        crypto::wipe(&handed.handoff, sizeof handed.handoff);
+        on_backend_lost(session, EndReason::backend_unverified, failure);
+        return;
+    }
+    session.backend_done = true;
     session.backend_suite = handed.handoff.suite;
     session.backend_version = version_of(handed.handoff.suite);
     handed.handoff.protection = channel::Protection::tls;

@@ -67,6 +67,8 @@ Brake::Brake(const configuration::Brake& settings) : memory_(std::make_unique<st
 }
 
 void Brake::configure(const configuration::Brake& settings) noexcept {
+    connections_ = settings.connections;
+    connections_per_source_ = settings.connections_per_source;
     limit_ = settings.handshakes;
     per_source_ = settings.handshakes_per_source;
     rate_ = settings.cost_per_second;
@@ -95,7 +97,7 @@ Brake::Entry* Brake::find(std::array<Entry, kWays>& set, const IpAddress& source
     return found == set.end() ? nullptr : &*found;
 }
 
-/// The source's entry, or one made for it: of those without a handshake under way the one with most budget left goes, which is a free one
+/// The source's entry, or one made for it: of those without a connection or handshake under way the one with most budget left goes, which is a free one
 /// first and then one whose source loses least of what is held against it. nullptr when all have some.
 Brake::Entry* Brake::place(std::array<Entry, kWays>& set, const IpAddress& source, Clock::time_point now) noexcept {
     if (Entry* const found = find(set, source)) {
@@ -104,7 +106,7 @@ Brake::Entry* Brake::place(std::array<Entry, kWays>& set, const IpAddress& sourc
     }
     Entry* best = nullptr;
     for (Entry& entry : set) {
-        if (entry.under_way != 0) continue;
+        if (entry.in_use()) continue;
         if (entry.source.is_unspecified()) {
             best = &entry;
             break;
@@ -112,8 +114,36 @@ Brake::Entry* Brake::place(std::array<Entry, kWays>& set, const IpAddress& sourc
         refill(entry, now);
         if (best == nullptr || entry.budget > best->budget) best = &entry;
     }
-    if (best != nullptr) *best = {source, static_cast<double>(burst_.load(std::memory_order_relaxed)), now, 0};
+    if (best != nullptr) *best = {source, static_cast<double>(burst_.load(std::memory_order_relaxed)), now, 0, 0};
     return best;
+}
+
+std::expected<Brake::Connected, Brake::Refusal> Brake::connect(const IpAddress& address, Clock::time_point now) {
+    if (connected_.fetch_add(1, std::memory_order_relaxed) >= connections_.load(std::memory_order_relaxed)) {
+        connected_.fetch_sub(1, std::memory_order_relaxed);
+        braked_by_total_.fetch_add(1, std::memory_order_relaxed);
+        return std::unexpected(Refusal::total);
+    }
+    Connected connected;
+    connected.source_ = source_of(address);
+    {
+        const std::uint64_t at = hash(connected.source_);
+        Shard& home = shard(at);
+        const std::lock_guard lock(home.mutex);
+        if (Entry* const entry = place(set(home, at), connected.source_, now)) {
+            connected.placed_ = entry->connected < connections_per_source_.load(std::memory_order_relaxed);
+            if (!connected.placed_) {
+                connected_.fetch_sub(1, std::memory_order_relaxed);
+                braked_by_source_.fetch_add(1, std::memory_order_relaxed);
+                return std::unexpected(Refusal::source);
+            }
+            ++entry->connected;
+        } else {
+            unplaced_.fetch_add(1, std::memory_order_relaxed);
+        }
+    }
+    connected.brake_ = shared_from_this();
+    return connected;
 }
 
 std::expected<Brake::Started, Brake::Refusal> Brake::start(const IpAddress& address, bool resumes, std::uint32_t full, Clock::time_point now) {
@@ -167,14 +197,30 @@ void Brake::charge(const IpAddress& source, std::uint32_t units, Clock::time_poi
     }
 }
 
-void Brake::leave(const IpAddress& source, bool placed) noexcept {
-    started_.fetch_sub(1, std::memory_order_relaxed);
+/// Takes one from a source's count.
+void Brake::leave(const IpAddress& source, bool placed, std::uint32_t Entry::* count) noexcept {
     if (!placed) return;
     const std::uint64_t at = hash(source);
     Shard& home = shard(at);
     const std::lock_guard lock(home.mutex);
-    // An entry with a handshake under way keeps its place.
-    if (Entry* const entry = find(set(home, at), source); entry != nullptr && entry->under_way != 0) --entry->under_way;
+    // An entry in use keeps its place.
+    if (Entry* const entry = find(set(home, at), source); entry != nullptr && entry->*count != 0) --(entry->*count);
+}
+
+Brake::Connected& Brake::Connected::operator=(Connected&& other) noexcept {
+    if (this == &other) return *this;
+    release();
+    brake_ = std::move(other.brake_);
+    source_ = other.source_;
+    placed_ = other.placed_;
+    return *this;
+}
+
+void Brake::Connected::release() noexcept {
+    const std::shared_ptr<Brake> brake = std::move(brake_);
+    if (!brake) return;
+    brake->connected_.fetch_sub(1, std::memory_order_relaxed);
+    brake->leave(source_, placed_, &Entry::connected);
 }
 
 Brake::Started& Brake::Started::operator=(Started&& other) noexcept {
@@ -193,8 +239,10 @@ void Brake::Started::finish(bool resumed, Clock::time_point now) noexcept {
 }
 
 void Brake::Started::release() noexcept {
-    if (const std::shared_ptr<Brake> brake = std::move(brake_)) brake->leave(source_, placed_);
-    brake_.reset();
+    const std::shared_ptr<Brake> brake = std::move(brake_);
+    if (!brake) return;
+    brake->started_.fetch_sub(1, std::memory_order_relaxed);
+    brake->leave(source_, placed_, &Entry::under_way);
 }
 
 }  // namespace sallyport::flows

@@ -36,7 +36,8 @@ struct SigningKeys {
 /// Says which handshakes may begin, so that those that have not proven anything cannot take the time of those that have, nor of established
 /// flows. Counts handshakes begun and not finished, in all and by source (an IPv4 address, an IPv6 /64), and has a token bucket for each
 /// source. Sources are kept in a table of fixed size whose places a secret key determines; a source that finds no place is held to the
-/// total alone. Any thread: sixty-four shards with a lock each, held for some dozen instructions.
+/// total alone. Likewise the connections whose handshake is not finished, from their first segment on: who sends no ClientHello holds a flow
+/// all the same. Any thread: sixty-four shards with a lock each, held for some dozen instructions.
 class Brake : public std::enable_shared_from_this<Brake> {
  public:
     using Clock = std::chrono::steady_clock;
@@ -48,6 +49,24 @@ class Brake : public std::enable_shared_from_this<Brake> {
     [[nodiscard]] static std::shared_ptr<Brake> make(const configuration::Brake& settings);
     Brake(const Brake&) = delete;
     Brake& operator=(const Brake&) = delete;
+
+    /// A connection that was let in; counted until it is destroyed or released. Any one thread.
+    class Connected {
+     public:
+        Connected() noexcept = default;
+        ~Connected() { release(); }
+        Connected(Connected&& other) noexcept { *this = std::move(other); }
+        Connected& operator=(Connected&& other) noexcept;
+        /// Its handshake is finished, or it has ended.
+        void release() noexcept;
+
+     private:
+        friend class Brake;
+        std::shared_ptr<Brake> brake_;
+        IpAddress source_;
+        bool placed_ = false;
+    };
+    [[nodiscard]] std::expected<Connected, Refusal> connect(const IpAddress& source, Clock::time_point now);
 
     /// A handshake that was let in; counted until it is destroyed or released. Any one thread.
     class Started {
@@ -74,6 +93,8 @@ class Brake : public std::enable_shared_from_this<Brake> {
     /// So few handshakes are under way that work may be done for a client that has shown no more than a ClientHello: less than a quarter.
     [[nodiscard]] bool relaxed() const noexcept { return started() < limit_.load(std::memory_order_relaxed) / 4; }
     [[nodiscard]] std::uint64_t started() const noexcept { return started_.load(std::memory_order_relaxed); }
+    /// Connections without a finished handshake.
+    [[nodiscard]] std::uint64_t connected() const noexcept { return connected_.load(std::memory_order_relaxed); }
     [[nodiscard]] std::uint64_t braked_by_source() const noexcept { return braked_by_source_.load(std::memory_order_relaxed); }
     [[nodiscard]] std::uint64_t braked_by_total() const noexcept { return braked_by_total_.load(std::memory_order_relaxed); }
     /// Handshakes of sources for which the table had no place.
@@ -89,7 +110,9 @@ class Brake : public std::enable_shared_from_this<Brake> {
         IpAddress source;                ///< unspecified: free
         double budget = 0;               ///< units at `at`
         Clock::time_point at{};
-        std::uint32_t under_way = 0;
+        std::uint32_t under_way = 0;     ///< handshakes
+        std::uint32_t connected = 0;     ///< connections without a finished handshake, those with one under way among them
+        [[nodiscard]] bool in_use() const noexcept { return under_way != 0 || connected != 0; }
     };
     struct Shard {
         std::mutex mutex;
@@ -102,10 +125,10 @@ class Brake : public std::enable_shared_from_this<Brake> {
     [[nodiscard]] Entry* place(std::array<Entry, kWays>& set, const IpAddress& source, Clock::time_point now) noexcept;
     void refill(Entry& entry, Clock::time_point now) const noexcept;
     void charge(const IpAddress& source, std::uint32_t units, Clock::time_point now) noexcept;
-    void leave(const IpAddress& source, bool placed) noexcept;
+    void leave(const IpAddress& source, bool placed, std::uint32_t Entry::* count) noexcept;
 
-    std::atomic<std::uint32_t> limit_, per_source_, rate_, burst_;
-    std::atomic<std::uint64_t> started_{0}, braked_by_source_{0}, braked_by_total_{0}, unplaced_{0};
+    std::atomic<std::uint32_t> connections_, connections_per_source_, limit_, per_source_, rate_, burst_;
+    std::atomic<std::uint64_t> connected_{0}, started_{0}, braked_by_source_{0}, braked_by_total_{0}, unplaced_{0};
     std::array<std::uint64_t, 2> key_{};
     std::unique_ptr<std::array<Shard, kShards>> memory_;
     std::array<Shard, kShards>& shards_;

@@ -1,10 +1,7 @@
 #include "control/flows/handshake_worker.h"
 
-#include <algorithm>
-#include <filesystem>
-
-#include "control/certificates/openssl.h"
 #include "control/daemon/logging.h"
+#include "control/flows/identity_check.h"
 #include "crypto/secret.h"
 
 /// The clients' legs: from the first octet to the hand-off, and what a failure leaves behind.
@@ -38,7 +35,14 @@ void HandshakeWorker::on_flow_opened(std::size_t lane, FlowId id, const channel:
         on_redirect_opened(lane, id, std::move(runtime), redirect, opened.client);
         return;
     }
+    auto connected = runtime->brake->connect(opened.client.address, Clock::now());
+    if (!connected) {
+        runtime->services[*number]->state.count_failed(EndReason::client_braked);
+        end_leg(lane, id, Leg::client, 0, EndHow::reset, EndReason::client_braked);
+        return;
+    }
     auto session = std::make_unique<Session>();
+    session->connected = std::move(*connected);
     session->id = id;
     session->lane = lane;
     session->runtime = std::move(runtime);
@@ -94,9 +98,16 @@ void HandshakeWorker::on_client_done(Session& session) {
     handshake::Handed handed = session.server->take_handed();
     service.state.count_done(handed.negotiated);
     session.started.finish(handed.negotiated.resumed, Clock::now());
+    session.connected.release();
     session.negotiated = std::move(handed.negotiated);
     session.server.reset();
     session.client_done = true;
+    // CAs or CRLs may have changed since the handshake began, or since the backend's was done.
+    if (const auto objection = no_longer_good(session, *runtime_)) {
+        crypto::wipe(&handed.handoff, sizeof handed.handoff);
+        end_no_longer_good(session, *objection);
+        return;
+    }
     handed.handoff.leg = Leg::client;
     handed.handoff.attempt = 0;
     handed.handoff.protection = channel::Protection::tls;
@@ -149,14 +160,17 @@ void HandshakeWorker::record_client_failure(Session& session, const handshake::F
     failed.reason = reason;
     session.runtime->failures->add(failed, std::chrono::system_clock::now());
     session.started.finish(false, Clock::now());
+    session.connected.release();
 }
 
 void HandshakeWorker::refuse_client(Session& session, const handshake::Failure& failure) {
     const EndReason reason = failure.reason == EndReason::none ? EndReason::client_handshake_refused : failure.reason;
     record_client_failure(session, failure, reason);
     // It got retry configurations, and ends the handshake itself (RFC 9849 6.1.6).
-    if (session.server && session.server->negotiated().ech == handshake::EchOutcome::rejected)
+    if (reason == EndReason::ech_rejected)
         session.runtime->services[session.service]->state.count_rejected_ech();
+    if (constexpr int kEchRequired = 121; failure.alert_received && failure.alert == kEchRequired)
+        ++session.runtime->services[session.service]->state.ech_required;
     session.server.reset();
     end_leg(session.lane, session.id, Leg::client, 0, reason == EndReason::client_not_tls ? EndHow::reset : EndHow::close, reason);
 }
@@ -193,8 +207,67 @@ void HandshakeWorker::on_flow_ended(FlowId id, const channel::FlowEnded& ended) 
     sessions_.erase(found);
 }
 
-/// Ends flows of which a certificate has been revoked since it was verified. A flow that outlives the control that did its handshakes has no
-/// session, hence no certificate here to ask about: it ends at its own time, or with the dataplane.
+/// Why a flow whose certificates were good when they were verified would not be let in by `runtime`, in which services and pools are found
+/// by name, since the flow may be of a configuration before; what is no longer there is asked about where it was. nullopt: it would.
+std::optional<HandshakeWorker::Objection> HandshakeWorker::object_to_client(const Session& session, const Runtime& runtime) {
+    if (!session.negotiated || !session.negotiated->identity) return std::nullopt;
+    const handshake::Identity& identity = *session.negotiated->identity;
+    const Service& began = *session.runtime->services[session.service];
+    const Service* service = &began;
+    for (const auto& each : runtime.services)
+        if (each->settings.name == began.settings.name) service = each.get();
+    const configuration::ClientAuth &asked = began.settings.client_auth, &asks = service->settings.client_auth;
+    const auto object = [&](policy::Violation violation, std::string why) { return Objection{violation, identity.subject, std::move(why)}; };
+    if (auto why = revoked(identity, service->client_crls.get(), revocation::Clock::now())) return object(policy::Violation::client_revoked, *why);
+    if (asks.mode == configuration::ClientAuthMode::off) return std::nullopt;   // a service that asks for no certificate any more objects to none
+    if (!same_anchors(asked.anchors, asks.anchors))
+        if (auto why = untrusted(identity, asks.anchors, X509_PURPOSE_SSL_CLIENT)) return object(policy::Violation::client_certificate_invalid, *why);
+    if (auto why = not_named(identity, asked.names, asks.names)) return object(policy::Violation::client_name_not_allowed, *why);
+    return std::nullopt;
+}
+
+/// Likewise its member's.
+std::optional<HandshakeWorker::Objection> HandshakeWorker::object_to_backend(const Session& session, const Runtime& runtime) {
+    if (!session.backend_identity || session.backend_anchor == "pin") return std::nullopt;   // a pin speaks for itself: the next handshake asks it
+    const handshake::Identity& identity = *session.backend_identity;
+    const Pool* const before = &pool_of(session);
+    const Pool* pool = before;
+    for (const auto& each : runtime.pools)
+        if (each->settings().name == before->settings().name) pool = each.get();
+    const auto &trusted = before->settings().tls, &trusts = pool->settings().tls;
+    if (!trusted || !trusts) return std::nullopt;
+    const auto object = [&](policy::Violation violation, std::string why) { return Objection{violation, identity.subject, std::move(why)}; };
+    if (auto why = revoked(identity, pool->crls().get(), revocation::Clock::now())) return object(policy::Violation::backend_revoked, *why);
+    if (!same_anchors(trusted->anchors, trusts->anchors))
+        if (auto why = untrusted(identity, trusts->anchors, X509_PURPOSE_SSL_SERVER)) return object(policy::Violation::backend_not_trusted, *why);
+    if (auto why = not_named(identity, trusted->names, trusts->names)) return object(policy::Violation::backend_name_not_allowed, *why);
+    return std::nullopt;
+}
+
+std::optional<HandshakeWorker::Objection> HandshakeWorker::no_longer_good(const Session& session, const Runtime& runtime) {
+    auto objection = object_to_client(session, runtime);
+    return objection ? objection : object_to_backend(session, runtime);
+}
+
+/// Counts, logs and ends. Either leg's end is the flow's; the client's needs no attempt's number.
+void HandshakeWorker::end_no_longer_good(Session& session, const Objection& objection) {
+    Service& service = *session.runtime->services[session.service];
+    session.ended = true;
+    service.state.count(objection.violation);
+    const std::string_view violation = policy::text(objection.violation).name;
+    daemon::log(daemon::Level::warning, "flow_identity_revoked",
+                {{"flow", text_of(session.id)},
+                 {"service", service.settings.name},
+                 {"client", session.client.to_string()},
+                 {"subject", objection.subject},
+                 {"whose", violation.starts_with("client") ? "client" : "backend"},
+                 {"violation", violation},
+                 {"why", objection.why}});
+    end_leg(session.lane, session.id, Leg::client, 0, EndHow::close, EndReason::identity_revoked);
+}
+
+/// A handshake that is under way is asked when it is done. A flow that outlives the control that did its handshakes has no session, hence no
+/// certificate here to ask about: it ends at its own time, or with the dataplane.
 void HandshakeWorker::recheck(std::shared_ptr<Runtime> runtime) {
     post([&] {
         const std::lock_guard lock(sessions_mutex_);
@@ -204,71 +277,7 @@ void HandshakeWorker::recheck(std::shared_ptr<Runtime> runtime) {
 
 void HandshakeWorker::end_if_untrusted(Session& session, const Runtime& runtime) {
     if (!session.client_done || session.ended) return;
-    const auto now = revocation::Clock::now();
-    const auto revoked = [&](const handshake::Identity& identity, const revocation::CrlSet* crls) -> std::optional<std::string> {
-        if (crls == nullptr || !identity.leaf || !identity.issuer_certificate) return std::nullopt;
-        const revocation::Verdict verdict = crls->check(identity.leaf.get(), identity.issuer_certificate.get(), now);
-        if (verdict.standing != revocation::Standing::revoked) return std::nullopt;
-        return verdict.why;
-    };
-    // What a change of CAs has left without an anchor is as good as revoked.
-    const auto untrusted = [](const handshake::Identity& identity, const std::vector<std::shared_ptr<X509>>& anchors, int purpose) -> std::optional<std::string> {
-        if (!identity.leaf) return std::nullopt;
-        const openssl::Store store(X509_STORE_new());
-        const openssl::StoreContext verification(X509_STORE_CTX_new());
-        std::unique_ptr<STACK_OF(X509), decltype([](STACK_OF(X509) * stack) { sk_X509_free(stack); })> between(sk_X509_new_null());
-        if (!store || !verification || !between) return std::nullopt;
-        for (const auto& anchor : anchors) X509_STORE_add_cert(store.get(), anchor.get());
-        if (identity.issuer_certificate) sk_X509_push(between.get(), identity.issuer_certificate.get());
-        if (X509_STORE_CTX_init(verification.get(), store.get(), identity.leaf.get(), between.get()) != 1) return std::nullopt;
-        X509_STORE_CTX_set_purpose(verification.get(), purpose);
-        X509_STORE_CTX_set_flags(verification.get(), X509_V_FLAG_PARTIAL_CHAIN | X509_V_FLAG_TRUSTED_FIRST);
-        if (X509_verify_cert(verification.get()) == 1) return std::nullopt;
-        const int error = X509_STORE_CTX_get_error(verification.get());
-        ERR_clear_error();
-        return std::string("no longer verified: ") + X509_verify_cert_error_string(error);
-    };
-    const auto same = [](const std::vector<std::filesystem::path>& old_files, const std::vector<std::shared_ptr<X509>>& old_anchors,
-                         const std::vector<std::filesystem::path>& new_files, const std::vector<std::shared_ptr<X509>>& new_anchors) {
-        return old_files == new_files && std::ranges::equal(old_anchors, new_anchors, [](const auto& a, const auto& b) { return X509_cmp(a.get(), b.get()) == 0; });
-    };
-    const std::string& service_name = session.runtime->services[session.service]->settings.name;
-    // The flow may be of a configuration before; what is no longer there is asked about where it was.
-    const Service* service = session.runtime->services[session.service].get();
-    if (const auto at = runtime.find_service(service->id)) service = runtime.services[*at].get();
-    const Pool* pool = &pool_of(session);
-    if (const auto at = runtime.find_pool(pool->id())) pool = runtime.pools[*at].get();
-    const bool of_client = session.negotiated && session.negotiated->identity;
-    std::optional<std::string> why;
-    Leg leg = Leg::client;
-    if (of_client) why = revoked(*session.negotiated->identity, service->client_crls.get());
-    const configuration::ClientAuth& asked = session.runtime->services[session.service]->settings.client_auth;
-    const configuration::ClientAuth& asks = service->settings.client_auth;
-    // A service that asks for no certificate any more objects to none.
-    if (!why && of_client && asks.mode != configuration::ClientAuthMode::off && !same(asked.trust, asked.anchors, asks.trust, asks.anchors))
-        why = untrusted(*session.negotiated->identity, asks.anchors, X509_PURPOSE_SSL_CLIENT);
-    if (!why && session.backend_identity) {
-        why = revoked(*session.backend_identity, pool->crls().get());
-        const auto& trusted = pool_of(session).settings().tls;
-        const auto& trusts = pool->settings().tls;
-        // One that a pin let in is the pin's: the next handshake tells.
-        if (!why && trusted && trusts && session.backend_anchor != "pin" && !same(trusted->trust, trusted->anchors, trusts->trust, trusts->anchors))
-            why = untrusted(*session.backend_identity, trusts->anchors, X509_PURPOSE_SSL_SERVER);
-        leg = Leg::backend;
-    }
-    if (!why) return;
-    session.ended = true;
-    session.runtime->services[session.service]->state.count(leg == Leg::client ? policy::Violation::client_revoked
-                                                                                  : policy::Violation::backend_revoked);
-    daemon::log(daemon::Level::warning, "flow_identity_revoked",
-                {{"flow", text_of(session.id)},
-                 {"service", service_name},
-                 {"client", session.client.to_string()},
-                 {"subject", leg == Leg::client ? session.negotiated->identity->subject : session.backend_identity->subject},
-                 {"whose", leg == Leg::client ? "client" : "backend"},
-                 {"why", *why}});
-    // Either leg's end is the flow's; the client's needs no attempt's number.
-    end_leg(session.lane, session.id, Leg::client, 0, EndHow::close, EndReason::identity_revoked);
+    if (const auto objection = no_longer_good(session, runtime)) end_no_longer_good(session, *objection);
 }
 
 }  // namespace sallyport::flows

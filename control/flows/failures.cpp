@@ -32,6 +32,22 @@ std::string joined(const std::vector<std::string>& words) {
     return text;
 }
 
+/// Ids by name or number, and how many more there were.
+template <typename Name>
+std::vector<std::string> words(const std::vector<std::uint16_t>& ids, std::size_t beyond, Name name) {
+    std::vector<std::string> list;
+    for (const std::uint16_t id : ids) list.push_back(name(id));
+    if (beyond != 0) list.push_back(std::format("and {} more", beyond));
+    return list;
+}
+
+/// What a peer may have chosen the length of.
+std::string cut(std::string text) {
+    constexpr std::size_t kMost = 1024;
+    if (text.size() > kMost) text.replace(kMost, std::string::npos, "...");
+    return text;
+}
+
 void replace_all(std::string& text, std::string_view what, std::string_view with) {
     if (what.empty()) return;
     for (std::size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + with.size())) text.replace(at, what.size(), with);
@@ -53,18 +69,20 @@ management::FailureView view_of(const FailedHandshake& failed, std::chrono::syst
     view.alert = failure.alert;
     view.alert_by = failure.alert < 0 ? "" : failure.alert_received ? "peer" : "us";
     view.reason = channel::name(failed.reason);
-    view.text = failure.text;
-    view.peer_subject = failure.peer_subject;
-    view.chain_error = failure.chain_error;
+    view.text = cut(failure.text);
+    view.peer_subject = cut(failure.peer_subject);
+    view.chain_error = cut(failure.chain_error);
     if (failed.negotiated != nullptr) view.server_name = failed.negotiated->server_name;
     if (failed.offer != nullptr) {
         if (view.server_name.empty()) view.server_name = failed.offer->server_name;
-        for (const std::uint16_t id : failed.offer->versions) view.versions.push_back(version_name(id));
-        for (const std::uint16_t id : failed.offer->suites) view.suites.push_back(name_or_number(policy::find_suite(id), id));
-        for (const std::uint16_t id : failed.offer->groups) view.groups.push_back(name_or_number(policy::find_group(id), id));
-        for (const std::uint16_t id : failed.offer->signature_schemes)
-            view.signature_schemes.push_back(name_or_number(policy::find_signature_scheme(id), id));
-        view.alpn = failed.offer->alpn;
+        const handshake::Offer& offer = *failed.offer;
+        view.versions = words(offer.versions, offer.beyond.versions, version_name);
+        view.suites = words(offer.suites, offer.beyond.suites, [](std::uint16_t id) { return name_or_number(policy::find_suite(id), id); });
+        view.groups = words(offer.groups, offer.beyond.groups, [](std::uint16_t id) { return name_or_number(policy::find_group(id), id); });
+        view.signature_schemes = words(offer.signature_schemes, offer.beyond.signature_schemes,
+                                       [](std::uint16_t id) { return name_or_number(policy::find_signature_scheme(id), id); });
+        view.alpn = offer.alpn;
+        if (offer.beyond.alpn != 0) view.alpn.push_back(std::format("and {} more", offer.beyond.alpn));
         view.ja4 = failed.offer->ja4;
     }
     if (failed.negotiated != nullptr && failed.negotiated->ech == handshake::EchOutcome::accepted && !view.server_name.empty()) {

@@ -42,7 +42,8 @@ class FailureLog {
 };
 
 /// The names of a client's offer and failure as reports show them. The server name, and its occurrences in the failure's text, are replaced by
-/// "protected" where it came by Encrypted ClientHello: it must not be found in a log that it was hidden from the network for.
+/// "protected" where it came by Encrypted ClientHello: it must not be found in a log that it was hidden from the network for. Of a list that was
+/// cut, the last word says how many more there were; long texts of a peer (subjects) are cut, so that a record has a bound: some 20 KB at worst.
 [[nodiscard]] management::FailureView view_of(const FailedHandshake& failed, std::chrono::system_clock::time_point now);
 
 }  // namespace sallyport::flows

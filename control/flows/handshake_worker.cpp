@@ -167,7 +167,7 @@ std::optional<HandshakeWorker::FlowInfo> HandshakeWorker::info(FlowId flow) {
         info.alpn = session.negotiated->alpn;
         info.version = session.negotiated->version;
         info.resumed = session.negotiated->resumed;
-    info.anchor = session.backend_anchor;
+        info.anchor = session.backend_anchor;
         if (session.negotiated->identity) info.client_identity = session.negotiated->identity->subject;
     }
     const Pool& pool = pool_of(session);

@@ -45,8 +45,8 @@ class HandshakeWorker {
     /// it has their service, pool and member, so that nothing of an old configuration outlives them. Ends flows that recheck() would. Any thread;
     /// returns when done.
     void use(std::shared_ptr<Runtime> runtime);
-    /// After CRLs or trust anchors have changed: ends flows whose client's or backend's certificate `runtime` says is revoked. Any thread;
-    /// returns when done.
+    /// After CRLs, trust anchors or lists of names have changed: ends flows whose client's or backend's certificate `runtime` would not let in
+    /// any more, anywhere in its chain. Any thread; returns when done.
     void recheck(std::shared_ptr<Runtime> runtime);
     /// One lane for each worker of the dataplane, and the eventfd that the dataplane wakes us by. Any thread; returns when done.
     void attach(std::shared_ptr<channel::SharedMemory> memory, std::vector<Lane> lanes, channel::Descriptor wake);
@@ -85,6 +85,7 @@ class HandshakeWorker {
         SocketAddress client, local;
         std::unique_ptr<handshake::ServerHandshake> server;   ///< until it is handed off
         std::uint64_t client_next = 0;                        ///< stream offset of the octet that comes next
+        Brake::Connected connected;                           ///< from the first segment to the end of the client's handshake
         Brake::Started started;                               ///< from the ClientHello to the end of the client's handshake
         bool client_done = false, client_closed = false;
         bool ended = false;                                   ///< we have told the dataplane to end it
@@ -109,6 +110,7 @@ class HandshakeWorker {
         std::shared_ptr<Runtime> runtime;
         std::uint32_t redirect = 0;
         SocketAddress client;
+        Brake::Connected connected;  ///< until it is answered
         std::uint64_t next = 0;      ///< stream offset of the octet that comes next
         bool answered = false;
         http::RedirectReader reader;
@@ -152,6 +154,15 @@ class HandshakeWorker {
     void record_backend_failure(const Session& session, const configuration::Member& member, const handshake::Failure& failure,
                                 channel::EndReason reason);
     [[nodiscard]] static Pool& pool_of(const Session& session);
+    [[nodiscard]] static handshake::Failure plain_text_refused();
+    struct Objection {   ///< to a certificate that was good when it was verified
+        policy::Violation violation;
+        std::string subject, why;
+    };
+    [[nodiscard]] static std::optional<Objection> object_to_client(const Session& session, const Runtime& runtime);
+    [[nodiscard]] static std::optional<Objection> object_to_backend(const Session& session, const Runtime& runtime);
+    [[nodiscard]] static std::optional<Objection> no_longer_good(const Session& session, const Runtime& runtime);
+    void end_no_longer_good(Session& session, const Objection& objection);
     [[nodiscard]] static std::string text_of(channel::FlowId id);
     [[nodiscard]] static channel::EndReason reason_of(std::uint8_t value) noexcept;
 
@@ -182,7 +193,7 @@ class HandshakeWorker {
     void run_health(Clock::time_point now);
     void begin_check(Health& health, Clock::time_point now);
     void on_check_message(Check& check, const channel::Message& message);
-    void fail_check(Check& check);
+    void fail_check(Check& check, const handshake::Failure& failure);
     void end_check(std::uint64_t probe, const std::string& failure);
     [[nodiscard]] Clock::time_point next_health() const;
 

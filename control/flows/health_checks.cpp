@@ -85,6 +85,10 @@ void HandshakeWorker::on_check_message(Check& check, const channel::Message& mes
     Pool& pool = *check.runtime->pools[check.pool];
     switch (message.type()) {
         case MessageType::backend_opened: {
+            if (!pool.context() && !pool.may_be_plain(std::chrono::system_clock::now())) {
+                fail_check(check, plain_text_refused());
+                return;
+            }
             if (!pool.context()) {
                 end_check(check.probe, "");
                 return;
@@ -94,7 +98,7 @@ void HandshakeWorker::on_check_message(Check& check, const channel::Message& mes
             output_.clear();
             const Step step = check.handshake->start(output_);
             send_octets(check.lane, check.flow, Leg::backend, 1, 0, output_);
-            if (step == Step::failed) fail_check(check);
+            if (step == Step::failed) fail_check(check, check.handshake->failure());
             return;
         }
         case MessageType::stream_octets: {
@@ -107,7 +111,7 @@ void HandshakeWorker::on_check_message(Check& check, const channel::Message& mes
             const Step step = check.handshake->feed(octets, output_);
             answer_backend(check.lane, check.flow, 1, before, check.handshake->consumed());
             if (step == Step::failed)
-                fail_check(check);
+                fail_check(check, check.handshake->failure());
             else if (step == Step::done)
                 end_check(check.probe, "");
             return;
@@ -118,7 +122,8 @@ void HandshakeWorker::on_check_message(Check& check, const channel::Message& mes
             const auto reason = event != nullptr && event->reason < static_cast<std::uint8_t>(EndReason::count_)
                                     ? static_cast<EndReason>(event->reason)
                                     : EndReason::backend_lost;
-            end_check(check.probe, reason == EndReason::backend_refused ? "connection refused" : reason == EndReason::backend_unreachable ? "no answer" : "connection lost");
+            end_check(check.probe, reason == EndReason::backend_refused ? "connection refused" : reason == EndReason::backend_unreachable ? "no answer"
+                                                                                                                                          : "connection lost");
             return;
         }
         case MessageType::flow_opened:
@@ -136,8 +141,8 @@ void HandshakeWorker::on_check_message(Check& check, const channel::Message& mes
 }
 
 /// The handshake of a check has failed: recorded as those of flows are.
-void HandshakeWorker::fail_check(Check& check) {
-    const handshake::Failure failure = check.handshake->failure();
+void HandshakeWorker::fail_check(Check& check, const handshake::Failure& why) {
+    const handshake::Failure failure = why;   // that of the handshake, which goes with the check
     const Pool& pool = *check.runtime->pools[check.pool];
     const configuration::Member& member = pool.settings().members[check.member];
     if (failure.violation) ++check.runtime->violations_of_checks[static_cast<std::size_t>(*failure.violation)];

@@ -16,7 +16,8 @@ constexpr std::array<std::uint8_t, 12> kSignature = {0x0d, 0x0a, 0x0d, 0x0a, 0x0
 constexpr std::uint8_t kVersion2Proxy = 0x21;
 constexpr std::uint8_t kTcpOverIpv4 = 0x11, kTcpOverIpv6 = 0x21;
 constexpr std::uint8_t kTypeAlpn = 0x01, kTypeAuthority = 0x02, kTypeUniqueId = 0x05, kTypeSsl = 0x20;
-constexpr std::uint8_t kSubtypeVersion = 0x21, kSubtypeCommonName = 0x22, kSubtypeCipher = 0x23, kSubtypeGroup = 0x26, kSubtypeScheme = 0x27,
+constexpr std::uint8_t kSubtypeVersion = 0x21, kSubtypeCommonName = 0x22, kSubtypeCipher = 0x23, kSubtypeSignature = 0x24,
+                       kSubtypeKey = 0x25, kSubtypeGroup = 0x26, kSubtypeScheme = 0x27,
                        kSubtypeCertificate = 0x28;
 constexpr std::uint8_t kClientSsl = 0x01, kClientCertificateConnection = 0x02, kClientCertificateSession = 0x04;
 constexpr std::size_t kTlvHeader = 3, kMaxCommonName = 512;
@@ -65,6 +66,8 @@ std::vector<std::byte> proxy_header(const SocketAddress& client, const SocketAdd
     put8(tls, identity != nullptr ? 0 : 1);   // "verify": zero only for a certificate that was verified
     put_tlv(tls, kSubtypeVersion, negotiated.version == 0x0304 ? "TLSv1.3" : "TLSv1.2");
     if (const auto* const suite = crypto::find_cipher_suite(negotiated.suite)) put_tlv(tls, kSubtypeCipher, suite->name);
+    put_tlv(tls, kSubtypeSignature, negotiated.own_signature);
+    put_tlv(tls, kSubtypeKey, negotiated.own_key);
     if (const auto* const group = policy::find_group(negotiated.group)) put_tlv(tls, kSubtypeGroup, group->name);
     put_tlv(tls, kSubtypeScheme, negotiated.signature_scheme);
     if (identity != nullptr) {

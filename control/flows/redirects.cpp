@@ -14,7 +14,14 @@ using http::RedirectReader;
 
 void HandshakeWorker::on_redirect_opened(std::size_t lane, FlowId id, std::shared_ptr<Runtime> runtime, std::uint32_t number,
                                          const SocketAddress& client) {
+    auto connected = runtime->brake->connect(client.address, Clock::now());
+    if (!connected) {
+        ++runtime->redirects[number]->refused;
+        end_leg(lane, id, Leg::client, 0, EndHow::reset, EndReason::client_braked);
+        return;
+    }
     auto flow = std::make_unique<RedirectFlow>();
+    flow->connected = std::move(*connected);
     flow->lane = lane;
     flow->runtime = std::move(runtime);
     flow->redirect = number;
@@ -45,6 +52,7 @@ void HandshakeWorker::on_redirect_message(FlowId id, RedirectFlow& flow, const c
 
 void HandshakeWorker::end_redirect(FlowId id, RedirectFlow& flow, EndReason reason, std::string_view why) {
     flow.answered = true;
+    flow.connected.release();
     Redirect& redirect = *flow.runtime->redirects[flow.redirect];
     ++(reason == EndReason::redirected ? redirect.redirected : redirect.refused);
     end_leg(flow.lane, id, Leg::client, 0, EndHow::close, reason);

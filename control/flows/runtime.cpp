@@ -38,11 +38,27 @@ std::vector<std::uint32_t> schedule_of(const std::vector<configuration::Member>&
     return schedule;
 }
 
+/// Until when a pool may be spoken to in plain text.
+std::chrono::system_clock::time_point plain_until(const configuration::Configuration& configuration, const configuration::Pool& pool) {
+    using Time = std::chrono::system_clock::time_point;
+    Time until = Time::max();
+    for (const policy::Requirement requirement : {policy::Requirement::r9_2_2, policy::Requirement::r9_3_1}) {
+        const policy::RequirementText& text = policy::text(requirement);
+        if (configuration.policy_level < text.level) continue;
+        const auto waiver = std::ranges::find_if(configuration.waivers, [&](const configuration::Waiver& each) {
+            return each.requirement == text.id && each.object == "pool " + pool.name;
+        });
+        until = std::min(until, waiver == configuration.waivers.end() ? Time::min() : waiver->until);
+    }
+    return until;
+}
+
 }  // namespace
 
 Pool::Pool(const configuration::Configuration& configuration, std::uint32_t index, handshake::ClientMaterials materials,
            const Pool* before)
-    : settings_(configuration.pools[index]), id_(channel::pool_id(settings_.name)), crls_(materials.crls), schedule_(schedule_of(settings_.members)) {
+    : settings_(configuration.pools[index]), id_(channel::pool_id(settings_.name)), plain_until_(plain_until(configuration, settings_)), crls_(materials.crls),
+      schedule_(schedule_of(settings_.members)) {
     if (settings_.tls) context_ = handshake::make_client_context(configuration, settings_, std::move(materials));
     for (const configuration::Member& member : settings_.members) {
         member_ids_.push_back(channel::member_id(member.name));

@@ -70,6 +70,9 @@ class Pool {
     [[nodiscard]] bool drains(std::uint32_t index) const noexcept { return settings_.members[index].drain || members_[index]->drain; }
     /// nullptr for a plain-text pool.
     [[nodiscard]] const std::shared_ptr<handshake::ClientContext>& context() const noexcept { return context_; }
+    /// The gate of connections to members (9.2.2 (12.3.1)): whether one without TLS may be used at `now`. Below level 2, or while waivers of both
+    /// 9.2.2 and 9.3.1 for the pool are in force; whatever the check at load has let pass.
+    [[nodiscard]] bool may_be_plain(std::chrono::system_clock::time_point now) const noexcept { return now <= plain_until_; }
     /// What its members' certificates are checked against while flows live; nullptr: none.
     [[nodiscard]] const std::shared_ptr<const revocation::CrlSet>& crls() const noexcept { return crls_; }
     [[nodiscard]] MemberState& member(std::uint32_t index) noexcept { return *members_[index]; }
@@ -89,6 +92,7 @@ class Pool {
     std::uint64_t id_;
     std::vector<std::uint64_t> member_ids_;
     std::vector<bool> moved_;   ///< members that stood at another address before
+    std::chrono::system_clock::time_point plain_until_;
     std::shared_ptr<const revocation::CrlSet> crls_;
     std::shared_ptr<handshake::ClientContext> context_;
     std::vector<std::shared_ptr<MemberState>> members_;   ///< shared with the pool that takes over, while flows of both live
@@ -109,6 +113,7 @@ struct ServiceState {
     void leave() noexcept { take_one(flows_now); }
     std::array<std::atomic<std::uint64_t>, static_cast<std::size_t>(policy::Violation::count_)> violations{};
     std::array<std::atomic<std::uint64_t>, 4> ech{};   ///< handshakes done, by handshake::EchOutcome
+    std::atomic<std::uint64_t> ech_required{0};        ///< of those rejected: the client said ech_required (RFC 9849 11.2: alert 121)
     struct Counts {
         std::vector<std::pair<std::uint16_t, std::uint64_t>> by_version, by_suite, by_group;
         std::vector<std::pair<channel::EndReason, std::uint64_t>> by_failure;

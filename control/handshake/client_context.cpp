@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "control/certificates/asn1_time.h"
 #include "control/certificates/certificate_chain.h"
 #include "control/channel/address.h"
 #include "control/handshake/connection.h"
@@ -47,9 +48,10 @@ int add_certificate_schemes(SSL*, unsigned, unsigned, const unsigned char** out,
 
 /// A pinned certificate is taken as it is when it is in date; anything else must lead to an anchor.
 int verify(X509_STORE_CTX* store, void* argument) {
-    const auto& context = *static_cast<const ClientContext*>(argument);
+    auto& context = *static_cast<ClientContext*>(argument);
     X509* const leaf = X509_STORE_CTX_get0_cert(store);
     if (leaf == nullptr || !context.pinned(leaf)) return X509_verify_cert(store);
+    context.saw_pin(leaf);   // also one that has run out: that is what the alarm is for
     const bool good = in_date(leaf, Clock::now());
     const bool early = ASN1_TIME_cmp_time_t(X509_get0_notBefore(leaf), Clock::to_time_t(Clock::now())) > 0;
     X509_STORE_CTX_set_error(store, good ? X509_V_OK : early ? X509_V_ERR_CERT_NOT_YET_VALID : X509_V_ERR_CERT_HAS_EXPIRED);
@@ -71,7 +73,7 @@ ClientContext::ClientContext(const configuration::Configuration& configuration, 
     name_is_address_ = IpAddress::parse(server_name_).has_value();
     tls12_ = std::ranges::contains(pool.tls->versions, configuration::TlsVersion::tls12);
     tls13_ = std::ranges::contains(pool.tls->versions, configuration::TlsVersion::tls13);
-    if (server_name_.empty() || (!tls12_ && !tls13_)) throw std::runtime_error(std::format("pool {}: no server name or no TLS version", pool.name));
+    if (!tls12_ && !tls13_) throw std::runtime_error(std::format("pool {}: no TLS version", pool.name));
     SSL_CTX* const context = context_.get();
     apply_catalogue(context, tls12_, tls13_, false);
     require(SSL_CTX_add_custom_ext(context, kSignatureAlgorithmsCert, SSL_EXT_CLIENT_HELLO, add_certificate_schemes, nullptr, nullptr, nullptr, nullptr) == 1,
@@ -84,12 +86,14 @@ ClientContext::ClientContext(const configuration::Configuration& configuration, 
     names_ = pool.tls->names;
     anchors_ = trust(store.get(), pool.tls->anchors, pool.tls->trust, configuration.policy_level, owner);
     if (anchors_.empty() && pins_.empty()) throw std::runtime_error(owner + ": neither anchors nor pins to verify its members with (9.2.6 (12.3.2))");
+    // Under an anchor any certificate would do without a name; a pin names its certificate by itself.
+    if (server_name_.empty() && !anchors_.empty()) throw std::runtime_error(owner + ": anchors, and no name that its members' certificates must cover (9.2.6 (12.3.2))");
     revocation_must_be_known_ = configuration.policy_level >= 3;
     revocation_waived_until_ = revocation_waived_until(configuration, owner);
     if (pool.tls->identity) {
-        const auto chain = chain_of(*pool.tls->identity, configuration.policy_level, owner + ": identity");
-        const auto intermediates = intermediates_of(*chain);
-        require(SSL_CTX_use_cert_and_key(context, chain->leaf.get(), chain->key.get(), intermediates.get(), 1) == 1, "the pool's client certificate");
+        own_ = chain_of(*pool.tls->identity, configuration.policy_level, owner + ": identity");
+        const auto intermediates = intermediates_of(*own_);
+        require(SSL_CTX_use_cert_and_key(context, own_->leaf.get(), own_->key.get(), intermediates.get(), 1) == 1, "the pool's client certificate");
     }
     SSL_CTX_set_cert_store(context, store.release());
 
@@ -115,6 +119,26 @@ bool ClientContext::pinned(const X509* certificate) const {
     if (X509_digest(certificate, EVP_sha256(), octets.data(), &length) != 1 || length != digest.size()) return false;
     std::copy_n(octets.begin(), digest.size(), digest.begin());
     return std::ranges::contains(pins_, digest);
+}
+
+std::vector<ClientContext::SeenPin> ClientContext::pins_seen() const {
+    const std::scoped_lock lock(mutex_);
+    std::vector<SeenPin> seen;
+    for (const auto& [fingerprint, pin] : pins_seen_) seen.push_back(pin);
+    return seen;
+}
+
+void ClientContext::saw_pin(const X509* certificate) {
+    const auto not_after = certificates::time_of(X509_get0_notAfter(certificate));
+    if (!not_after || !pinned(certificate)) return;
+    const auto fingerprint = certificates::fingerprint_of(certificate);
+    const std::scoped_lock lock(mutex_);
+    pins_seen_.try_emplace(fingerprint, SeenPin{subject_of(certificate), *not_after});
+}
+
+std::optional<std::string> ClientContext::revoked_identity() const {
+    if (!own_ || !materials_.revoked || !materials_.revoked(*own_)) return std::nullopt;
+    return own_->subject();
 }
 
 std::optional<ClientContext::Objection> ClientContext::object_to(Proof& proof, std::span<const std::byte> staple, Clock::time_point now) const {

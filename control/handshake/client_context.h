@@ -39,10 +39,21 @@ class ClientContext {
     ClientContext(const configuration::Configuration& configuration, const configuration::Pool& pool, ClientMaterials materials);
 
     [[nodiscard]] SSL_CTX* get() const { return context_.get(); }
+    /// Empty: the members are known by their pins alone.
     [[nodiscard]] const std::string& server_name() const { return server_name_; }
+    /// The subject of the pool's own certificate when that has been revoked and must not be shown; nullopt: it has not, or there is none.
+    [[nodiscard]] std::optional<std::string> revoked_identity() const;
     [[nodiscard]] bool name_is_address() const { return name_is_address_; }
     [[nodiscard]] bool speaks(std::uint16_t version) const { return version == TLS1_3_VERSION ? tls13_ : tls12_; }
     [[nodiscard]] bool pinned(const X509* certificate) const;
+    /// Of the pinned certificates those that members have shown, with their end: the pin itself is but a hash. Any thread.
+    struct SeenPin {
+        std::string subject;
+        Clock::time_point not_after;
+    };
+    [[nodiscard]] std::vector<SeenPin> pins_seen() const;
+    /// A member has shown this pinned certificate.
+    void saw_pin(const X509* certificate);
 
     /// Names and revocation of a verified member; nullopt: good. `staple`: its OCSP answer, empty without one. Fills in proof.stapled_until.
     struct Objection {
@@ -68,11 +79,13 @@ class ClientContext {
     std::vector<std::array<std::uint8_t, 32>> pins_;
     std::vector<std::string> names_;
     std::vector<SharedCertificate> anchors_;
+    std::shared_ptr<const certificates::CertificateChain> own_;   ///< our certificate for the members; nullptr: none
     ClientMaterials materials_;
     bool revocation_must_be_known_ = false;
     Clock::time_point revocation_waived_until_{};
     mutable std::mutex mutex_;
     std::map<std::string, std::deque<KeptSession>, std::less<>> sessions_;   ///< newest last
+    std::map<certificates::Fingerprint, SeenPin> pins_seen_;                 ///< at most as many as there are pins
 };
 
 }  // namespace sallyport::handshake

@@ -24,6 +24,7 @@ struct ClientHandshake::State final : Connection {
     }
     static int on_verify(int good, X509_STORE_CTX* store);
     [[nodiscard]] std::optional<Refusal> check_member();
+    [[nodiscard]] Step begin(std::vector<std::byte>& output);
 
     std::shared_ptr<ClientContext> context;
     std::string alpn;
@@ -36,8 +37,9 @@ ClientHandshake::State::State(std::shared_ptr<ClientContext> shared, std::string
     : Connection(shared->get(), false), context(std::move(shared)), alpn(protocol), identity(member) {
     const std::string& name = context->server_name();
     negotiated_.server_name = name;
-    bool good = context->name_is_address() ? SSL_set1_ipaddr(ssl(), name.c_str()) == 1
-                                           : SSL_set1_dnsname(ssl(), name.c_str()) == 1 && SSL_set_tlsext_host_name(ssl(), name.c_str()) == 1;
+    // A pool that knows its members by pins alone has no name to ask for.
+    bool good = name.empty() || (context->name_is_address() ? SSL_set1_ipaddr(ssl(), name.c_str()) == 1
+                                                            : SSL_set1_dnsname(ssl(), name.c_str()) == 1 && SSL_set_tlsext_host_name(ssl(), name.c_str()) == 1);
     SSL_set_verify(ssl(), SSL_VERIFY_PEER, on_verify);
     if (!alpn.empty()) {
         std::vector<unsigned char> list;
@@ -51,6 +53,12 @@ ClientHandshake::State::State(std::shared_ptr<ClientContext> shared, std::string
         SSL_set_session(ssl(), kept->session.get());
         proof = kept->proof;
     }
+}
+
+/// Our own certificate, once revoked, is shown to nobody: without it we are not who the members should serve, so there is no handshake.
+Step ClientHandshake::State::begin(std::vector<std::byte>& output) {
+    if (const auto subject = context->revoked_identity()) return refuse(refusal_of(policy::Violation::pool_identity_revoked, *subject), output);
+    return start(output);
 }
 
 int ClientHandshake::State::on_verify(int good, X509_STORE_CTX* store) {
@@ -112,7 +120,7 @@ std::optional<Connection::Refusal> ClientHandshake::State::check_member() {
     }
     negotiated_.peer_subject = subject_of(leaf);
     negotiated_.anchor = proof.anchor.empty() ? "(no name)" : proof.anchor;
-    negotiated_.identity = identity_of(leaf, proof.chain.size() > 1 ? proof.chain[1].get() : nullptr);
+    negotiated_.identity = identity_of(proof.chain);
     return std::nullopt;
 }
 
@@ -167,13 +175,14 @@ channel::EndReason ClientHandshake::State::reason_of_failure() const {
 
 std::string ClientHandshake::State::detail_of_failure() const {
     if (failure_.chain_error.empty()) return {};
+    if (context->server_name().empty()) return std::format("the backend's certificate is not pinned: {}", failure_.chain_error);
     return std::format("the backend's certificate could not be verified: {}, expected name \"{}\"", failure_.chain_error, context->server_name());
 }
 
 ClientHandshake::ClientHandshake(std::shared_ptr<ClientContext> context, std::string_view alpn, std::string_view identity)
     : state_(std::make_unique<State>(std::move(context), alpn, identity)) {}
 ClientHandshake::~ClientHandshake() = default;
-Step ClientHandshake::start(std::vector<std::byte>& output) { return state_->start(output); }
+Step ClientHandshake::start(std::vector<std::byte>& output) { return state_->begin(output); }
 Step ClientHandshake::feed(std::span<const std::byte> octets, std::vector<std::byte>& output) { return state_->feed(octets, output); }
 std::uint64_t ClientHandshake::consumed() const { return state_->consumed(); }
 const Negotiated& ClientHandshake::negotiated() const { return state_->negotiated(); }

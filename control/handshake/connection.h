@@ -74,6 +74,8 @@ class Connection {
     /// Whether the SSL object must live on after done.
     [[nodiscard]] virtual bool lives_on() const { return false; }
     void free_ssl();
+    /// Fails for a reason of our own. The alert is sent when the peer can read it: while nothing encrypted was sent.
+    [[nodiscard]] Step refuse(const Refusal& refusal, std::vector<std::byte>& output);
 
     Negotiated negotiated_;
     Failure failure_;
@@ -86,8 +88,6 @@ class Connection {
 
  private:
     [[nodiscard]] Step run(std::span<const std::byte> record, std::vector<std::byte>& output);
-    /// Fails for a reason of our own. The alert is sent when the peer can read it: while nothing encrypted was sent.
-    [[nodiscard]] Step refuse(const Refusal& refusal, std::vector<std::byte>& output);
     [[nodiscard]] Step refuse_stream(RecordStream::Next next, std::vector<std::byte>& output);
     /// A fatal alert under the server's first application traffic key (RFC 8446 5.2, 6); false when there is no such key.
     [[nodiscard]] bool seal_alert(int alert, std::vector<std::byte>& output);

@@ -282,13 +282,7 @@ std::shared_ptr<const EchKeys> EchKeys::load(const configuration::Ech& settings,
     }
 }
 
-std::shared_ptr<const EchKeys> EchKeys::keep(const configuration::Ech& settings, const std::filesystem::path& file, Clock::time_point now) {
-    auto [keys, is_new] = of_file(settings, file, now);
-    if (is_new) keys->save(file);
-    return keys;
-}
-
-EchKeys::OfFile EchKeys::of_file(const configuration::Ech& settings, const std::filesystem::path& file, Clock::time_point now) {
+EchKeys::Prepared EchKeys::prepare(const configuration::Ech& settings, const std::filesystem::path& file, Clock::time_point now) {
     std::error_code error;
     if (!std::filesystem::exists(file, error)) return {make(settings, now), true};
     auto loaded = load(settings, file, now);

@@ -33,21 +33,18 @@ class EchKeys {
     /// What a file holds (see save). Throws std::runtime_error naming the file and what is wrong: no private key, a mode that lets others
     /// read it, no key at all.
     [[nodiscard]] static std::shared_ptr<const EchKeys> load(const configuration::Ech& settings, const std::filesystem::path& file, Clock::time_point now);
-    /// What runs a service: loads the file if it is there, rotates if it is time or if the public name has changed, and saves what is new,
-    /// the DNS value beside it. Throws as load and save do.
-    [[nodiscard]] static std::shared_ptr<const EchKeys> keep(const configuration::Ech& settings, const std::filesystem::path& file, Clock::time_point now);
+    /// What runs a service: loads the file if it is there, makes keys if it is not, rotates if it is time or if the public name has changed.
+    /// Writes nothing: whoever is refused must not have changed what the running service has. Throws as load does.
+    struct Prepared {
+        std::shared_ptr<const EchKeys> keys;
+        bool unsaved = false;   ///< they are not what the file holds: save() before they are published
+    };
+    [[nodiscard]] static Prepared prepare(const configuration::Ech& settings, const std::filesystem::path& file, Clock::time_point now);
 
     /// With a new key when the newest is rotate_s old, and without those that are retain_s past their publication; nullptr: nothing is due.
     [[nodiscard]] std::shared_ptr<const EchKeys> rotated(const configuration::Ech& settings, Clock::time_point now) const;
     /// When rotated() has something to do next.
     [[nodiscard]] Clock::time_point next_change(const configuration::Ech& settings) const;
-
-    /// As keep(), but saves nothing: `is_new` says that what it returns is not what the file holds.
-    struct OfFile {
-        std::shared_ptr<const EchKeys> keys;
-        bool is_new = false;
-    };
-    [[nodiscard]] static OfFile of_file(const configuration::Ech& settings, const std::filesystem::path& file, Clock::time_point now);
 
     /// Writes the keys (PEM, mode 0600, newest first) and FILE with extension .dns (mode 0644: `ech="..."`), each whole or not at all.
     /// Throws std::runtime_error.

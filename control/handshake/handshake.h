@@ -18,12 +18,18 @@
 /// TLS handshakes with OpenSSL 4 on memory BIOs, by public API only. Bytes go in, bytes and an outcome come out: no I/O.
 namespace sallyport::handshake {
 
-/// What a client offered in its (inner) ClientHello: for the brake, and for the record of a handshake that fails. Wire ids.
+/// What a client offered in its (inner) ClientHello: for the brake, and for the record of a handshake that fails. Wire ids. Each list is cut
+/// at a length that no client in use reaches by far: who sends more pays for it, not we.
 struct Offer {
+    static constexpr std::size_t kMostValues = 64, kMostProtocols = 16;
     std::vector<std::uint16_t> versions, suites, groups, signature_schemes;
     std::vector<std::string> alpn;
+    /// How many more of each there were.
+    struct Beyond {
+        std::size_t versions = 0, suites = 0, groups = 0, signature_schemes = 0, alpn = 0;
+    } beyond;
     std::string server_name;           ///< printable; empty: none
-    std::string ja4;                   ///< fingerprint, such as t13d1516h2_8daaf6152771_02713d6af862
+    std::string ja4;                   ///< fingerprint, such as t13d1516h2_8daaf6152771_02713d6af862; empty until the brake has let it in
     bool resumes = false;              ///< a pre_shared_key or a ticket came with it: the cheap kind, if it can be opened
     bool early_data = false;
 };
@@ -36,12 +42,12 @@ enum class EchOutcome : std::uint8_t {
     rejected,   ///< the public name was asked for: the handshake is finished, with retry configurations, and serves nothing
 };
 
-/// A verified client certificate.
+/// A verified certificate of a client or a member.
 struct Identity {
     std::string subject, common_name, issuer, serial;   ///< serial in hexadecimal
     std::vector<std::string> names;                     ///< SANs: DNS, mail, URI, IP
     std::vector<std::byte> certificate;                 ///< DER
-    std::shared_ptr<X509> leaf, issuer_certificate;     ///< for checks while the flow lives; nullptr when resumed without the chain
+    std::vector<std::shared_ptr<X509>> chain;           ///< as verified, leaf first, anchor last; of a pinned one itself alone: for checks while the flow lives
 };
 
 /// What was negotiated, read back from the library after the handshake and compared with the catalogue.
@@ -54,6 +60,7 @@ struct Negotiated {
     std::string alpn;                  ///< protocol chosen; empty: none
     bool resumed = false;
     bool extended_master_secret = false;   ///< RFC 7627; TLS 1.3 has its effect by construction: true
+    std::string own_key, own_signature;   ///< server: of the certificate that the client was shown, such as "EC256", "RSA-SHA256"; empty when resumed
     std::string peer_subject;          ///< client: of the backend's verified certificate; server: empty without client certificate
     std::string anchor;                ///< client: subject of the anchor that matched, or "pin"
     std::optional<Identity> identity;  ///< server: of the client, verified (also when resumed); client: of the backend
@@ -100,13 +107,16 @@ struct ServerMaterials {
 };
 struct ClientMaterials {
     std::shared_ptr<const revocation::CrlSet> crls{};          ///< nullptr: none
+    /// Whether the pool's own client certificate has been revoked and must not be shown; nullptr: never.
+    std::function<bool(const certificates::CertificateChain&)> revoked{};
 };
 
 /// Asked once, when the ClientHello has been read and nothing expensive has been done: false refuses the handshake without an alert
 /// (Failure::reason is client_braked).
 using Admit = std::function<bool(const Offer&)>;
 
-/// One handshake as the server. Feeds libssl one record at a time, so that nothing after the client's Finished is consumed.
+/// One handshake as the server. Feeds libssl one record at a time, so that nothing after the client's Finished is consumed. What libssl needs is
+/// made when the first whole record has come: a client that sends nothing, or half a record, costs no more than that.
 /// Used by one thread. Wipes its key material on destruction.
 class ServerHandshake {
  public:
@@ -126,9 +136,14 @@ class ServerHandshake {
     [[nodiscard]] const Offer& offer() const;
     /// After done, once.
     [[nodiscard]] Handed take_handed();
+    /// Whether libssl is at work: the first record has come.
+    [[nodiscard]] bool begun() const noexcept { return state_ != nullptr; }
 
  private:
     struct State;
+    std::shared_ptr<const ServerContext> context_;   ///< until it is the state's
+    Admit admit_;
+    std::vector<std::byte> early_;                   ///< the beginning of the first record, until the rest has come
     std::unique_ptr<State> state_;
 };
 

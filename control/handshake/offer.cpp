@@ -26,28 +26,34 @@ std::optional<Octets> find(const HelloView& hello, std::uint16_t type) {
     return found->second;
 }
 
-/// A list of two-octet values as far as it reaches, without GREASE.
-std::vector<std::uint16_t> values(Octets octets) {
+constexpr std::size_t kAll = SIZE_MAX;
+
+/// A list of two-octet values as far as it reaches and `most` allows, without GREASE. `beyond`: how many values follow.
+std::vector<std::uint16_t> values(Octets octets, std::size_t most = kAll, std::size_t* beyond = nullptr) {
     std::vector<std::uint16_t> list;
     Reader reader(octets);
-    std::size_t value = 0;
-    while (reader.number(2, value))
+    std::size_t value = 0, read = 0;
+    while (list.size() < most && reader.number(2, value)) {
+        ++read;
         if (!is_grease(static_cast<std::uint16_t>(value))) list.push_back(static_cast<std::uint16_t>(value));
+    }
+    if (beyond != nullptr) *beyond = octets.size() / 2 - read;
     return list;
 }
 
 /// The list in an extension, behind a length of `length_octets`; empty when there is no such extension or the length is wrong.
-std::vector<std::uint16_t> values_of(const HelloView& hello, std::uint16_t type, std::size_t length_octets) {
+Octets list_of(const HelloView& hello, std::uint16_t type, std::size_t length_octets) {
     const auto extension = find(hello, type);
     if (!extension) return {};
     Reader reader(*extension);
     std::size_t length = 0;
     Octets list;
     if (!reader.number(length_octets, length) || !reader.octets(length, list) || !reader.at_end()) return {};
-    return values(list);
+    return list;
 }
 
-std::vector<std::string> protocols_of(const HelloView& hello) {
+/// The protocols of ALPN, as many as `most` allows. `beyond`: how many follow.
+std::vector<std::string> protocols_of(const HelloView& hello, std::size_t most, std::size_t* beyond = nullptr) {
     const auto extension = find(hello, kAlpn);
     if (!extension) return {};
     std::vector<std::string> protocols;
@@ -55,7 +61,14 @@ std::vector<std::string> protocols_of(const HelloView& hello) {
     std::size_t length = 0;
     Octets name;
     if (!reader.number(2, length)) return {};
-    while (reader.number(1, length) && reader.octets(length, name)) protocols.emplace_back(reinterpret_cast<const char*>(name.data()), name.size());
+    while (reader.number(1, length) && reader.octets(length, name)) {
+        if (protocols.size() < most)
+            protocols.emplace_back(reinterpret_cast<const char*>(name.data()), name.size());
+        else if (beyond != nullptr)
+            ++*beyond;
+        else
+            break;
+    }
     return protocols;
 }
 
@@ -104,7 +117,7 @@ std::optional<std::string> host_name(Octets server_name) {
     std::size_t list = 0, type = 0, length = 0;
     Octets name;
     if (!reader.number(2, list) || !reader.number(1, type) || type != kHostName || !reader.number(2, length) || !reader.octets(length, name) ||
-        !reader.at_end() || list != length + 3 || name.empty())
+        !reader.at_end() || list != length + 3 || name.empty() || name.size() > TLSEXT_MAXLEN_host_name)
         return std::nullopt;
     std::string text(reinterpret_cast<const char*>(name.data()), name.size());
     std::ranges::transform(text, text.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
@@ -117,32 +130,39 @@ std::string ja4(const HelloView& hello) {
     std::vector<std::uint16_t> extensions;
     for (const auto& [type, octets] : hello.extensions)
         if (!is_grease(type)) extensions.push_back(type);
-    const auto versions = values_of(hello, kSupportedVersions, 1);
+    const auto versions = values(list_of(hello, kSupportedVersions, 1));
     const std::uint16_t version = versions.empty() ? hello.legacy_version : std::ranges::max(versions);
     const bool named = std::ranges::contains(extensions, kServerName);
     std::string text = std::format("t{}{}{:02}{:02}{}_", version_text(version), named ? 'd' : 'i', std::min(suites.size(), kMostCounted),
-                                   std::min(extensions.size(), kMostCounted), alpn_text(protocols_of(hello)));
+                                   std::min(extensions.size(), kMostCounted), alpn_text(protocols_of(hello, 1)));
     std::ranges::sort(suites);
     text += truncated_hash(joined(suites)) + '_';
     std::erase(extensions, kServerName);
     std::erase(extensions, kAlpn);
     std::ranges::sort(extensions);
     std::string rest = joined(extensions);
-    if (const auto schemes = values_of(hello, kSignatureAlgorithms, 2); !schemes.empty()) rest += '_' + joined(schemes);
+    if (const auto schemes = values(list_of(hello, kSignatureAlgorithms, 2)); !schemes.empty()) rest += '_' + joined(schemes);
     return text + truncated_hash(rest);
+}
+
+bool is_absurd(const HelloView& hello) {
+    // Some 370 suites are registered, 20 groups, 40 schemes; GREASE and private ones on top. Extensions are those that libssl knows.
+    constexpr std::size_t kMost = 512;
+    return std::ranges::any_of(std::array{hello.suites, list_of(hello, kSupportedGroups, 2), list_of(hello, kSignatureAlgorithms, 2)},
+                               [](Octets list) { return list.size() / 2 > kMost; });
 }
 
 Offer read_offer(const HelloView& hello) {
     Offer offer;
-    offer.versions = values_of(hello, kSupportedVersions, 1);
+    const auto read = [](Octets list, std::size_t& beyond) { return values(list, Offer::kMostValues, &beyond); };
+    offer.versions = read(list_of(hello, kSupportedVersions, 1), offer.beyond.versions);
     if (!find(hello, kSupportedVersions)) offer.versions = {hello.legacy_version};
-    offer.suites = values(hello.suites);
-    offer.groups = values_of(hello, kSupportedGroups, 2);
-    offer.signature_schemes = values_of(hello, kSignatureAlgorithms, 2);
-    for (const std::string& protocol : protocols_of(hello)) offer.alpn.push_back(printable(protocol));
+    offer.suites = read(hello.suites, offer.beyond.suites);
+    offer.groups = read(list_of(hello, kSupportedGroups, 2), offer.beyond.groups);
+    offer.signature_schemes = read(list_of(hello, kSignatureAlgorithms, 2), offer.beyond.signature_schemes);
+    for (const std::string& protocol : protocols_of(hello, Offer::kMostProtocols, &offer.beyond.alpn)) offer.alpn.push_back(printable(protocol));
     if (const auto extension = find(hello, kServerName))
         if (const auto name = host_name(*extension)) offer.server_name = printable(*name);
-    offer.ja4 = ja4(hello);
     const auto ticket = find(hello, kSessionTicket);
     offer.resumes = find(hello, kPreSharedKey).has_value() || (ticket && !ticket->empty());
     offer.early_data = find(hello, kEarlyData).has_value();

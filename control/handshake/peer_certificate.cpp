@@ -92,8 +92,9 @@ SharedCertificate share(X509* certificate) {
     return {certificate, X509_free};
 }
 
-Identity identity_of(X509* leaf, X509* issuer) {
+Identity identity_of(std::vector<SharedCertificate> chain) {
     Identity identity;
+    X509* const leaf = chain.front().get();
     identity.subject = subject_of(leaf);
     identity.common_name = common_name_of(leaf);
     identity.issuer = openssl::name_text(X509_get_issuer_name(leaf));
@@ -103,8 +104,7 @@ Identity identity_of(X509* leaf, X509* issuer) {
     if (const int length = i2d_X509(leaf, &der); length > 0)
         identity.certificate.assign(reinterpret_cast<const std::byte*>(der), reinterpret_cast<const std::byte*>(der) + length);
     OPENSSL_free(der);
-    identity.leaf = share(leaf);
-    identity.issuer_certificate = share(issuer);
+    identity.chain = std::move(chain);
     return identity;
 }
 

@@ -17,8 +17,8 @@ using SharedCertificate = std::shared_ptr<X509>;
 /// Another owner of the same certificate; nullptr stays so.
 [[nodiscard]] SharedCertificate share(X509* certificate);
 
-/// The verified identity in a certificate. `issuer` may be nullptr.
-[[nodiscard]] Identity identity_of(X509* leaf, X509* issuer);
+/// The identity in the leaf of a verified chain (leaf first, anchor last; not empty).
+[[nodiscard]] Identity identity_of(std::vector<SharedCertificate> chain);
 
 /// Whether one of the certificate's SANs is on a list: patterns with "@" are mail addresses (the domain in any case), with "://" URIs
 /// (exactly), else DNS names, where "*." covers one label; kinds are never mixed. An empty list allows all.
@@ -32,7 +32,8 @@ using SharedCertificate = std::shared_ptr<X509>;
 [[nodiscard]] revocation::Verdict check_revocation(std::span<X509* const> chain, const revocation::CrlSet* crls, std::span<const std::byte> staple,
                                                    Clock::time_point now);
 
-/// Until when 'unknown' passes although the level is 3: the end of a waiver of 9.4.3 for the object; else the beginning of time.
+/// Until when 'unknown' passes although the level is 3: the end of a waiver of 9.4.3 for the object ("pool NAME": its members;
+/// "clients of service NAME"); else the beginning of time.
 [[nodiscard]] Clock::time_point revocation_waived_until(const configuration::Configuration& configuration, const std::string& object);
 
 /// Puts the anchors on a store: those that have been loaded, else what the files hold. Returns them. Throws std::runtime_error naming `owner`.

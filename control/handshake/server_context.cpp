@@ -135,7 +135,7 @@ ServerContext::ServerContext(const configuration::Configuration& configuration, 
     for (const configuration::CertificateFiles& files : service.certificates) chains_.push_back(handshake::chain_of(files, configuration.policy_level, owner));
     if (chains_.empty()) throw std::runtime_error(owner + ": no certificate");
     revocation_must_be_known_ = configuration.policy_level >= 3;
-    revocation_waived_until_ = revocation_waived_until(configuration, owner);
+    revocation_waived_until_ = revocation_waived_until(configuration, "clients of " + owner);
     make_names();
     if (service.ech && materials_.ech) {
         public_name_ = materials_.ech->public_name();
@@ -259,6 +259,8 @@ ServerContext::Set ServerContext::find(std::string_view name) const {
         return set;
     }
     if (const auto found = exact_.find(name); found != exact_.end()) gather(&found->second, set);
+    // A wildcard is for names that have nothing of their own: beside an exact certificate libssl would choose between them by kind of key.
+    if (!set.empty()) return set;
     if (const auto dot = name.find('.'); dot != std::string_view::npos && dot > 0)
         if (const auto found = wildcard_.find(name.substr(dot)); found != wildcard_.end()) gather(&found->second, set);
     return set;

@@ -30,8 +30,8 @@ class ServerContext {
 
     /// The SSL_CTX of every handshake.
     [[nodiscard]] SSL_CTX* get() const { return context_.get(); }
-    /// The certificates for a server name: exact ones first, then those of a wildcard for its leftmost label (RFC 9525 6.3), but none that
-    /// has been revoked. Empty: none. An empty name: those of a client that names no server.
+    /// The certificates for a server name: exact ones, or where there are none those of a wildcard for its leftmost label (RFC 9525 6.3), but
+    /// none that has been revoked. Empty: none. An empty name: those of a client that names no server.
     [[nodiscard]] Set find(std::string_view lower_case_name) const;
     /// Whether a name has certificates, revoked ones too.
     [[nodiscard]] bool knows(std::string_view lower_case_name) const;

@@ -40,6 +40,7 @@ struct ServerHandshake::State final : Connection {
     [[nodiscard]] EchOutcome ech_outcome(std::string_view name) const;
     [[nodiscard]] bool use(const ServerContext::Set& chosen);
     [[nodiscard]] std::optional<Refusal> check_client();
+    void describe_own_certificate();
     /// A server name for a message: one that came encrypted is not for every log (RFC 9849 10.5).
     [[nodiscard]] std::string shown_name() const { return negotiated_.ech == EchOutcome::accepted ? "(encrypted)" : negotiated_.server_name; }
 
@@ -111,7 +112,21 @@ bool ServerHandshake::State::use(const ServerContext::Set& chosen) {
 int ServerHandshake::State::client_hello(int* alert) try {
     using policy::Violation;
     *alert = SSL_AD_INTERNAL_ERROR;
-    offer = read_offer(view());
+    const HelloView hello = view();
+    offer = read_offer(hello);
+    // Name and ECH come first: whatever refuses the client from here on leaves a record, in which an inner name must be protected.
+    negotiated_.server_name.clear();
+    std::string name;
+    bool malformed = false;
+    if (const auto server_name = extension(ssl(), TLSEXT_TYPE_server_name)) {
+        auto read = host_name(*server_name);
+        malformed = !read;
+        if (read) name = std::move(*read);
+        negotiated_.server_name = printable(name);
+    }
+    negotiated_.ech = ech_outcome(name);
+    if (malformed) return fail(alert, {SSL_AD_DECODE_ERROR, "the server_name extension is malformed"});
+    if (is_absurd(hello)) return fail(alert, {SSL_AD_ILLEGAL_PARAMETER, "the ClientHello has a list longer than any client has use for"});
     if (!asked_ && admit) {
         asked_ = true;
         if (!admit(offer)) {
@@ -121,15 +136,7 @@ int ServerHandshake::State::client_hello(int* alert) try {
         }
     }
     asked_ = true;
-    negotiated_.server_name.clear();
-    std::string name;
-    if (const auto server_name = extension(ssl(), TLSEXT_TYPE_server_name)) {
-        auto read = host_name(*server_name);
-        if (!read) return fail(alert, {SSL_AD_DECODE_ERROR, "the server_name extension is malformed"});
-        name = std::move(*read);
-        negotiated_.server_name = printable(name);
-    }
-    negotiated_.ech = ech_outcome(name);
+    offer.ja4 = ja4(hello);
     const bool rejected = negotiated_.ech == EchOutcome::rejected;
     if (!context->public_name().empty() && name == context->public_name() && !rejected)
         return fail(alert, refusal_of(Violation::unknown_name, std::format("\"{}\" is the public name of Encrypted ClientHello, under which nothing is served", shown_name())));
@@ -204,14 +211,28 @@ std::optional<Connection::Refusal> ServerHandshake::State::check_client() {
     std::vector<X509*> borrowed;
     for (const SharedCertificate& certificate : chain) borrowed.push_back(certificate.get());
     if (const auto objection = context->object_to(borrowed, now)) return refusal_of(objection->violation, objection->why);
-    negotiated_.identity = identity_of(leaf, borrowed.size() > 1 ? borrowed[1] : nullptr);
+    negotiated_.identity = identity_of(std::move(chain));
     negotiated_.peer_subject = negotiated_.identity->subject;
     failure_.peer_subject.clear();
     return std::nullopt;
 }
 
+/// The kind of our key and of the signature on our certificate, in the words that PROXY's TLVs are used to: "EC256", "RSA3072"; "RSA-SHA256".
+void ServerHandshake::State::describe_own_certificate() {
+    negotiated_.own_key = negotiated_.own_signature = "";
+    X509* const certificate = negotiated_.resumed ? nullptr : SSL_get_certificate(ssl());
+    if (certificate == nullptr) return;
+    if (const EVP_PKEY* key = X509_get0_pubkey(certificate)) {
+        const int kind = EVP_PKEY_get_base_id(key);
+        const std::string bits = std::to_string(EVP_PKEY_get_bits(key));
+        negotiated_.own_key = kind == EVP_PKEY_EC ? "EC" + bits : kind == EVP_PKEY_RSA || kind == EVP_PKEY_RSA_PSS ? "RSA" + bits : "ED25519";
+    }
+    if (const char* name = OBJ_nid2sn(X509_get_signature_nid(certificate))) negotiated_.own_signature = name;
+}
+
 std::optional<Connection::Refusal> ServerHandshake::State::check_side() {
     using policy::Violation;
+    describe_own_certificate();
     if (!context->speaks(negotiated_.version))
         return Refusal{SSL_AD_PROTOCOL_VERSION, std::format("service {} does not speak version {:#06x} (9.4.2 (12.1.1))", context->service(), negotiated_.version),
                        Violation::client_version};
@@ -269,15 +290,42 @@ std::string ServerHandshake::State::detail_of_failure() const {
     return failure_.chain_error.empty() ? std::string() : std::format("the client's certificate could not be verified: {} (9.4.5 (12.1.3))", failure_.chain_error);
 }
 
-ServerHandshake::ServerHandshake(std::shared_ptr<const ServerContext> context, Admit admit)
-    : state_(std::make_unique<State>(std::move(context), std::move(admit))) {}
+namespace {
+
+/// Whether the octets are the beginning of a handshake record (RFC 8446 5.1) of which more must come. What no record begins like, or what is
+/// whole, is for RecordStream to judge.
+bool is_part_of_a_record(std::span<const std::byte> octets) {
+    constexpr std::size_t kHeader = 5, kMostPlain = 1 << 14;
+    const auto at = [octets](std::size_t i) { return std::to_integer<std::size_t>(octets[i]); };
+    if (octets.empty()) return true;
+    if (at(0) != SSL3_RT_HANDSHAKE || (octets.size() > 1 && at(1) != SSL3_VERSION_MAJOR)) return false;
+    if (octets.size() < kHeader) return true;
+    const std::size_t length = at(3) << 8 | at(4);
+    return length <= kMostPlain && octets.size() < kHeader + length;
+}
+
+const Negotiated kNothingNegotiated;
+const Failure kNoFailure;
+const Offer kNothingOffered;
+
+}  // namespace
+
+ServerHandshake::ServerHandshake(std::shared_ptr<const ServerContext> context, Admit admit) : context_(std::move(context)), admit_(std::move(admit)) {}
 ServerHandshake::~ServerHandshake() = default;
-Step ServerHandshake::feed(std::span<const std::byte> octets, std::vector<std::byte>& output) { return state_->feed(octets, output); }
-std::uint64_t ServerHandshake::consumed() const { return state_->consumed(); }
-bool ServerHandshake::hello_accepted() const { return state_->flight_written() && state_->negotiated().ech != EchOutcome::rejected; }
-const Negotiated& ServerHandshake::negotiated() const { return state_->negotiated(); }
-const Failure& ServerHandshake::failure() const { return state_->failure(); }
-const Offer& ServerHandshake::offer() const { return state_->offer; }
+
+Step ServerHandshake::feed(std::span<const std::byte> octets, std::vector<std::byte>& output) {
+    if (state_) return state_->feed(octets, output);
+    early_.insert(early_.end(), octets.begin(), octets.end());
+    if (is_part_of_a_record(early_)) return Step::more;
+    state_ = std::make_unique<State>(std::move(context_), std::move(admit_));
+    return state_->feed(std::exchange(early_, {}), output);
+}
+
+std::uint64_t ServerHandshake::consumed() const { return state_ ? state_->consumed() : early_.size(); }
+bool ServerHandshake::hello_accepted() const { return state_ && state_->flight_written() && state_->negotiated().ech != EchOutcome::rejected; }
+const Negotiated& ServerHandshake::negotiated() const { return state_ ? state_->negotiated() : kNothingNegotiated; }
+const Failure& ServerHandshake::failure() const { return state_ ? state_->failure() : kNoFailure; }
+const Offer& ServerHandshake::offer() const { return state_ ? state_->offer : kNothingOffered; }
 Handed ServerHandshake::take_handed() { return state_->take_handed(); }
 
 }  // namespace sallyport::handshake

@@ -57,9 +57,11 @@ struct RequirementText {
     X(client_name_not_allowed, r9_4_5, 49, "the client's certificate has none of the names that are let in")                       \
     X(client_revoked, r9_4_3, 44, "the client's certificate has been revoked")                                                     \
     X(client_revocation_unknown, r9_4_3, 46, "whether the client's certificate has been revoked is not known")                     \
+    X(pool_identity_revoked, r9_4_3, -1, "our own certificate for the pool's members has been revoked, and is not shown")          \
     X(ech_rejected, r9_4_4, -1, "a client's Encrypted ClientHello could not be opened; it got retry configurations")               \
     X(backend_version, r9_4_2, 70, "the backend speaks no version of TLS that the pool allows")                                    \
     X(backend_suite, r9_4_1, 40, "the backend agreed to no suite, group or signature scheme of the catalogue")                     \
+    X(backend_plain_text, r9_2_2, -1, "the pool has no TLS, which nothing allows any more: a connection to a member was not used")  \
     X(backend_not_tls, r9_3_1, -1, "the backend did not speak TLS")                                                                \
     X(backend_certificate_invalid, r9_2_6, 42, "the backend's certificate could not be verified")                                  \
     X(backend_wrong_name, r9_2_6, 42, "the backend's certificate does not cover the expected name")                                \

@@ -183,6 +183,7 @@ std::expected<CrlList, std::string> read_crl(std::span<const std::byte> octets, 
     if (!crl) return std::unexpected(std::move(crl.error()));
     CrlList list;
     list.issuer = openssl::share(issuer);
+    if (EVP_Digest(octets.data(), octets.size(), list.digest.data(), nullptr, EVP_sha256(), nullptr) != 1) return std::unexpected("out of memory");
     std::string wrong = check_issuer(crl->get(), issuer);
     if (wrong.empty()) wrong = check_extensions(X509_CRL_get0_extensions(crl->get()));
     if (wrong.empty()) wrong = read_dates(crl->get(), list, now);

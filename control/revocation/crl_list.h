@@ -29,6 +29,7 @@ static_assert(sizeof(RevokedEntry) == 32, "3.2 MB for 100,000 entries");
 
 struct CrlList {
     openssl::Certificate issuer;
+    std::array<unsigned char, 32> digest{};  ///< SHA-256 of the octets that it was read from
     Clock::time_point this_update, next_update;
     openssl::Owner<ASN1_INTEGER, ASN1_INTEGER_free> number;   ///< cRLNumber; nullptr: none
     std::string scope;                       ///< issuingDistributionPoint (DER); empty: all certificates of the issuer

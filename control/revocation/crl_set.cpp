@@ -48,7 +48,7 @@ CrlSet::CrlSet() : state_(std::make_unique<State>()) {}
 CrlSet::~CrlSet() = default;
 
 std::string CrlSet::add(std::span<const std::byte> octets, X509* issuer, Clock::time_point now,
-                        Clock::time_point* next_update) {
+                        Clock::time_point* next_update, bool* changed) {
     auto read = read_crl(octets, issuer, now);
     if (!read) return std::move(read.error());
     const auto key = key_digest(issuer);
@@ -61,13 +61,15 @@ std::string CrlSet::add(std::span<const std::byte> octets, X509* issuer, Clock::
         return before->scope == list->scope &&
                X509_NAME_cmp(X509_get_subject_name(before->issuer.get()), X509_get_subject_name(issuer)) == 0;
     });
+    const bool identical = same != lists.end() && (*same)->digest == list->digest;
     if (same == lists.end()) {
         lists.push_back(list);
-    } else {
+    } else if (!identical) {
         if (std::string why = older(*list, **same); !why.empty()) return why;
         *same = list;
     }
     if (next_update != nullptr) *next_update = list->next_update;
+    if (changed != nullptr) *changed = *changed || !identical;
     return "";
 }
 

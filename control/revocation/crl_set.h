@@ -47,9 +47,10 @@ class CrlSet {
 
     /// Takes one CRL (DER or PEM) of `issuer`'s, verified with its key; replaces an older one of the same issuer and scope. The error says
     /// why it does not count (signature, dates, older than what we have); empty: taken. One whose nextUpdate has passed is taken: what it
-    /// lists stays revoked. `next_update`: set to that of what was taken. Throws nothing.
+    /// lists stays revoked. `next_update`: set to that of what was taken. `changed`: set to true when it is not the very list that was there.
+    /// Throws nothing.
     [[nodiscard]] std::string add(std::span<const std::byte> octets, X509* issuer, Clock::time_point now,
-                                  Clock::time_point* next_update = nullptr);
+                                  Clock::time_point* next_update = nullptr, bool* changed = nullptr);
     /// What is known of `certificate`, which `issuer` signed. A CRL whose nextUpdate has passed says unknown, but still revoked of what it
     /// lists. No allocation but for the text; a binary search in entries of 32 octets.
     [[nodiscard]] Verdict check(const X509* certificate, X509* issuer, Clock::time_point now) const;

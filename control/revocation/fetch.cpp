@@ -85,11 +85,11 @@ std::string host_of(const std::string& url) {
 Fetch make_fetch(const configuration::Revocation& settings) {
     // OpenSSL counts whole seconds; 0 would mean for ever.
     const int timeout_s = static_cast<int>(std::max<std::uint32_t>(1, (settings.timeout_ms + 999) / 1000));
-    const std::size_t most = settings.max_octets;
-    return [timeout_s, most](const std::string& url, std::span<const std::byte> post,
+    return [timeout_s, max_octets = std::size_t{settings.max_octets}](const std::string& url, std::span<const std::byte> post,
                              const std::string& content_type) -> std::expected<Octets, std::string> {
         const auto parsed = parse(url);
         if (!parsed) return std::unexpected(parsed.error());
+        const std::size_t most = post.empty() ? max_octets : std::min(max_octets, kMostOcspOctets);
         ERR_clear_error();
         openssl::Bio request;
         if (!post.empty()) {
@@ -107,7 +107,7 @@ Fetch make_fetch(const configuration::Revocation& settings) {
         ERR_clear_error();
         if (octets.empty()) return std::unexpected(url + ": the answer is empty");
         if (octets.size() > most)
-            return std::unexpected(url + ": the answer is longer than max_octets = " + std::to_string(most));
+            return std::unexpected(url + ": the answer is longer than " + std::to_string(most) + " octets");
         return octets;
     };
 }

@@ -10,15 +10,6 @@ namespace {
 
 constexpr std::chrono::hours kShortLived{7 * 24};
 
-bool must_staple(const X509* certificate) {
-    constexpr long kStatusRequest = 5;  // RFC 7633 4.1: the number of the TLS extension
-    using Features = openssl::Owner<TLS_FEATURE, TLS_FEATURE_free>;
-    const Features features(static_cast<TLS_FEATURE*>(X509_get_ext_d2i(certificate, NID_tlsfeature, nullptr, nullptr)));
-    for (int i = 0; features && i < sk_ASN1_INTEGER_num(features.get()); ++i)
-        if (ASN1_INTEGER_get(sk_ASN1_INTEGER_value(features.get(), i)) == kStatusRequest) return true;
-    return false;
-}
-
 std::string ocsp_url(const X509* certificate) {
     auto* urls = X509_get1_ocsp(certificate);
     std::string first;
@@ -79,7 +70,7 @@ std::string hex(std::span<const unsigned char> octets) {
 Decision decide(const certificates::CertificateChain& chain) {
     const X509* leaf = chain.leaf.get();
     if (std::string url = ocsp_url(leaf); !url.empty()) return {.rule = Rule::staple, .url = std::move(url), .why = ""};
-    if (must_staple(leaf))
+    if (chain.must_staple)
         return {.why = "the certificate asks for a staple (must-staple, RFC 7633) but names no OCSP responder over http"};
     if (chain.not_after - chain.not_before <= kShortLived)
         return {.rule = Rule::short_lived, .url = "", .why = "lives for at most 7 days"};

@@ -12,11 +12,11 @@
 #include <stop_token>
 #include <string_view>
 #include <thread>
-#include <unordered_map>
 
 #include "control/certificates/pem_file.h"
 #include "control/revocation/asn1_time.h"
 #include "control/revocation/fetch.h"
+#include "control/revocation/own_answers.h"
 #include "control/revocation/own_certificate.h"
 #include "control/revocation/store.h"
 
@@ -45,6 +45,7 @@ seconds back_off(seconds first, seconds last, std::uint64_t failures) {
 
 struct Own {
     std::shared_ptr<const certificates::CertificateChain> chain{};
+    Fingerprint fingerprint{};
     openssl::Certificate issuer{};
     OwnStatus status{};
     std::shared_ptr<const Octets> staple{};
@@ -75,13 +76,14 @@ struct Watcher::State {
     configuration::Revocation settings;
     Fetch fetch;
     Store store;
-    /// Guards what follows; never held over a fetch. `turning` serialises turns: only they write, so they may read without `mutex`.
+    /// Guards the statuses for reports; never held over a fetch or a verification. `turning` serialises turns: only they write, so they may
+    /// read without `mutex`.
     mutable std::shared_mutex mutex;
     std::mutex turning;
     std::vector<Own> owns;
     std::vector<Source> sources;
-    std::map<Fingerprint, std::size_t> by_fingerprint;
-    std::unordered_map<const certificates::CertificateChain*, std::size_t> by_chain;
+    std::set<Fingerprint> known;   ///< of owns
+    std::shared_ptr<OwnAnswers> answers = std::make_shared<OwnAnswers>();
     std::vector<std::shared_ptr<CrlSet>> pools, services;
     std::shared_ptr<CrlSet> own_crls = std::make_shared<CrlSet>();
     std::map<std::string, Host> hosts;
@@ -92,6 +94,8 @@ struct Watcher::State {
     std::jthread thread;
     std::stop_token stopping;
     std::atomic<bool> all_due{false};
+    std::mutex writing;            ///< held over a write to the store
+    bool stopped = false;          ///< under `writing`
 
     State(const configuration::Configuration& configuration, Fetch fetch_with)
         : settings(configuration.revocation),
@@ -113,17 +117,23 @@ struct Watcher::State {
         return std::max(due, now + kShortest);
     }
 
-    std::expected<Octets, std::string> fetch_from(const std::string& url, std::span<const std::byte> post,
-                                                  Clock::time_point now) {
-        Host& host = hosts[host_of(url)];
-        auto answer = fetch(url, post, "application/ocsp-request");
-        if (answer) {
-            host = {};
-        } else if (++host.failures >= kHostFailures) {
-            host.not_before = now + jitter(back_off(kHostRetry, kHostLastRetry, host.failures - kHostFailures + 1));
-        }
-        return answer;
+    std::expected<Octets, std::string> fetch_from(const std::string& url, std::span<const std::byte> post) {
+        return fetch(url, post, "application/ocsp-request");
     }
+    /// After each fetch. What a host answers and cannot be used counts like no answer: verifying it costs more than waiting for none.
+    void judge_host(const std::string& url, bool usable, Clock::time_point now) {
+        Host& host = hosts[host_of(url)];
+        if (usable)
+            host = {};
+        else if (++host.failures >= kHostFailures)
+            host.not_before = now + jitter(back_off(kHostRetry, kHostLastRetry, host.failures - kHostFailures + 1));
+    }
+    /// Empty: written, or not to be written any more.
+    [[nodiscard]] std::string save(const std::string& name, std::span<const std::byte> octets) {
+        const std::lock_guard lock(writing);
+        return stopped ? "" : store.save(name, octets);
+    }
+    void publish(const Own& own) { answers->set(own.fingerprint, own.staple, own.status.standing == Standing::revoked); }
     [[nodiscard]] std::optional<Clock::time_point> shunned_until(const std::string& url, Clock::time_point now) const {
         const auto host = hosts.find(host_of(url));
         if (host == hosts.end() || host->second.not_before <= now) return std::nullopt;
@@ -134,28 +144,26 @@ struct Watcher::State {
     void add_sources(const std::string& domain, const std::vector<configuration::CrlSource>& crls,
                      const std::vector<std::shared_ptr<X509>>& anchors, const std::vector<std::filesystem::path>& trust,
                      const std::shared_ptr<CrlSet>& set);
-    bool take_answer(Own& own, Octets answer, Clock::time_point now);
+    bool take_answer(Own& own, Octets answer, const Verdict& verdict, Clock::time_point now);
     void refresh_own(Own& own, Clock::time_point now);
-    std::string take_crl(Source& source, std::span<const std::byte> octets, Clock::time_point now);
+    std::string take_crl(Source& source, std::span<const std::byte> octets, Clock::time_point now, bool& changed);
     bool refresh_url(Source& source, Clock::time_point now);
     bool refresh_file(Source& source, Clock::time_point now);
     bool judge_by_crls(Clock::time_point now);
-    [[nodiscard]] const Own* find(const certificates::CertificateChain& chain) const;
 };
 
 void Watcher::State::add_own(const configuration::CertificateFiles& files, std::span<X509* const> candidates,
                              X509_STORE* roots) {
-    if (!files.chain || !files.chain->leaf || by_chain.contains(files.chain.get())) return;
+    if (!files.chain || !files.chain->leaf) return;
     const Fingerprint fingerprint = fingerprint_of(files.chain->leaf.get());
-    const auto [place, fresh] = by_fingerprint.try_emplace(fingerprint, owns.size());
-    by_chain.emplace(files.chain.get(), place->second);
-    if (!fresh) return;
+    if (!known.insert(fingerprint).second) return;
 
-    Own own{.chain = files.chain, .issuer = issuer_of(*files.chain, candidates, roots), .stored_as = "ocsp-" + hex(fingerprint)};
+    Own own{.chain = files.chain, .fingerprint = fingerprint, .issuer = issuer_of(*files.chain, candidates, roots), .stored_as = "ocsp-" + hex(fingerprint)};
     Decision decision = decide(*files.chain);
     own.status.subject = files.chain->subject();
     own.status.file = files.certificate.string();
     own.status.rule = decision.rule;
+    own.status.must_staple = files.chain->must_staple;
     own.status.url = std::move(decision.url);
     own.status.why = std::move(decision.why);
     const bool asks = decision.rule == Rule::staple || decision.rule == Rule::crl;
@@ -175,7 +183,6 @@ void Watcher::State::add_own(const configuration::CertificateFiles& files, std::
         if (std::ranges::none_of(source->issuers, [&](const auto& have) { return X509_cmp(have.get(), own.issuer.get()) == 0; }))
             source->issuers.push_back(openssl::share(own.issuer.get()));
     }
-    by_chain[files.chain.get()] = owns.size();
     owns.push_back(std::move(own));
 }
 
@@ -185,19 +192,28 @@ void Watcher::State::add_sources(const std::string& domain, const std::vector<co
     for (const configuration::CrlSource& crl : crls) {
         Source source{.status = {.domain = domain, .source = crl.url.empty() ? crl.file.string() : crl.url}, .set = set};
         source.is_file = crl.url.empty();
-        for (const auto& anchor : anchors) source.issuers.push_back(openssl::share(anchor.get()));
+        const auto add = [&source](X509* issuer) {
+            const auto same = [issuer](const openssl::Certificate& have) { return X509_cmp(have.get(), issuer) == 0; };
+            if (std::ranges::none_of(source.issuers, same)) source.issuers.push_back(openssl::share(issuer));
+        };
+        for (const auto& anchor : anchors) add(anchor.get());
         // Intermediates may stand in the files too. What is no CA of ours cannot forge: add() asks for the issuer's name and signature,
         // and check() for the issuer's key.
         for (const auto& file : trust)
             if (auto certificates = certificates::read_certificates(file))
-                for (auto& certificate : *certificates) source.issuers.push_back(std::move(certificate));
+                for (const auto& certificate : *certificates) add(certificate.get());
         sources.push_back(std::move(source));
     }
 }
 
-/// Under `mutex`. Whether the answer counts; the status says why not.
-bool Watcher::State::take_answer(Own& own, Octets answer, Clock::time_point now) {
-    const Verdict verdict = check_ocsp(answer, own.chain->leaf.get(), own.issuer.get(), now);
+/// What an answer about a certificate says.
+static Verdict judge(const Own& own, std::span<const std::byte> answer, Clock::time_point now) {
+    if (answer.size() > kMostOcspOctets) return {.why = "the OCSP answer is longer than " + std::to_string(kMostOcspOctets) + " octets"};
+    return check_ocsp(answer, own.chain->leaf.get(), own.issuer.get(), now);
+}
+
+/// Under `mutex`. Whether the answer, of which `verdict` is, counts; the status says why not.
+bool Watcher::State::take_answer(Own& own, Octets answer, const Verdict& verdict, Clock::time_point now) {
     OwnStatus& status = own.status;
     status.why = verdict.why;
     if (verdict.standing == Standing::unknown) return false;
@@ -212,12 +228,14 @@ bool Watcher::State::take_answer(Own& own, Octets answer, Clock::time_point now)
     status.next_update = verdict.until;
     status.next_attempt = refresh(verdict.since, verdict.until, now);
     own.staple = verdict.standing == Standing::good ? std::make_shared<const Octets>(std::move(answer)) : nullptr;
+    publish(own);
     return true;
 }
 
 void Watcher::State::refresh_own(Own& own, Clock::time_point now) {
     const Octets request = ocsp_request(own.chain->leaf.get(), own.issuer.get());
-    auto answer = fetch_from(own.status.url, request, now);
+    auto answer = fetch_from(own.status.url, request);
+    const Verdict verdict = answer ? judge(own, *answer, now) : Verdict{};
     std::string not_stored;
     bool taken = false;
     std::optional<Octets> copy;
@@ -226,7 +244,7 @@ void Watcher::State::refresh_own(Own& own, Clock::time_point now) {
         own.status.last_attempt = now;
         if (answer) {
             copy = *answer;
-            taken = take_answer(own, std::move(*answer), now);
+            taken = take_answer(own, std::move(*answer), verdict, now);
         } else {
             own.status.why = answer.error();
         }
@@ -238,7 +256,8 @@ void Watcher::State::refresh_own(Own& own, Clock::time_point now) {
             own.status.next_attempt = retry(now, ++own.failures);
         }
     }
-    if (taken) not_stored = store.save(own.stored_as, *copy);
+    judge_host(own.status.url, taken, now);
+    if (taken) not_stored = save(own.stored_as, *copy);
     if (!not_stored.empty()) {
         const std::unique_lock lock(mutex);
         own.status.why += "; not kept for a restart: " + not_stored;
@@ -246,7 +265,8 @@ void Watcher::State::refresh_own(Own& own, Clock::time_point now) {
 }
 
 /// Takes a CRL, or the CRLs of a PEM file; the first thing wrong, or empty. The source's next_update becomes the nearest of them.
-std::string Watcher::State::take_crl(Source& source, std::span<const std::byte> octets, Clock::time_point now) {
+/// `changed` becomes true when one of them was not there before.
+std::string Watcher::State::take_crl(Source& source, std::span<const std::byte> octets, Clock::time_point now, bool& changed_any) {
     constexpr std::string_view kEnd = "-----END X509 CRL-----";
     std::string_view text(reinterpret_cast<const char*>(octets.data()), octets.size());
     std::string wrong;
@@ -255,7 +275,7 @@ std::string Watcher::State::take_crl(Source& source, std::span<const std::byte> 
         std::string why = "none of the trust anchors could be its issuer";
         for (const auto& issuer : source.issuers) {
             Clock::time_point next_update{};
-            std::string answer = source.set->add(crl, issuer.get(), now, &next_update);
+            std::string answer = source.set->add(crl, issuer.get(), now, &next_update, &changed_any);
             if (answer.empty()) {
                 nearest = std::min(nearest.value_or(next_update), next_update);
                 return;
@@ -281,11 +301,13 @@ std::string Watcher::State::take_crl(Source& source, std::span<const std::byte> 
 }
 
 bool Watcher::State::refresh_url(Source& source, Clock::time_point now) {
-    auto answer = fetch_from(source.status.source, {}, now);
-    std::string wrong = answer ? take_crl(source, *answer, now) : answer.error();
+    auto answer = fetch_from(source.status.source, {});
+    bool change = false;
+    std::string wrong = answer ? take_crl(source, *answer, now, change) : answer.error();
     const bool taken = wrong.empty();
+    judge_host(source.status.source, taken, now);
     if (taken) {
-        if (std::string not_stored = store.save(source.stored_as, *answer); !not_stored.empty())
+        if (std::string not_stored = save(source.stored_as, *answer); !not_stored.empty())
             wrong = "not kept for a restart: " + not_stored;
     }
     const std::unique_lock lock(mutex);
@@ -297,14 +319,14 @@ bool Watcher::State::refresh_url(Source& source, Clock::time_point now) {
     if (!taken || stale) {
         ++source.status.failed;
         source.status.next_attempt = retry(now, ++source.failures);
-        return taken;
+        return change;
     }
     source.failures = 0;
     ++source.status.fetched;
     const auto remaining = std::chrono::duration_cast<seconds>(source.status.next_update - now) / 2;
     const seconds wait = std::clamp(remaining, kShortest, std::max(kShortest, seconds(settings.crl_poll_s)));
     source.status.next_attempt = now + jitter(wait);
-    return true;
+    return change;
 }
 
 bool Watcher::State::refresh_file(Source& source, Clock::time_point now) {
@@ -317,7 +339,8 @@ bool Watcher::State::refresh_file(Source& source, Clock::time_point now) {
         return false;
     }
     const auto octets = read_file(source.status.source, settings.max_octets);
-    std::string wrong = octets ? take_crl(source, *octets, now) : octets.error();
+    bool change = false;
+    std::string wrong = octets ? take_crl(source, *octets, now, change) : octets.error();
     const std::unique_lock lock(mutex);
     source.status.last_attempt = now;
     source.status.next_attempt = now + kFileLook;
@@ -328,9 +351,8 @@ bool Watcher::State::refresh_file(Source& source, Clock::time_point now) {
     }
     source.changed = changed_at;
     source.size = size;
-    const bool taken = source.status.why.empty();
-    ++(taken ? source.status.fetched : source.status.failed);
-    return taken;
+    ++(source.status.why.empty() ? source.status.fetched : source.status.failed);
+    return change;
 }
 
 /// Own certificates by CRL, and staples that have run out. Whether anything changed.
@@ -347,22 +369,17 @@ bool Watcher::State::judge_by_crls(Clock::time_point now) {
             status.why = std::move(verdict.why);
             status.this_update = verdict.since;
             status.next_update = verdict.until;
+            publish(own);
         } else if (own.staple && status.next_update <= now) {
             const std::unique_lock lock(mutex);
             own.staple = nullptr;
             status.standing = Standing::unknown;
             status.why = "the staple is stale since " + time_text(status.next_update) + "; last attempt: " + status.why;
+            publish(own);
             change = true;
         }
     }
     return change;
-}
-
-const Own* Watcher::State::find(const certificates::CertificateChain& chain) const {
-    if (const auto found = by_chain.find(&chain); found != by_chain.end()) return &owns[found->second];
-    if (!chain.leaf) return nullptr;
-    const auto found = by_fingerprint.find(fingerprint_of(chain.leaf.get()));
-    return found == by_fingerprint.end() ? nullptr : &owns[found->second];
 }
 
 Watcher::Watcher(const configuration::Configuration& configuration, Fetch fetch, Clock::time_point now)
@@ -394,7 +411,8 @@ Watcher::Watcher(const configuration::Configuration& configuration, Fetch fetch,
     for (Own& own : state.owns) {
         if (own.status.rule != Rule::staple || !own.issuer) continue;
         if (auto answer = state.store.load(own.stored_as)) {
-            if (!state.take_answer(own, std::move(*answer), now)) own.status.why = "not asked yet; stored: " + own.status.why;
+            const Verdict verdict = judge(own, *answer, now);
+            if (!state.take_answer(own, std::move(*answer), verdict, now)) own.status.why = "not asked yet; stored: " + own.status.why;
         }
     }
     for (Source& source : state.sources) {
@@ -406,14 +424,11 @@ Watcher::Watcher(const configuration::Configuration& configuration, Fetch fetch,
         const std::string key = source.status.domain + '\n' + source.status.source;
         EVP_Digest(key.data(), key.size(), name.data(), nullptr, EVP_sha256(), nullptr);
         source.stored_as = "crl-" + hex(name);
+        bool change = false;
         if (const auto octets = state.store.load(source.stored_as))
-            if (std::string wrong = state.take_crl(source, *octets, now); !wrong.empty())
+            if (std::string wrong = state.take_crl(source, *octets, now, change); !wrong.empty())
                 source.status.why = "not asked yet; stored: " + wrong;
     }
-    std::set<std::string> stored;
-    for (const Own& own : state.owns) stored.insert(own.stored_as);
-    for (const Source& source : state.sources) stored.insert(source.stored_as);
-    state.store.keep_only(stored);
     state.judge_by_crls(now);
 }
 
@@ -423,7 +438,21 @@ Watcher::~Watcher() {
     state_->thread.join();
 }
 
+void Watcher::stop() {
+    state_->thread.request_stop();
+    const std::scoped_lock lock(state_->writing, state_->mutex);
+    state_->stopped = true;
+    state_->changed = nullptr;
+}
+
 void Watcher::start() {
+    {
+        std::set<std::string> stored;
+        for (const Own& own : state_->owns) stored.insert(own.stored_as);
+        for (const Source& source : state_->sources) stored.insert(source.stored_as);
+        const std::lock_guard lock(state_->writing);
+        state_->store.keep_only(stored);
+    }
     state_->thread = std::jthread([this](const std::stop_token& stop) {
         {
             const std::lock_guard turning(state_->turning);
@@ -498,17 +527,9 @@ Clock::time_point Watcher::turn(Clock::time_point now) {
     return std::max(next, now + kBetweenTurns);
 }
 
-std::shared_ptr<const Octets> Watcher::staple(const certificates::CertificateChain& chain) const {
-    const std::shared_lock lock(state_->mutex);
-    const Own* own = state_->find(chain);
-    return own == nullptr ? nullptr : own->staple;
-}
-
-bool Watcher::revoked(const certificates::CertificateChain& chain) const {
-    const std::shared_lock lock(state_->mutex);
-    const Own* own = state_->find(chain);
-    return own != nullptr && own->status.standing == Standing::revoked;
-}
+std::shared_ptr<const Octets> Watcher::staple(const certificates::CertificateChain& chain) const { return state_->answers->staple(chain); }
+bool Watcher::revoked(const certificates::CertificateChain& chain) const { return state_->answers->revoked(chain); }
+std::shared_ptr<const OwnAnswers> Watcher::answers() const { return state_->answers; }
 
 std::shared_ptr<const CrlSet> Watcher::of_pool(std::size_t pool) const { return state_->pools.at(pool); }
 std::shared_ptr<const CrlSet> Watcher::of_service(std::size_t service) const { return state_->services.at(service); }

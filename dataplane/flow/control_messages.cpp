@@ -254,8 +254,8 @@ bool FlowEngine::tell_octets(Flow& flow, Side side) {
         if (copy_from(leg, static_cast<std::uint32_t>(leg.forwarded - leg.stream_offset), std::span(octets).first(length)) != length)
             return true;
         if (!lane_of(flow).write(MessageType::stream_octets, flow.id,
-                                                  channel::StreamOctets{side, leg.attempt, leg.forwarded},
-                                                  std::span(octets).first(length)))
+                                 channel::StreamOctets{side, leg.attempt, leg.forwarded},
+                                 std::span(octets).first(length)))
             return false;
         leg.forwarded += length;
     }
@@ -301,9 +301,9 @@ void FlowEngine::tell(Flow& flow) {
                 return true;
         }
     };
-    constexpr std::uint16_t kOrder[] = {owed::kProbeOpened,    owed::kOpened,        owed::kClientOctets, owed::kClientClosed,
-                                        owed::kBackendOpened,  owed::kBackendFailed, owed::kBackendOctets, owed::kBackendClosed,
-                                        owed::kTicketsOver,    owed::kEnded};
+    constexpr std::uint16_t kOrder[] = {owed::kProbeOpened, owed::kOpened, owed::kClientOctets, owed::kClientClosed,
+                                        owed::kBackendOpened, owed::kBackendFailed, owed::kBackendOctets, owed::kBackendClosed,
+                                        owed::kTicketsOver, owed::kEnded};
     for (const std::uint16_t what : kOrder) {
         if ((flow.owed & what) == 0) continue;
         if (!write_one(what)) {

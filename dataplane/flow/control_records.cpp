@@ -125,6 +125,7 @@ void FlowEngine::on_handshake(Flow& flow, Side side, const OpenedRecord& record,
         std::byte type{};
         (void)copy_from(leg, at, {&type, 1});
         if (side == Side::backend && type == kHelloRequest && left == kHandshakeHeader) return;   // may be ignored (RFC 5246 7.4.1.1)
+        ++counters_.renegotiations_refused;
         return refuse(alert::kNoRenegotiation);
     }
     const std::uint32_t continued = std::min(leg.handshake_left, left);

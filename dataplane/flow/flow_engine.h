@@ -59,6 +59,8 @@ struct EngineCounters {
     std::uint64_t records_opened = 0, records_sealed = 0;
     std::uint64_t octets_to_backend = 0, octets_to_client = 0;   ///< application octets passed on
     std::uint64_t clear_octets_to_backend = 0;                   ///< of them to backends without TLS
+    std::uint64_t clear_octets_from_client = 0;                  ///< of them of clients whose TLS was not ended here: none, as long as we are right
+    std::uint64_t renegotiations_refused = 0;                    ///< TLS 1.2 handshake messages where there is no handshake any more
     std::uint64_t key_updates_received = 0, key_updates_sent = 0, alerts_received = 0, alerts_sent = 0;
     std::uint64_t tickets_passed = 0, control_restarts_survived = 0;
     std::array<std::uint64_t, static_cast<std::size_t>(EndReason::count_)> ended_by{};

@@ -280,6 +280,8 @@ bool FlowEngine::queue_forward(Flow& flow, Side from_side, Time now) {
     if (from_side == Side::client) {
         counters_.octets_to_backend += octets;
         if (to.plain) counters_.clear_octets_to_backend += octets;
+        // A client's leg is never plain (on_handoff refuses it); what is counted is that nothing has got around that.
+        if (from.plain || from.suite == 0) counters_.clear_octets_from_client += octets;
     } else {
         counters_.octets_to_client += octets;
     }

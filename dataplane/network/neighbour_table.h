@@ -16,7 +16,13 @@ namespace sallyport::network {
 
 /// RFC 4861 7.3.2; used for ARP as well. `failed` is ours: the entry that the RFC would delete is kept, so that connections may go
 /// on holding its index; the next packet starts resolution anew.
-enum class NeighbourState : std::uint8_t { unused, failed, incomplete, reachable, stale, delay, probe };
+enum class NeighbourState : std::uint8_t { unused,
+                                           failed,
+                                           incomplete,
+                                           reachable,
+                                           stale,
+                                           delay,
+                                           probe };
 
 /// What is known of one address on one link.
 struct Neighbour {

@@ -54,7 +54,9 @@ struct Received {
         IpAddress local, remote;                 ///< of the segment that it quotes: ours, the peer's
         std::uint16_t local_port = 0, remote_port = 0;
         std::uint32_t seq = 0;                   ///< of the quoted segment: the receiver must check it (RFC 5927 4)
-        enum class What : std::uint8_t { packet_too_big, hard_unreachable, soft_unreachable } what{};
+        enum class What : std::uint8_t { packet_too_big,
+                                         hard_unreachable,
+                                         soft_unreachable } what{};
         std::uint16_t mtu = 0;                   ///< packet_too_big: next-hop MTU, 0 when the router did not say
     };
     Kind kind = Kind::taken;
@@ -82,7 +84,8 @@ class Network {
     [[nodiscard]] Received receive(rte_mbuf* frame, std::uint16_t interface, Time now);
 
     /// What a path is for: to answer a packet, whose source may be forged, or to open a connection ourselves.
-    enum class Use : std::uint8_t { answer, open };
+    enum class Use : std::uint8_t { answer,
+                                    open };
     /// How to reach `remote`; no_route when there is none. Starts neighbour resolution. Neighbours that we want to reach ourselves, and the
     /// gateways of routes, are asked for whatever forged sources make us ask for.
     [[nodiscard]] std::expected<Path, DropReason> route(const IpAddress& remote, Time now, Use use = Use::answer);

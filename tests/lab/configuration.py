@@ -56,7 +56,8 @@ class Configuration:
     revocation: dict = dataclasses.field(default_factory=dict)
     tickets: dict = dataclasses.field(default_factory=dict)
     # All of the lab's clients share an address, and some tests open a thousand connections at once; test_policy_brake.py has its own.
-    brake: dict = dataclasses.field(default_factory=lambda: {"handshakes": 16384, "handshakes_per_source": 16384,
+    brake: dict = dataclasses.field(default_factory=lambda: {"connections": 65536, "connections_per_source": 65536,
+                                                             "handshakes": 16384, "handshakes_per_source": 16384,
                                                              "cost_per_second": 1_000_000, "burst": 1_000_000})
 
 

@@ -157,6 +157,7 @@ def main():
             lab.start_web(client_ca=lab.certificates.backend_ca)
             Backend(lab, "echo", 4433, "--set", f"VerifyCAFile={lab.certificates.backend_ca}", "--set", "VerifyMode=Require")
             if arguments.config:
+                lab.certificates.appliance   # made when it is first asked for: the backends will ask the appliance for it
                 config = lab.directory / "sallyport.conf"
                 shutil.copy(arguments.config, config)
             else:

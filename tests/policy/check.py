@@ -66,8 +66,37 @@ class KnownTests:
         self.system = pathlib.Path(checkout) / "tests/system"
         self.functions = {}
         unit = re.compile(r"^(?:TYPED_)?TEST(?:_F|_P)?\(\s*(\w+),\s*(\w+)\s*\)", re.MULTILINE)
-        self.cases = {".".join(match) for file in (pathlib.Path(checkout) / "tests/unit").rglob("*_test.cpp")
-                      for match in unit.findall(file.read_text())}
+        self.bodies = {}   # of unit tests, by Suite.Case
+        for file in (pathlib.Path(checkout) / "tests/unit").rglob("*_test.cpp"):
+            text = file.read_text()
+            found = list(unit.finditer(text))
+            for match, after in zip(found, [*found[1:], None]):
+                self.bodies[".".join(match.groups())] = text[match.end():after.start() if after else len(text)]
+        self.cases = set(self.bodies)
+
+    def twice(self):
+        """System tests that another of the same name in the same file hides."""
+        hidden = {}
+        for path in sorted(self.system.glob("test_*.py")):
+            names = [node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
+            if doubles := sorted({name for name in names if names.count(name) > 1}):
+                hidden[path.name] = doubles
+        return hidden
+
+    # What a test of a running state must speak of: something that has gone bad, and is seen. Not that all is well.
+    BAD = re.compile(r"\balarms?\b|\bviolated\b|identity_revoked|\bdown\b|revoked")
+
+    def shows_a_bad_state(self, proof):
+        """Whether the test's own text says so."""
+        if re.fullmatch(r"\w+\.\w+", proof) and not proof.endswith(".py"):
+            return bool(self.BAD.search(self.bodies.get(proof, "")))
+        match = re.fullmatch(r"(\w+\.py)::(\w+)(?:\[(.+)\])?", proof)
+        path = self.system / match.group(1) if match else None
+        if path is None or not path.exists():
+            return False
+        text = path.read_text()
+        return any(node.name == match.group(2) and self.BAD.search(ast.get_source_segment(text, node))
+                   for node in ast.parse(text).body if isinstance(node, ast.FunctionDef))
 
     def problem(self, proof):
         """What is wrong with a proof; None: it names a test."""
@@ -112,6 +141,10 @@ def problems(requirements, violations, proofs, proofs_of_violations, tests):
                 found.append(f"{requirement.id} ({requirement.final_id}): no {kind} proof; add a test and name it in tests/policy/table.py")
             else:
                 found += [f"{requirement.id} ({requirement.final_id}), {kind}: {wrong}" for proof in named if (wrong := tests.problem(proof))]
+                if kind == "run" and not any(tests.shows_a_bad_state(proof) for proof in named):
+                    found.append(f"{requirement.id} ({requirement.final_id}): no run proof shows a state that has gone bad, only that all is well")
+    for file, lines in tests.twice().items():
+        found += [f"tests/system/{file}: {name} is there twice; the first is never run" for name in lines]
     for violation in violations:
         named = proofs_of_violations.get(violation)
         if not named:

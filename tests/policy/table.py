@@ -28,7 +28,8 @@ PROOFS = {
         LOAD: refused("service-without-certificates", "service-where-clients-speak-plain-http", "redirect-where-clients-speak-tls", "waiver-for-plain-text"),
         FLOW: flows("test_no_tls_is_dropped", "test_failed_handshake_never_becomes_pass_through", "test_no_control_no_service")
         + ["test_policy_redirect.py::test_same_host_and_path_over_https", "test_policy_redirect.py::test_anything_else_is_refused"],
-        RUN: ["test_policy_report.py::test_every_listener_speaks_tls_or_redirects"],
+        RUN: ["test_policy_report.py::test_every_listener_speaks_tls_or_redirects", "Running.ClearOctets_AreAViolation",
+              "Running.ListenerThatIsNeitherServiceNorRedirect_IsAViolation"],
     },
     "9.1.4": {
         LOAD: refused("certificate-of-an-unknown-root", "certificate-of-an-internal-authority", "certificate-not-for-servers", "certificate-expired",
@@ -39,8 +40,9 @@ PROOFS = {
     },
     "9.2.2": {
         LOAD: refused("pool-in-plain-text"),
-        FLOW: flows("test_nothing_was_passed_on", "test_backend_outside_the_policy[not-tls]"),
-        RUN: ["test_policy_report.py::test_every_connection_is_listed"],
+        FLOW: flows("test_nothing_was_passed_on", "test_backend_outside_the_policy[not-tls]") + ["Connections.PlainTextBackend_IsRefusedByTheGate"],
+        RUN: ["test_policy_report.py::test_every_connection_is_listed", "test_policy_report.py::test_clear_connection_that_is_waived_is_an_alarm_when_it_is_not",
+              "Running.Connections_AreAMatrixToWhichOthersAdd"],
     },
     "9.2.6": {
         LOAD: refused("pool-without-trust", "pool-with-a-bad-pin", "pool-with-an-empty-name"),
@@ -56,25 +58,26 @@ PROOFS = {
         LOAD: refused("pool-trusts-a-public-root", "pool-trusts-no-authority"),
         FLOW: flows("test_backend_is_refused[public]", "test_backend_is_refused[other-ca]", "test_backend_is_refused[self-signed]",
                     "test_backend_outside_the_policy[wrong-pin]", "test_pinned_backend_is_believed", "test_anchor_is_shown"),
-        RUN: ["test_policy_report.py::test_expiry_raises_an_alarm"],
+        RUN: ["test_policy_report.py::test_expiry_raises_an_alarm", "Running.PinnedCertificateThatEnds_RaisesTheAlarm"],
     },
     "9.3.3": {
         LOAD: refused("pool-without-client-certificate", "client-certificate-not-for-clients"),
         FLOW: flows("test_backend_outside_the_policy[name-list]", "test_backend_that_asks_gets_the_certificate", "test_early_data_is_skipped",
                     "test_tickets_allow_no_early_data"),
-        RUN: ["test_policy_report.py::test_rotation_at_level_3"],
+        RUN: ["test_policy_report.py::test_expiry_raises_an_alarm", "test_policy_report.py::test_tickets_are_sealed_with_a_young_key",
+              "Running.EchAndTicketKeysThatDoNotRotate_RaiseTheAlarm"],
     },
     "9.4.1": {
         LOAD: refused("rsa-key-of-2048-bits", "rsa-key-of-1024-bits", "rsa-key-at-level-3"),
         FLOW: flows("test_client_is_refused", "test_compression_is_refused", "test_renegotiation_is_refused", "test_gnutls_is_held_to_the_policy")
         + ["test_policy_scanners.py::test_sslscan", "test_policy_scanners.py::test_testssl"],
-        RUN: ["test_policy_report.py::test_negotiated_is_in_the_evidence"],
+        RUN: ["test_policy_report.py::test_negotiated_is_in_the_evidence", "Running.SuiteOutsideTheCatalogue_IsAViolation"],
     },
     "9.4.2": {
         LOAD: refused("version-1.1", "no-version"),
         FLOW: flows("test_client_is_refused[version-1.1]", "test_client_is_refused[version-1.0]", "test_client_is_refused[fall-back]",
                     "test_backend_outside_the_policy[old-version]") + ["test_policy_ech.py::test_level_3"],
-        RUN: ["test_policy_report.py::test_negotiated_is_in_the_evidence"],
+        RUN: ["test_policy_report.py::test_negotiated_is_in_the_evidence", "Running.VersionThatIsNeither12Nor13_IsAViolation"],
     },
     "9.4.3": {
         LOAD: refused("no-way-to-learn-of-revocation", "must-staple-without-responder") + ["test_policy_load.py::test_waiver"],
@@ -92,7 +95,7 @@ PROOFS = {
         FLOW: ["test_policy_ech.py::test_inner_name_is_served", "test_policy_ech.py::test_inner_name_is_not_on_the_wire",
                "test_policy_ech.py::test_wrong_key_gets_retry_configurations_and_nothing_else", "test_policy_ech.py::test_grease_never_fails",
                "test_policy_ech.py::test_outer_name_serves_no_tenant"],
-        RUN: ["test_policy_ech.py::test_keys_outlive_a_restart", "test_policy_ech.py::test_level_3"],
+        RUN: ["test_policy_ech.py::test_keys_outlive_a_restart", "test_policy_ech.py::test_level_3", "Running.EchAndTicketKeysThatDoNotRotate_RaiseTheAlarm"],
     },
     "9.4.5": {
         LOAD: refused("clients-of-a-public-root", "clients-without-authorities", "identity-forwarded-without-asking-for-one"),
@@ -100,7 +103,7 @@ PROOFS = {
                "test_policy_mutual_tls.py::test_optional", "test_policy_mutual_tls.py::test_resumption_stays_in_its_service",
                "test_policy_mutual_tls.py::test_session_of_an_open_service_does_not_enter"],
         RUN: ["test_policy_revocation.py::test_live_flow_ends_when_its_client_is_revoked",
-              "test_policy_report.py::test_another_client_ca_ends_flows_and_sessions"],
+              "test_policy_report.py::test_another_client_ca_ends_flows_and_sessions", "Running.ClientsCrlThatIsStale_RaisesTheAlarm"],
     },
 }
 
@@ -129,6 +132,8 @@ VIOLATIONS = {
     "backend_wrong_name": flows("test_backend_is_refused[wrong-name]"),
     "backend_not_trusted": flows("test_backend_is_refused[other-ca]"),
     "backend_name_not_allowed": flows("test_backend_outside_the_policy[name-list]"),
+    "backend_plain_text": ["Connections.PlainTextBackend_IsRefusedByTheGate"],
+    "pool_identity_revoked": ["BackendCertificate.OurOwnRevoked_IsNotShown"],
     "backend_revoked": flows("test_backend_is_refused[revoked]"),
     "backend_revocation_unknown": ["test_policy_revocation.py::test_unknown_backend_is_refused_at_level_3"],
 }

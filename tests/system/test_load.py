@@ -97,6 +97,27 @@ def test_slow_flow_does_not_hold_up_others(appliance, lab):
     appliance.wait_no_flows()
 
 
+def rest(workers):
+    """What must be as it was: free packet buffers (a receive ring may be fuller by a burst), and rings that are empty."""
+    return [(worker["pool_free"], worker["lane_to_control_used"], worker["lane_to_dataplane_used"]) for worker in workers]
+
+
+@pytest.mark.needs_appliance
+def test_buffers_and_rings_are_as_at_the_start(manager, appliance, standard_configuration, lab):
+    """Not only the same after two loads: the same as in an appliance that has just been started."""
+    manager.stop()
+    appliance = manager.use(standard_configuration)
+    start = rest(at_rest(appliance))
+    for options in (["--octets", 20_000], ["--octets", 200_000, "--read-rate", 50_000], ["--octets", 20_000, "--no-close"]):
+        lab.lab_client(ECHO, "--connections", 300, "--concurrent", 100, *options)
+    lab.lab_client(ECHO, "--connections", 100, "--together", "--octets", 20_000, family=6)
+
+    def again():
+        return all(now[0] >= then[0] - 64 and now[1:] == then[1:] == (0, 0) for now, then in zip(rest(at_rest(appliance)), start))
+    # Frames that have just been sent or received are on their way through the device's rings.
+    wait_for(lambda: f"buffers and rings as at the start: {start} became {rest(appliance.show('workers'))}", again, 30, 0.2)
+
+
 @pytest.mark.needs_appliance
 @pytest.mark.timeout(600)
 def test_nothing_grows_over_20000_connections(appliance, lab):
@@ -113,7 +134,7 @@ def test_nothing_grows_over_20000_connections(appliance, lab):
     after = load()
     for a, b in zip(before, after):
         assert b["pool_free"] >= a["pool_free"] - 64, (a, b)   # a receive ring may be fuller by a burst
-        assert b["lane_to_control_used"] == 0
+        assert b["lane_to_control_used"] == b["lane_to_dataplane_used"] == 0
     for process in (appliance.control, appliance.dataplane):
         grown = resident_kib(process) - memory[process.name]
         # 20,000 connections that leaked 100 octets each would be 2,000 KiB.

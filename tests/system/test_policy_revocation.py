@@ -1,12 +1,17 @@
 """Revocation (9.4.3): staples of our own certificates, CRLs of clients and backends, and a responder that lies in every way."""
 
+import contextlib
+import copy
 import datetime
 import re
+import socket
 import ssl
+import subprocess
 
 import pytest
 
 from tests.lab import responder as lies
+from tests.lab.configuration import Service
 from tests.lab.lab import wait_for
 from .client_hello import alert_in
 from .policy_lab import ECHO, NO_CRL, OPTIONAL, REQUIRED, STAPLING, WEB, Counted, requirements
@@ -93,17 +98,6 @@ def client_context(lab, name="good"):
     return made
 
 
-@pytest.mark.parametrize("lie", lies.CRL_LIES + ["garbage", "huge", "500", "cut-off"])
-def test_lying_crl_server_at_level_2(fresh, policy_lab, lab, lie):
-    """A list that does not count says nothing, neither good nor bad; a false one revokes nobody; the report says what is wrong."""
-    appliance = fresh(clients=lie)
-    wait_for("the list to be asked for", lambda: policy_lab.responder.asked[CLIENTS_CRL], 15)
-    assert handshake(REQUIRED, client_context(lab)) == b"hello"
-    row = wait_for(lambda: f"the alarm: {requirements(appliance)['9.4.3']}",
-                   lambda: (r := requirements(appliance)["9.4.3"])["state"] != "ok" and r, 20, 0.2)
-    assert row["evidence"]
-
-
 def test_live_flow_ends_when_its_client_is_revoked(level2, policy_lab, lab):
     """When the next list comes; from then on the client is refused."""
     a = lab.certificates.clients_a
@@ -154,6 +148,62 @@ def test_dates_are_shown(level2, policy_lab):
     assert any(status["source"].endswith(INTERNAL_CRL) for status in level2.show("revocation")["crls"])
     tomorrow = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=1)
     assert str(statuses[TENANT]["next_update"]) > tomorrow.strftime("%Y-%m-%d"), statuses[TENANT]
+
+
+class OpensslResponder:
+    """`openssl ocsp` with a database of one certificate: somebody else's idea of RFC 6960."""
+    ADDRESS = ("127.0.3.1", 8889)
+
+    def __init__(self, lab, issued):
+        self.lab, self.issued, self.process = lab, issued, None
+        self.index = lab.directory / "openssl-ocsp.txt"
+
+    def say(self, status):
+        """ "V" valid or "R" revoked, from now on: it reads its database when it starts."""
+        self.stop()
+        day = datetime.datetime.now(datetime.timezone.utc)
+        revoked = f"{day:%y%m%d%H%M%SZ},keyCompromise" if status == "R" else ""
+        serial = f"{self.issued.serial:X}"
+        serial = serial if len(serial) % 2 == 0 else "0" + serial
+        self.index.write_text("\t".join([status, f"{day + datetime.timedelta(days=30):%y%m%d%H%M%SZ}", revoked, serial, "unknown", "/CN=openssl"]) + "\n")
+        authority = self.lab.certificates.issuing
+        with open(self.lab.directory / "openssl-ocsp.log", "ab") as log:
+            self.process = subprocess.Popen(["openssl", "ocsp", "-port", f"{self.ADDRESS[0]}:{self.ADDRESS[1]}", "-index", self.index, "-CA", authority.file,
+                                             "-rsigner", authority.file, "-rkey", authority.key, "-nmin", "60"], stdout=log, stderr=log)
+        wait_for("openssl ocsp", self.listens, 20, 0.1)
+
+    def listens(self):
+        assert self.process.poll() is None, (self.lab.directory / "openssl-ocsp.log").read_text()
+        with contextlib.suppress(OSError), socket.create_connection(self.ADDRESS, 1):
+            return True
+        return False
+
+    def stop(self):
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+
+def test_openssl_as_the_responder(appliance_with, policy_lab, lab):
+    """Its good answer is stapled; its word that the certificate is revoked takes the name out of service."""
+    c = lab.certificates
+    name = "openssl.example.com"
+    issued = c.issuing.issue("openssl-ocsp", "ecdsa", [name], ocsp=True, days=30, responder="http://%s:%d" % OpensslResponder.ADDRESS)
+    config = copy.copy(policy_lab.level2)
+    config.services = [Service("web", WEB, "echo", [issued])]
+    config.pools, config.redirects = [policy_lab.echo_pool()], {}
+    responder = OpensslResponder(lab, issued)
+    try:
+        responder.say("V")
+        appliance = appliance_with(config)
+        wait_for(lambda: f"the staple: {own(appliance)}", lambda: staple(policy_lab, name, alpn=None) == "good", 20, 0.2)
+        responder.say("R")
+        appliance.cli("refresh", "revocation")
+        wait_for(lambda: f"the revocation: {own(appliance)}", lambda: own(appliance)[name]["standing"] == "revoked", 20, 0.2)
+        assert alert_in(policy_lab.s_client(WEB, name=name).stderr) == 112
+        assert requirements(appliance)["9.4.3"]["state"] == "violated"
+    finally:
+        responder.stop()
 
 
 # --- level 3: what is not known is refused

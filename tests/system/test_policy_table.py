@@ -37,6 +37,11 @@ def test_what_is_missing_is_seen(instead, said):
     assert len(told) == 1 and said in told[0] and "9.4.1" in told[0], told
 
 
+def test_run_proof_must_show_a_bad_state():
+    told = found(without("9.4.1", "run", ["test_policy_report.py::test_refusals_are_no_violations_of_ours", "LongestValidity.FollowsTheDateOfIssue"]))
+    assert len(told) == 1 and "gone bad" in told[0] and "9.4.1" in told[0], told
+
+
 def test_reason_is_enough():
     assert found(without("9.4.1", "flow", NoProof("the page asks for none"))) == []
 

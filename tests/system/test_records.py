@@ -120,27 +120,55 @@ def test_empty_records(appliance, lab):
     assert done.stdout == "xxx", done.stderr
 
 
+class KeyUpdates:
+    """That at least so many come in the block, and that those which ask for an answer get one."""
+
+    def __init__(self, appliance, received, sent=1):
+        self.appliance, self.received, self.sent = appliance, received, sent
+
+    def now(self):
+        counters = self.appliance.counters()
+        return counters["key_updates_received"], counters["key_updates_sent"]
+
+    def __enter__(self):
+        self.before = self.now()
+
+    def __exit__(self, kind, *_):
+        if kind is None:   # workers publish their counters now and then, not at once
+            wait_for(lambda: f"{self.received} key updates and {self.sent} answers: {self.before} became {self.now()}",
+                     lambda: self.now()[0] - self.before[0] >= self.received and self.now()[1] - self.before[1] >= self.sent, 5)
+
+
+@pytest.mark.needs_appliance
 def test_key_update_from_client(appliance, lab):
-    lab.lab_client(ECHO, "--connections", 4, "--octets", 500_000, "--write-size", 1000, "--key-update-every", 40_000,
-                   "--set", "MinProtocol=TLSv1.3")
+    with KeyUpdates(appliance, 4 * 12):
+        lab.lab_client(ECHO, "--connections", 4, "--octets", 500_000, "--write-size", 1000, "--key-update-every", 40_000,
+                       "--set", "MinProtocol=TLSv1.3")
 
 
+@pytest.mark.needs_appliance
 def test_key_update_from_s_client(appliance, lab):
     """`K` asks for an answering KeyUpdate, `k` does not."""
-    done = lab.client("sh", "-c", "(sleep 0.5; echo one; sleep 0.3; echo K; sleep 0.3; echo two; sleep 0.3; echo k; sleep 0.3; echo three; "
-                      "sleep 0.5; echo Q) | openssl s_client -connect "
-                      f"{lab.service(ECHO)} -servername www.example.com -CAfile {lab.certificates.ca} -tls1_3")
+    with KeyUpdates(appliance, 2):
+        done = lab.client("sh", "-c", "(sleep 0.5; echo one; sleep 0.3; echo K; sleep 0.3; echo two; sleep 0.3; echo k; sleep 0.3; echo three; "
+                          "sleep 0.5; echo Q) | openssl s_client -connect "
+                          f"{lab.service(ECHO)} -servername www.example.com -CAfile {lab.certificates.ca} -tls1_3")
     assert done.stderr.count("KEYUPDATE") == 2, done.stderr
     lines = done.stdout.splitlines()
     assert all(word in lines for word in ("one", "two", "three")), done.stdout
 
 
+@pytest.mark.needs_appliance
 def test_key_update_from_backend(appliance, lab):
-    lab.lab_client(4440, "--connections", 4, "--octets", 30_000)
+    """Each 1,000 octets, which are sent 500 at most at a time."""
+    with KeyUpdates(appliance, 4 * (30_000 // 1500 - 1)):
+        lab.lab_client(4440, "--connections", 4, "--octets", 30_000)
 
 
+@pytest.mark.needs_appliance
 def test_key_updates_from_both(appliance, lab):
-    lab.lab_client(4440, "--octets", 30_000, "--write-size", 700, "--key-update-every", 1500, "--set", "MinProtocol=TLSv1.3")
+    with KeyUpdates(appliance, 30_000 // 1500 - 1 + 30_000 // 2200 - 1):
+        lab.lab_client(4440, "--octets", 30_000, "--write-size", 700, "--key-update-every", 1500, "--set", "MinProtocol=TLSv1.3")
 
 
 @pytest.mark.needs_appliance

@@ -33,9 +33,9 @@ using Problems = std::vector<Problem>;
                       requirement, std::move(object));
 }
 
-/// "1 pool", "2 pools".
+/// "1 pool", "2 pools", "2 addresses".
 [[nodiscard]] inline std::string count_of(std::unsigned_integral auto count, std::string_view what) {
-    return std::to_string(count) + " " + std::string(what) + (count == 1 ? "" : "s");
+    return std::to_string(count) + " " + std::string(what) + (count == 1 ? "" : what.ends_with('s') ? "es" : "s");
 }
 
 /// Flows that one of the requirement's violations has ended.

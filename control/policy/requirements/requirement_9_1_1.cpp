@@ -26,10 +26,18 @@ void load(const Configuration& configuration, Problems& problems) {
 
 Evidence run(const Configuration& configuration, const RunState& run) {
     std::vector<std::string> alarms;
-    if (run.clear_octets > 0) alarms.push_back(count_of(run.clear_octets, "octet") + " of clients forwarded in the clear");
-    return conclude(count_of(configuration.services.size(), "service") + ", all TLS; " + count_of(configuration.redirects.size(), "redirect") + " of plain HTTP; " +
-                        count_of(run.clear_octets, "octet") + " forwarded in the clear; " + refused_text(run, Requirement::r9_1_1),
-                    std::move(alarms), State::violated);
+    std::string evidence = count_of(configuration.services.size(), "service") + ", all TLS; " + count_of(configuration.redirects.size(), "redirect") + " of plain HTTP; ";
+    if (run.dataplane) {
+        const DataplaneEvidence& dataplane = *run.dataplane;
+        if (dataplane.clear_octets > 0) alarms.push_back(count_of(dataplane.clear_octets, "octet") + " of clients forwarded without their TLS having been ended");
+        for (const std::string& listener : dataplane.others) alarms.push_back("the dataplane listens at " + listener + ", which is neither a service nor a redirect");
+        evidence += "the dataplane listens at " + count_of(dataplane.tls.size(), "address") + " for TLS, at " + std::to_string(dataplane.redirects.size()) +
+                    " for redirects, at " + std::to_string(dataplane.others.size()) + " for anything else; " +
+                    count_of(dataplane.clear_octets, "octet") + " forwarded in the clear; ";
+    } else {
+        evidence += "the dataplane is not there to be asked for its listeners and counts, and serves nobody new; ";
+    }
+    return conclude(evidence + refused_text(run, Requirement::r9_1_1), std::move(alarms), State::violated);
 }
 
 }  // namespace

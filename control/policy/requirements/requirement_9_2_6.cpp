@@ -11,13 +11,14 @@ namespace {
 /// No waiver: without them nothing could be verified.
 void load(const Configuration& configuration, Problems& problems) {
     for (const auto& pool : configuration.pools) {
-        if (!pool.tls || !pool.tls->pins.empty()) continue;
-        if (pool.tls->trust.empty())
+        if (!pool.tls) continue;
+        if (pool.tls->trust.empty() && pool.tls->pins.empty())
             problems.push_back(problem_at(pool.tls->place, "trust", "", "is missing or empty, and there are no pins: no member could be verified",
                                           "trust = [ \"ca.pem\" ] with server_name, or pins", Requirement::r9_2_6, ""));
-        if (pool.tls->server_name.empty())
-            problems.push_back(problem_at(pool.tls->place, "server_name", "", "is missing, and there are no pins: any certificate of the authorities would do",
-                                          "server_name = \"NAME\", or pins", Requirement::r9_2_6, ""));
+        // A pin names its certificate by itself: where there is nothing else, no name is needed.
+        if (pool.tls->server_name.empty() && (!pool.tls->trust.empty() || pool.tls->pins.empty()))
+            problems.push_back(problem_at(pool.tls->place, "server_name", "", "is missing: any certificate of the authorities would do",
+                                          "server_name = \"NAME\", or pins and no trust", Requirement::r9_2_6, ""));
     }
 }
 

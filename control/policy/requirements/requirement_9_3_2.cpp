@@ -25,6 +25,17 @@ Evidence run(const Configuration& configuration, const RunState& run) {
     for (const auto& pool : configuration.pools) {
         if (!pool.tls) continue;
         pins += pool.tls->pins.size();
+        for (const RunningPin& pin : run.pins) {
+            if (pin.pool != pool.name) continue;
+            const long days = days_left(pin.not_after, run.now);
+            const std::string which = "pool " + pool.name + ": the pinned certificate " + pin.subject;
+            if (pin.not_after < run.now) {
+                ended = true;
+                alarms.push_back(which + " has expired");
+            } else if (days < static_cast<long>(configuration.expiry_alarm_days)) {
+                alarms.push_back(which + " expires in " + std::to_string(days) + (days == 1 ? " day" : " days"));
+            }
+        }
         for (const auto& anchor : pool.tls->anchors) {
             ++anchors;
             int days = 0, seconds = 0;

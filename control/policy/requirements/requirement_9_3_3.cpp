@@ -27,7 +27,7 @@ Evidence run(const Configuration& configuration, const RunState& run) {
         evidence += "; the key of session tickets is " + count_of(static_cast<std::uint64_t>(run.ticket_key_age->count()), "second") + " old";
         // Late by half a period: rotation does not happen.
         if (*run.ticket_key_age > std::chrono::seconds(configuration.tickets.period_s + configuration.tickets.period_s / 2 + 60))
-            alarms.push_back("the key of session tickets has not been rotated for " + count_of(static_cast<std::uint64_t>(run.ticket_key_age->count()), "second"));
+            alarms.push_back("the key of session tickets has not been rotated for more than one and a half of its periods");
     }
     if (!first.empty()) evidence += "; " + first;
     return conclude(evidence + "; " + refused_text(run, Requirement::r9_3_3), std::move(alarms), ended ? State::violated : State::alarm);

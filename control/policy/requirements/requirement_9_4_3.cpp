@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "control/policy/requirements/helpers.h"
+#include "control/revocation/own_certificate.h"
 
 namespace sallyport::policy {
 
@@ -14,10 +15,11 @@ void load(const Configuration& configuration, Problems& problems) {
         for (const auto& files : service.certificates) {
             if (!files.chain) continue;
             const std::string object = "service " + service.name;
-            if (files.chain->must_staple && files.chain->ocsp_url.empty())
+            if (revocation::decide(*files.chain).rule != revocation::Rule::none) continue;
+            if (files.chain->must_staple)
                 problems.push_back(certificate_problem(files, "demands a staple (RFC 7633) and names no OCSP responder to get one from",
                                                        "a certificate with an http OCSP URL in authorityInfoAccess", Requirement::r9_4_3, object));
-            else if (revocation_rule(*files.chain) == revocation::Rule::none)
+            else
                 problems.push_back(certificate_problem(files, "could not be revoked: it names no OCSP responder and no CRL, and is valid for more than 7 days",
                                                        "a certificate with an http OCSP or CRL URL, or one valid for at most 7 days", Requirement::r9_4_3, object));
         }
@@ -37,9 +39,10 @@ Evidence run(const Configuration& configuration, const RunState& run) {
             const char* what = own.rule == revocation::Rule::staple ? "staple" : "CRL";
             const bool stale = own.next_update < run.now;
             if (own.standing != revocation::Standing::good || stale) {
-                // Before the first attempt nothing has failed yet.
-                violated = violated || own.last_attempt != revocation::Clock::time_point{};
-                alarms.push_back(which + " has no fresh " + what + (own.why.empty() ? "" : ": " + own.why));
+                // Before the first attempt nothing has failed yet; but a certificate that demands a staple is not to be served without one.
+                violated = violated || own.must_staple || own.last_attempt != revocation::Clock::time_point{};
+                alarms.push_back(which + " has no fresh " + what + (own.must_staple ? " and demands one (RFC 7633): clients refuse it" : "") +
+                                 (own.why.empty() ? "" : ": " + own.why));
             }
         }
     }
@@ -53,17 +56,6 @@ Evidence run(const Configuration& configuration, const RunState& run) {
                         " by CRL; " + count_of(run.crls.size(), "CRL") + " of clients and members; " + refused_text(run, Requirement::r9_4_3),
                     std::move(alarms), violated ? State::violated : State::alarm);
 }
-
-}  // namespace
-
-revocation::Rule revocation_rule(const certificates::CertificateChain& chain) noexcept {
-    if (!chain.ocsp_url.empty()) return revocation::Rule::staple;
-    // RFC 5280 4.1.2.5: both ends belong to the period.
-    if (chain.not_after - chain.not_before <= std::chrono::days(7)) return revocation::Rule::short_lived;
-    return chain.crl_url.empty() ? revocation::Rule::none : revocation::Rule::crl;
-}
-
-namespace {
 
 }  // namespace
 

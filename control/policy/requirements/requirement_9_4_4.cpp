@@ -51,13 +51,14 @@ Evidence run(const Configuration& configuration, const RunState& run) {
         accepted += found->accepted;
         grease += found->grease;
         rejected += found->rejected;
+        if (!found->why.empty()) alarms.push_back("service " + service.name + ": the ECH keys could not be rotated: " + found->why);
         // Late by half a period: rotation does not happen.
         if (found->age > std::chrono::seconds(service.ech->rotate_s + service.ech->rotate_s / 2 + 60))
-            alarms.push_back("service " + service.name + ": the published ECH key has not been rotated for " +
-                             count_of(static_cast<std::uint64_t>(found->age.count()), "second"));
+            alarms.push_back("service " + service.name + ": the published ECH key has not been rotated for more than one and a half of its periods");
     }
     return conclude("ECH for " + std::to_string(with_ech) + " of " + count_of(configuration.services.size(), "service") + "; ClientHellos: " + std::to_string(accepted) +
-                        " accepted, " + std::to_string(grease) + " GREASE, " + std::to_string(rejected) + " rejected",
+                        " accepted, " + std::to_string(grease) + " GREASE, " + std::to_string(rejected) + " rejected, of which " +
+                        std::to_string(run.ech_required) + " said ech_required (121)",
                     std::move(alarms), violated ? State::violated : State::alarm);
 }
 

@@ -64,6 +64,13 @@ Evidence evaluate(const RequirementModule& module, const Configuration& configur
             result.evidence += "; waived until " + day_of(waived.waiver.until) + ", " + what;
         }
     }
+    for (const configuration::Waiver& waiver : configuration.waivers) {
+        if (waiver.requirement != about.id || !configuration::waives_unknown_revocation(configuration, waiver)) continue;
+        const bool over = waiver.until < run.now;
+        if (!over && result.state == State::ok) result.state = State::waived;
+        result.evidence += (over ? "; no longer waived since " : "; waived until ") + day_of(waiver.until) + ", " + waiver.object +
+                           ": who is not known to be revoked or not is let in (" + waiver.reason + ")";
+    }
     return result;
 }
 

@@ -125,11 +125,21 @@ TEST_F(LoaderTest, WhatOthersAsk_IsReadFromTheLeaf) {
     identity.write(directory_.path(), "leaf");
     const Loaded loaded = load({directory_.path() / "leaf.pem", directory_.path() / "leaf.key"});
     ASSERT_TRUE(loaded.chain) << text(loaded);
-    EXPECT_EQ(loaded.chain->ocsp_url, "http://ocsp.example/");
-    EXPECT_EQ(loaded.chain->crl_url, "http://crl.example/a.crl");
     EXPECT_TRUE(loaded.chain->must_staple);
     EXPECT_EQ(loaded.chain->issuer_text, "CN=Lower");
     EXPECT_EQ(loaded.chain->fingerprint, fingerprint_of(identity.certificate.get()));
+}
+
+TEST_F(LoaderTest, NeverEnding_IsInDate) {
+    // RFC 5280 4.1.2.5: 99991231235959Z is for what has no end, such as the certificate of a device.
+    constexpr int kDays = 2'900'000;   // some 7,940 years: more than the clock's 64 bits of nanoseconds can say
+    const Identity identity = test::make_identity({.names = {"a.example"}, .not_after_days = kDays}, &lower_);
+    identity.write(directory_.path(), "leaf");
+    const Loaded loaded = load({directory_.path() / "leaf.pem", directory_.path() / "leaf.key"});
+    ASSERT_TRUE(loaded.chain);
+    EXPECT_TRUE(loaded.problems.empty()) << text(loaded);
+    EXPECT_GT(loaded.chain->not_after, std::chrono::system_clock::now() + std::chrono::days(365 * 100));
+    EXPECT_GT(loaded.chain->not_after - loaded.chain->not_before, std::chrono::days(365 * 100));
 }
 
 TEST_F(LoaderTest, WeakKey_IsAProblemThatLeavesTheChain) {

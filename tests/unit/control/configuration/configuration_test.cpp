@@ -54,6 +54,18 @@ std::string name_of(const testing::TestParamInfo<std::string>& info) {
     return info.param;
 }
 
+TEST(Load, Text_IsReadInPlaceOfTheFile) {
+    const fs::path place = files().write("not-this.conf", "nonsense");
+    const std::string example = contents(SALLYPORT_CONFIGURATION_EXAMPLE);
+    const auto loaded = load(place, {.text = example});
+    ASSERT_TRUE(loaded) << text(loaded.error());
+    EXPECT_EQ(loaded->file, place);
+    EXPECT_FALSE(loaded->fixed.empty());
+    const auto wrong = load(files().path() / "nowhere.conf", {.text = std::string("policy = {\n level = 9; };\0", 26)});
+    ASSERT_FALSE(wrong);
+    EXPECT_NE(text(wrong.error()).find("nowhere.conf:2: there is a zero octet"), std::string::npos) << text(wrong.error());
+}
+
 Configuration load_text(const std::string& name, const std::string& configuration) {
     const auto loaded = load(files().write(name, configuration));
     if (loaded) return *loaded;

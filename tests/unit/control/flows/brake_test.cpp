@@ -42,6 +42,30 @@ TEST(Brake, Source_UnderWay_AreLimitedAndOthersAreNot) {
     EXPECT_EQ(brake->started(), 0u);
 }
 
+TEST(Brake, Connections_AreLimitedBySourceAndInAll) {
+    const auto brake = Brake::make({.connections = 5, .connections_per_source = 3});
+    std::vector<Brake::Connected> connections;
+    for (int i = 0; i < 3; ++i) connections.push_back(brake->connect(v4(1), kNow).value());
+    EXPECT_EQ(brake->connect(v4(1), kNow).error(), Refusal::source);
+    for (int i = 0; i < 2; ++i) connections.push_back(brake->connect(v4(2), kNow).value());
+    EXPECT_EQ(brake->connect(v4(3), kNow).error(), Refusal::total);
+    EXPECT_EQ(brake->connected(), 5u);
+    EXPECT_TRUE(brake->start(v4(1), false, cost::kRsa, kNow)) << "a handshake is not a connection more";
+    connections.front().release();
+    connections.push_back(brake->connect(v4(1), kNow).value());
+    connections.clear();
+    EXPECT_EQ(brake->connected(), 0u);
+    EXPECT_EQ(brake->braked_by_source(), 1u);
+    EXPECT_EQ(brake->braked_by_total(), 1u);
+}
+
+TEST(Brake, Connections_KeepTheirPlace) {
+    const auto brake = Brake::make({.connections = 1'000'000, .connections_per_source = 1});
+    const auto held = brake->connect(v4(1), kNow).value();
+    for (std::uint32_t i = 0; i < 200'000; ++i) (void)brake->connect(numbered(i), kNow);
+    EXPECT_EQ(brake->connect(v4(1), kNow).error(), Refusal::source);
+}
+
 TEST(Brake, Source_Budget_IsSpentByCostAndComesBack) {
     const auto brake = make(1000, 1000, 12, 120);
     EXPECT_EQ(let_in(*brake, v4(1), false, cost::kRsa, kNow), 10);

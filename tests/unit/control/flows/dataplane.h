@@ -3,6 +3,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <functional>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -16,9 +17,10 @@
 namespace sallyport::test {
 
 /// A service "www" (index 0) with one certificate and a TLS pool of one member, and a redirect (index 1). Generation 7. `ca` signs the
-/// service's certificate, and is what the pool trusts.
+/// service's certificate, and is what the pool trusts. `change` has the last word on the configuration.
 [[nodiscard]] inline std::shared_ptr<flows::Runtime> small_runtime(const configuration::Brake& brake = {}, const Identity& ca = make_ca("Test CA"),
-                                                                   std::optional<configuration::HealthCheck> health = {}) {
+                                                                   std::optional<configuration::HealthCheck> health = {},
+                                                                   const std::function<void(configuration::Configuration&)>& change = {}) {
     const TemporaryDirectory directory;
     make_leaf({"www.example"}, ca).write(directory.path(), "leaf");
     configuration::Configuration result;
@@ -52,6 +54,7 @@ namespace sallyport::test {
     configuration::Redirect redirect;
     redirect.name = "plain";
     result.redirects = {redirect};
+    if (change) change(result);
     return std::make_shared<flows::Runtime>(std::move(result));   // has read the files when the directory goes
 }
 

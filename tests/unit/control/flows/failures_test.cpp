@@ -50,6 +50,17 @@ TEST_F(Failures, View_InnerNameIsNowhereInIt) {
     EXPECT_EQ(nlohmann::json(view).dump().find("secret"), std::string::npos);
 }
 
+TEST_F(Failures, View_OfAHostileOfferIsBounded) {
+    offer.suites.assign(handshake::Offer::kMostValues, 0x1234);
+    offer.beyond.suites = 29'936;
+    offer.alpn.assign(handshake::Offer::kMostProtocols, std::string(255 * 4, 'x'));
+    failure.peer_subject = failure.chain_error = failure.text = std::string(60'000, 'x');
+    const auto view = view_of(failed, now);
+    EXPECT_EQ(view.suites.size(), handshake::Offer::kMostValues + 1);
+    EXPECT_EQ(view.suites.back(), "and 29936 more");
+    EXPECT_LT(nlohmann::json(view).dump().size(), 24'000u);
+}
+
 TEST_F(Failures, Ring_KeepsTheNewestThousand) {
     for (std::size_t i = 0; i < FailureLog::kKept + 5; ++i) {
         failed.flow = std::to_string(i);

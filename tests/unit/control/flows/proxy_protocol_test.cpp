@@ -61,6 +61,16 @@ TEST_F(ProxyHeader, Identity_IsForwardedWhenAskedFor) {
     EXPECT_EQ(found.at(0x28), Octets(900, std::byte{0x30}));
 }
 
+TEST_F(ProxyHeader, OwnCertificate_ItsKeyAndSignature) {
+    negotiated.own_key = "EC256";
+    negotiated.own_signature = "ecdsa-with-SHA256";
+    EXPECT_EQ(text(tls(false).at(0x24)), "ecdsa-with-SHA256");
+    EXPECT_EQ(text(tls(false).at(0x25)), "EC256");
+    negotiated.own_key = negotiated.own_signature = "";   // resumed: none was shown
+    EXPECT_FALSE(tls(false).contains(0x24));
+    EXPECT_FALSE(tls(false).contains(0x25));
+}
+
 TEST_F(ProxyHeader, Identity_NotAskedForOrNotThere_NoWordOfIt) {
     for (const bool forward : {false, true}) {
         if (forward) negotiated.identity.reset();

@@ -157,13 +157,52 @@ TEST(BackendCertificate, Pin_IsTakenAsItIs) {
     expect_done(pinned, world().self_signed, "pin", {}, 3);   // nobody else could revoke it
 }
 
+TEST(BackendCertificate, PinsAlone_NeedNoName) {
+    auto pinned = pool();
+    pinned.tls->anchors.clear();
+    pinned.tls->server_name.clear();
+    pinned.tls->pins = {pin_of(world().self_signed)};
+    expect_done(pinned, world().self_signed, "pin");
+    expect_refused(pinned, world().good, Violation::backend_not_trusted);
+    pinned.tls->anchors = pool().tls->anchors;   // any certificate under the anchor would do
+    EXPECT_THROW(static_cast<void>(context_of(pinned)), std::runtime_error);
+}
+
+TEST(BackendCertificate, OurOwnRevoked_IsNotShown) {
+    auto mutual = pool();
+    mutual.tls->identity = loaded(world().ours);
+    bool revoked = false;
+    const auto context = context_of(mutual, {.revoked = [&](const certificates::CertificateChain& chain) {
+        EXPECT_EQ(X509_cmp(chain.leaf.get(), world().ours.certificate.get()), 0);
+        return revoked;
+    }});
+    for (const int version : kVersions) {
+        Backend backend(version, world().good);
+        SSL_CTX_set_verify(backend.context.get(), SSL_VERIFY_PEER, [](int, X509_STORE_CTX*) { return 1; });
+        revoked = false;
+        EXPECT_EQ(ask(context, backend).client_seen, "CN=appliance");
+        revoked = true;
+        const Asked asked = ask(context, backend);
+        EXPECT_EQ(asked.step, Step::failed);
+        EXPECT_EQ(asked.failure.violation, Violation::pool_identity_revoked);
+        EXPECT_THAT(asked.failure.text, HasSubstr("CN=appliance"));
+        EXPECT_EQ(asked.client_seen, "");
+        EXPECT_EQ(asked.alert, -1);
+    }
+}
+
 TEST(BackendCertificate, PinOutOfDate_IsRefused) {
     const auto old = make_identity({.common_name = "old", .names = {kName}, .not_before_days = -9, .not_after_days = -1});
     auto pinned = pool();
     pinned.tls->pins = {pin_of(old)};
     for (const int version : kVersions) {
         Backend backend(version, old);
-        const Asked asked = ask(context_of(pinned), backend);
+        const auto context = context_of(pinned);
+        EXPECT_TRUE(context->pins_seen().empty());
+        const Asked asked = ask(context, backend);
+        ASSERT_EQ(context->pins_seen().size(), 1U) << "for the alarm: nobody else knows when a pin ends";
+        EXPECT_EQ(context->pins_seen()[0].subject, "CN=old");
+        EXPECT_LT(context->pins_seen()[0].not_after, Clock::now());
         EXPECT_EQ(asked.step, Step::failed);
         EXPECT_TRUE(asked.failure.violation == Violation::backend_certificate_invalid) << asked.failure.text;
         EXPECT_THAT(asked.failure.chain_error, HasSubstr("expired"));

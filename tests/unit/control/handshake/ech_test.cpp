@@ -105,6 +105,17 @@ TEST(Ech, Accepted_TheInnerNameChoosesTheCertificate) {
     }
 }
 
+TEST(Ech, BrakedOrRefused_TheInnerNameIsKnownForOne) {
+    // What a record is made of must say that the name came encrypted, whatever ended the handshake.
+    const auto keys = EchKeys::make(settings(), kNow);
+    EchClient client(keys->config_list(), "a.example");
+    const Served served = serve(context_of(keys), *client.peer, [](const Offer&) { return false; });
+    ASSERT_EQ(served.failure.reason, EndReason::client_braked);
+    EXPECT_EQ(served.negotiated.ech, EchOutcome::accepted);
+    EXPECT_EQ(served.negotiated.server_name, "a.example");
+    EXPECT_EQ(served.offer.server_name, "a.example");
+}
+
 TEST(Ech, AcceptedAfterHelloRetryRequest) {
     const auto keys = EchKeys::make(settings(), kNow);
     EchClient client(keys->config_list(), "b.example", "P-521:X25519");  // its key share is for a group that is not taken
@@ -265,15 +276,22 @@ TEST(EchKeys, RotationAndRetention) {
 TEST(EchKeys, SavedAndLoadedAgain) {
     const TemporaryDirectory directory;
     const auto file = directory.path() / "ech" / "web.pem";
-    const auto first = EchKeys::keep(settings(), file, kNow);
+    const auto keep = [&](std::chrono::system_clock::time_point now) {
+        const auto [keys, unsaved] = EchKeys::prepare(settings(), file, now);
+        if (unsaved) keys->save(file);
+        return keys;
+    };
+    (void)EchKeys::prepare(settings(), file, kNow);
+    EXPECT_FALSE(std::filesystem::exists(file)) << "nothing is written before somebody says so";
+    const auto first = keep(kNow);
     struct stat status {};
     ASSERT_EQ(::stat(file.c_str(), &status), 0);
     EXPECT_EQ(status.st_mode & 0777, 0600U);
     ASSERT_EQ(::stat(file.parent_path().c_str(), &status), 0);
     EXPECT_EQ(status.st_mode & 0777, 0700U);
-    const auto same = EchKeys::keep(settings(), file, kNow + 50s);
+    const auto same = keep(kNow + 50s);
     EXPECT_EQ(same->config_list(), first->config_list());
-    const auto rotated = EchKeys::keep(settings(), file, kNow + 100s);
+    const auto rotated = keep(kNow + 100s);
     EXPECT_NE(rotated->config_list(), first->config_list());
     const auto loaded = EchKeys::load(settings(), file, kNow + 101s);
     ASSERT_EQ(loaded->count(), 2U);

@@ -92,9 +92,9 @@ TEST(MutualTls, VerifiedClient_HasAnIdentity_AlsoWhenResumed) {
                 EXPECT_EQ(identity.issuer, "CN=Client CA");
                 EXPECT_FALSE(identity.serial.empty());
                 EXPECT_THAT(identity.names, testing::ElementsAre("client.example", "user@example.org", "spiffe://example.org/web"));
-                EXPECT_EQ(X509_cmp(identity.leaf.get(), world().client.certificate.get()), 0);
-                ASSERT_TRUE(identity.issuer_certificate);
-                EXPECT_EQ(X509_cmp(identity.issuer_certificate.get(), world().ca.certificate.get()), 0);
+                ASSERT_EQ(identity.chain.size(), 2U);
+                EXPECT_EQ(X509_cmp(identity.chain[0].get(), world().client.certificate.get()), 0);
+                EXPECT_EQ(X509_cmp(identity.chain[1].get(), world().ca.certificate.get()), 0);
                 EXPECT_GT(identity.certificate.size(), 100U);
                 session.reset(SSL_get1_session(client.ssl()));
             }
@@ -163,8 +163,8 @@ TEST(MutualTls, Depth_BoundsIntermediates_AndTheyResume) {
             ASSERT_EQ(served.step, Step::done) << served.failure.text;
             EXPECT_EQ(served.negotiated.resumed, resumed);
             ASSERT_TRUE(served.negotiated.identity);
-            ASSERT_TRUE(served.negotiated.identity->issuer_certificate);
-            EXPECT_EQ(X509_cmp(served.negotiated.identity->issuer_certificate.get(), one.certificate.get()), 0);  // from the ticket
+            ASSERT_GE(served.negotiated.identity->chain.size(), 3U);
+            EXPECT_EQ(X509_cmp(served.negotiated.identity->chain[1].get(), one.certificate.get()), 0);  // from the ticket
             session.reset(SSL_get1_session(client.ssl()));
         }
     }
@@ -243,7 +243,8 @@ TEST(MutualTls, RevocationUnknown_FailsClosedAtLevel3Only) {
 
 TEST(MutualTls, RevocationUnknown_PassesWhileWaived) {
     const World& w = world();
-    for (const auto& [object, days, done] : {std::tuple("service web", 1, true), {"service web", -1, false}, {"service other", 1, false}}) {
+    for (const auto& [object, days, done] : {std::tuple("clients of service web", 1, true), {"clients of service web", -1, false}, {"clients of service other", 1, false},
+                                              {"service web", 1, false}}) {   // the last speaks of the service's own certificate
         configuration::Configuration configuration;
         configuration.policy_level = 3;
         configuration.waivers = {{"9.4.3", object, "the CA has no CRL yet", Clock::now() + std::chrono::hours(24 * days), {}}};

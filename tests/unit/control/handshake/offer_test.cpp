@@ -94,6 +94,44 @@ TEST(Offer, EverythingIsRead_WithoutGrease) {
     EXPECT_FALSE(offer.early_data);
 }
 
+TEST(Offer, LongLists_AreCutAndTheRestCounted) {
+    Hello hello = browser();
+    Octets groups = {0x75, 0x30}, protocols = {0x75, 0x30};   // 30,000 octets each
+    for (int i = 0; i < 30'000; ++i) {
+        hello.suites.push_back(0x12);
+        hello.suites.push_back(static_cast<unsigned char>(i));
+        if (i < 15'000) {
+            groups.insert(groups.end(), {0x01, static_cast<unsigned char>(i)});
+            protocols.insert(protocols.end(), {1, 'x'});
+        }
+    }
+    for (auto& [type, octets] : hello.extensions) {
+        if (type == 0x000a) octets = groups;
+        if (type == 0x0010) octets = protocols;
+    }
+    const Offer offer = read_offer(hello.view());
+    EXPECT_EQ(offer.suites.size(), Offer::kMostValues);
+    EXPECT_EQ(offer.beyond.suites, 30'016U - 1 - Offer::kMostValues) << "GREASE came before the cut";
+    EXPECT_EQ(offer.groups.size(), Offer::kMostValues);
+    EXPECT_EQ(offer.beyond.groups, 15'000 - Offer::kMostValues);
+    EXPECT_EQ(offer.alpn.size(), Offer::kMostProtocols);
+    EXPECT_EQ(offer.beyond.alpn, 15'000 - Offer::kMostProtocols);
+    EXPECT_TRUE(is_absurd(hello.view()));
+    EXPECT_FALSE(is_absurd(browser().view()));
+}
+
+TEST(HostName, LongerThanADnsNameMayBe_IsNone) {
+    for (const auto& [length, good] : {std::pair(255U, true), std::pair(256U, false), std::pair(60'000U, false)}) {
+        Octets octets;
+        for (const unsigned number : {length + 3, length}) {
+            octets.insert(octets.end(), {static_cast<unsigned char>(number >> 8), static_cast<unsigned char>(number)});
+            if (octets.size() == 2) octets.push_back(0);
+        }
+        octets.insert(octets.end(), length, 'a');
+        EXPECT_EQ(host_name(octets).has_value(), good) << length;
+    }
+}
+
 TEST(Offer, Resumption_IsATicketOrAPreSharedKey) {
     EXPECT_TRUE(read_offer({.legacy_version = 0x0303, .suites = {}, .extensions = {{35, std::span<const unsigned char>(reinterpret_cast<const unsigned char*>("x"), 1)}}}).resumes);
     EXPECT_TRUE(read_offer({.legacy_version = 0x0303, .suites = {}, .extensions = {{41, {}}}}).resumes);
@@ -114,7 +152,7 @@ TEST(Offer, MalformedExtensions_LeaveTheirListsEmpty) {
         EXPECT_THAT(offer.groups, IsEmpty());
         EXPECT_THAT(offer.versions, IsEmpty());
         EXPECT_EQ(offer.server_name, "");
-        EXPECT_EQ(offer.ja4.size(), 36U);
+        EXPECT_EQ(ja4(hello.view()).size(), 36U);
     }
 }
 

@@ -361,7 +361,7 @@ TEST(ServerContext, NameFindsItsCertificates_ExactBeforeWildcard) {
     using testing::ElementsAre;
     EXPECT_THAT(first_names("a.example"), ElementsAre("a.example", "a.example"));
     EXPECT_THAT(first_names("y.wild.example"), ElementsAre("a.example", "a.example"));
-    EXPECT_THAT(first_names("x.wild.example"), ElementsAre("b.example", "a.example"));   // the ECDSA one is exact, RSA by the wildcard
+    EXPECT_THAT(first_names("x.wild.example"), ElementsAre("b.example"));   // the RSA certificate covers it by its wildcard only, and stays out
     EXPECT_THAT(first_names("b.example"), ElementsAre("b.example"));
     EXPECT_THAT(first_names(""), ElementsAre("a.example", "a.example"));
     EXPECT_THAT(first_names("z.example"), ElementsAre());
@@ -612,11 +612,12 @@ TEST(ServerHandshake, Admit_IsAskedOnceBeforeAnythingIsSent) {
             EXPECT_EQ(offer.server_name, "a.example");
             EXPECT_THAT(offer.alpn, testing::ElementsAre("h2"));
             EXPECT_FALSE(offer.resumes);
-            EXPECT_THAT(offer.ja4, testing::StartsWith("t13d"));
+            EXPECT_EQ(offer.ja4, "") << "hashed before the brake had its say";
             return true;
         });
         EXPECT_EQ(served.step, Step::done) << served.failure.text;
         EXPECT_EQ(asked, 1);
+        EXPECT_THAT(served.offer.ja4, testing::StartsWith("t13d"));
     }
 }
 
@@ -633,6 +634,58 @@ TEST(ServerHandshake, NotAdmitted_EndsWithoutAnAlert) {
         EXPECT_TRUE(served.output.empty());
         EXPECT_EQ(served.offer.server_name, "a.example");
     }
+}
+
+/// A ClientHello with so many suites, in as many records as it takes.
+Octets hello_with_suites(std::size_t count) {
+    std::string body("\x03\x03", 2);
+    body += std::string(32, 'r') + std::string(1, '\0');
+    body += {static_cast<char>(2 * count >> 8), static_cast<char>(2 * count)};
+    for (std::size_t i = 0; i < count; ++i) body += {'\x12', static_cast<char>(i)};
+    body += std::string("\x01\0\0\0", 4);   // no compression, no extensions
+    std::string message("\x01", 1);
+    for (int i = 2; i >= 0; --i) message += static_cast<char>(body.size() >> (8 * i));
+    message += body;
+    Octets records;
+    for (std::string_view rest = message; !rest.empty();) {
+        const std::string_view piece = rest.substr(0, 16384);
+        for (const std::size_t octet : {std::size_t{22}, std::size_t{3}, std::size_t{1}, piece.size() >> 8, piece.size() & 0xff}) records.push_back(static_cast<std::byte>(octet));
+        const auto octets = octets_of(piece);
+        records.insert(records.end(), octets.begin(), octets.end());
+        rest.remove_prefix(piece.size());
+    }
+    return records;
+}
+
+TEST(ServerHandshake, AbsurdLists_AreRefusedBeforeTheBrakeAndLeaveLittle) {
+    bool asked = false;
+    ServerHandshake server(context_of(basic_service()), [&asked](const Offer&) { return asked = true; });
+    Octets output;
+    EXPECT_EQ(server.feed(hello_with_suites(30'000), output), Step::failed);
+    EXPECT_FALSE(asked);
+    EXPECT_EQ(server.failure().alert, SSL_AD_ILLEGAL_PARAMETER) << server.failure().text;
+    EXPECT_EQ(server.offer().suites.size(), Offer::kMostValues);
+    EXPECT_EQ(server.offer().beyond.suites, 30'000 - Offer::kMostValues);
+    EXPECT_EQ(server.offer().ja4, "");
+}
+
+TEST(ServerHandshake, NothingIsMade_BeforeTheFirstWholeRecord) {
+    const auto context = context_of(basic_service());
+    const auto peer = peer_context({});
+    Peer client = make_client(peer.get());
+    const Octets hello = client.feed({});
+    ServerHandshake server(context);
+    Octets output;
+    for (std::size_t i = 0; i + 1 < hello.size(); ++i) {
+        ASSERT_EQ(server.feed(std::span(hello).subspan(i, 1), output), Step::more);
+        ASSERT_FALSE(server.begun()) << i;
+        ASSERT_EQ(server.consumed(), i + 1);
+        ASSERT_TRUE(output.empty());
+    }
+    EXPECT_EQ(server.feed(std::span(hello).last(1), output), Step::more);
+    EXPECT_TRUE(server.begun());
+    EXPECT_EQ(server.consumed(), hello.size());
+    EXPECT_FALSE(output.empty());
 }
 
 TEST(ServerHandshake, Admit_KnowsWhatResumes) {

@@ -120,8 +120,10 @@ const std::vector<Bad>& table() {
          "pools.[0].tls.trust: is missing or empty, and there are no pins: no member could be verified; trust = [ \"ca.pem\" ] with server_name, or pins [9.2.6 "
          "(12.3.2)]"},
         {Requirement::r9_2_6, {.level = 1, .tls = "tls: { trust = [ \"ca.pem\" ]; };"},
-         "pools.[0].tls.server_name: is missing, and there are no pins: any certificate of the authorities would do; server_name = \"NAME\", or pins [9.2.6 "
+         "pools.[0].tls.server_name: is missing: any certificate of the authorities would do; server_name = \"NAME\", or pins and no trust [9.2.6 "
          "(12.3.2)]"},
+        {Requirement::r9_2_6, {.level = 1, .tls = "tls: { trust = [ \"ca.pem\" ]; pins = [ \"sha256:" + std::string(64, 'a') + "\" ]; };"},
+         "pools.[0].tls.server_name: is missing: any certificate of the authorities would do; "},
         {Requirement::r9_3_1, {.tls = ""}, "pools.[0].tls: is missing: an internal service would be spoken to without TLS; "},
         {Requirement::r9_3_1, {.level = 3, .tls = ""}, "[9.3.1 (12.3.3)]"},
         {Requirement::r9_3_2, {.tls = "tls: { trust = [ \"public.pem\" ]; server_name = \"a.internal\"; };"},
@@ -170,6 +172,7 @@ TEST(Requirements, GoodConfiguration_IsLoadedAtEachLevel) {
     EXPECT_EQ(problems({.certificate = "by_crl"}), "");
     EXPECT_EQ(problems({.certificate = "short"}), "");
     EXPECT_EQ(problems({.level = 1, .certificate = "unrevocable", .tls = ""}), "");
+    EXPECT_EQ(problems({.tls = "tls: { pins = [ \"sha256:" + std::string(64, 'a') + "\" ]; };"}), "") << "a pin needs no name";
 }
 
 TEST(Requirements, BadConfiguration_IsRefusedWithItsMessage) {
@@ -246,6 +249,37 @@ TEST(Waiver, BadOnes_AreRefused) {
     EXPECT_THAT(problems({.waivers = waiver("9.4.3", "service www", "2026-02-30")}), HasSubstr("is no date"));
 }
 
+TEST(Waiver, WithoutEffect_IsRefused) {
+    const std::string soon = date_in(std::chrono::days(30));
+    EXPECT_THAT(problems({.waivers = waiver("9.4.3", "service www", soon)}), HasSubstr("policy.waivers.[0] = \"9.4.3, service www\": has no effect: "));
+    EXPECT_THAT(problems({.waivers = waiver("9.4.3", "pool web", soon)}), HasSubstr("has no effect")) << "at level 2 what is not known passes anyway";
+    EXPECT_THAT(problems({.level = 3, .waivers = waiver("9.4.3", "clients of service www", soon)}), HasSubstr("has no effect")) << "it asks for no certificates";
+    EXPECT_EQ(problems({.level = 3, .waivers = waiver("9.4.3", "pool web", soon)}), "");
+}
+
+TEST(Waiver, OfFlows_IsInTheReport) {
+    const std::string clients = Parts{}.service + " client_auth: { trust = [ \"ca.pem\" ]; };";
+    const std::string soon = date_in(std::chrono::days(30));
+    for (const std::string object : {"pool web", "clients of service www"}) {
+        const auto loaded = load({.level = 3, .service = clients, .waivers = waiver("9.4.3", object, soon)});
+        ASSERT_TRUE(loaded) << problems({.level = 3, .service = clients, .waivers = waiver("9.4.3", object, soon)});
+        RunState run{.now = std::chrono::system_clock::now()};
+        const Evidence now = evaluate(modules::r9_4_3, *loaded, run);
+        EXPECT_EQ(now.state, State::waived);
+        EXPECT_THAT(now.evidence, HasSubstr("waived until " + soon + ", " + object + ": "));
+        EXPECT_THAT(now.evidence, HasSubstr("the auditor knows"));
+        run.now += std::chrono::days(32);
+        EXPECT_EQ(evaluate(modules::r9_4_3, *loaded, run).state, State::ok) << "flows are held to it again";
+    }
+}
+
+TEST(Waiver, OfTheOwnCertificate_LetsNoUnknownClientIn) {
+    const std::string clients = Parts{}.service + " client_auth: { trust = [ \"ca.pem\" ]; };";
+    const auto loaded = load({.level = 3, .certificate = "unrevocable", .service = clients, .waivers = waiver("9.4.3", "service www", date_in(std::chrono::days(30)))});
+    ASSERT_TRUE(loaded);
+    for (const auto& each : loaded->waivers) EXPECT_FALSE(configuration::waives_unknown_revocation(*loaded, each));
+}
+
 TEST(Waiver, CannotHelpWhereNothingCouldBeVerified) {
     EXPECT_THAT(problems({.tls = "tls: { trust = [ \"ca.pem\" ]; };", .waivers = waiver("9.2.6", "pool web", date_in(std::chrono::days(9)))}), HasSubstr("[9.2.6"));
 }
@@ -299,8 +333,67 @@ TEST_F(Running, Good_IsOkWithEvidence) {
 }
 
 TEST_F(Running, ClearOctets_AreAViolation) {
-    run_.clear_octets = 1;
+    run_.dataplane.emplace();
+    run_.dataplane->tls = {"192.0.2.1:443"};
+    const Evidence good = evaluate(modules::r9_1_1, configuration_, run_);
+    EXPECT_EQ(good.state, State::ok);
+    EXPECT_THAT(good.evidence, HasSubstr("listens at 1 address for TLS, at 0 for redirects, at 0 for anything else; 0 octets forwarded in the clear"));
+    run_.dataplane->clear_octets = 1;
     EXPECT_EQ(evaluate(modules::r9_1_1, configuration_, run_).state, State::violated);
+}
+
+TEST_F(Running, ListenerThatIsNeitherServiceNorRedirect_IsAViolation) {
+    run_.dataplane.emplace();
+    run_.dataplane->others = {"192.0.2.1:8080"};
+    const Evidence found = evaluate(modules::r9_1_1, configuration_, run_);
+    EXPECT_EQ(found.state, State::violated);
+    EXPECT_THAT(found.alarms.at(0), HasSubstr("192.0.2.1:8080"));
+}
+
+TEST_F(Running, Connections_AreAMatrixToWhichOthersAdd) {
+    EXPECT_THAT(evaluate(modules::r9_2_2, configuration_, run_).evidence, HasSubstr("clients to service www: TLS; us to pool web: mutual TLS; "));
+    run_.connections = {{"us", "the log host", "TLS"}};
+    EXPECT_THAT(evaluate(modules::r9_2_2, configuration_, run_).evidence, HasSubstr("us to the log host: TLS; "));
+    run_.connections.push_back({"us", "a collector", "plain text", false});
+    EXPECT_EQ(evaluate(modules::r9_2_2, configuration_, run_).state, State::violated);
+    run_.connections.clear();
+    configuration_.pools[0].tls.reset();   // as if something had got around the load check
+    EXPECT_EQ(evaluate(modules::r9_2_2, configuration_, run_).state, State::violated);
+}
+
+TEST_F(Running, SuiteOutsideTheCatalogue_IsAViolation) {
+    run_.by_suite = {{0x1302, 3}};
+    run_.by_group = {{0x11ec, 3}, {0, 1}};
+    const Evidence good = evaluate(modules::r9_4_1, configuration_, run_);
+    EXPECT_EQ(good.state, State::ok);
+    EXPECT_THAT(good.evidence, HasSubstr("by suite: TLS_AES_256_GCM_SHA384 3; by group: X25519MLKEM768 3, none 1; "));
+    run_.by_suite.emplace_back(0x002f, 1);
+    EXPECT_EQ(evaluate(modules::r9_4_1, configuration_, run_).state, State::violated);
+}
+
+TEST_F(Running, VersionThatIsNeither12Nor13_IsAViolation) {
+    run_.tls12 = 1;
+    run_.tls13 = 3;
+    EXPECT_THAT(evaluate(modules::r9_4_2, configuration_, run_).evidence, HasSubstr("used by 1 of 4 handshakes"));
+    run_.other_versions = 1;
+    EXPECT_EQ(evaluate(modules::r9_4_2, configuration_, run_).state, State::violated);
+}
+
+TEST_F(Running, ClientsCrlThatIsStale_RaisesTheAlarm) {
+    configuration_.services[0].client_auth.mode = configuration::ClientAuthMode::required;
+    run_.crls = {{.domain = "service www", .source = "clients.crl", .next_update = run_.now + 1h}};
+    EXPECT_EQ(evaluate(modules::r9_4_5, configuration_, run_).state, State::ok);
+    run_.crls[0].next_update = run_.now - 1h;
+    EXPECT_EQ(evaluate(modules::r9_4_5, configuration_, run_).state, State::alarm);
+}
+
+TEST_F(Running, PinnedCertificateThatEnds_RaisesTheAlarm) {
+    run_.pins = {{"web", "CN=pinned", run_.now + std::chrono::days(20)}};
+    EXPECT_EQ(evaluate(modules::r9_3_2, configuration_, run_).state, State::ok);
+    run_.pins[0].not_after = run_.now + std::chrono::days(3);
+    EXPECT_EQ(evaluate(modules::r9_3_2, configuration_, run_).state, State::alarm);
+    run_.pins[0].not_after = run_.now - std::chrono::days(1);
+    EXPECT_EQ(evaluate(modules::r9_3_2, configuration_, run_).state, State::violated);
 }
 
 TEST_F(Running, CertificatesThatEnd_RaiseTheAlarm) {
@@ -325,11 +418,17 @@ TEST_F(Running, Staples_RevokedOrStale_AreViolations) {
     EXPECT_EQ(evaluate(modules::r9_4_3, configuration_, run_).state, State::alarm);   // nobody has tried yet
     run_.staples[0].last_attempt = run_.now;
     EXPECT_EQ(evaluate(modules::r9_4_3, configuration_, run_).state, State::violated);
+    run_.staples[0].last_attempt = {};
+    run_.staples[0].must_staple = true;
+    EXPECT_EQ(evaluate(modules::r9_4_3, configuration_, run_).state, State::violated) << "clients refuse it already";
+    EXPECT_THAT(evaluate(modules::r9_4_3, configuration_, run_).alarms.at(0), HasSubstr("demands one (RFC 7633)"));
     run_.staples[0].standing = revocation::Standing::revoked;
     EXPECT_THAT(evaluate(modules::r9_4_3, configuration_, run_).alarms.at(0), HasSubstr("has been revoked"));
 }
 
 TEST_F(Running, EchAndTicketKeysThatDoNotRotate_RaiseTheAlarm) {
+    run_.ech[0].why = "the disk is full";
+    EXPECT_THAT(evaluate(modules::r9_4_4, configuration_, run_).alarms.at(0), HasSubstr("could not be rotated: the disk is full"));
     run_.ech[0].age = std::chrono::hours(48);
     EXPECT_EQ(evaluate(modules::r9_4_4, configuration_, run_).state, State::alarm);
     run_.ech.clear();

@@ -5,6 +5,7 @@
 
 #include <fstream>
 
+#include "control/revocation/own_answers.h"
 #include "tests/unit/control/revocation/answers.h"
 #include "tests/unit/control/revocation/responder.h"
 
@@ -194,11 +195,69 @@ TEST_F(WatcherTest, Store_ForgetsWhatTheConfigurationNoLongerHas) {
     watcher()->turn(kNow);
     const auto files = [&] { return std::distance(std::filesystem::directory_iterator(directory.path() / "revocation"), {}); };
     EXPECT_EQ(files(), 1);
-    watcher().reset();
+    watcher()->start();
     EXPECT_EQ(files(), 1);
     configuration.services[0].certificates.clear();
     watcher().reset();
+    EXPECT_EQ(files(), 1) << "a configuration that is refused after this was made must not have cost the running one its files";
+    watcher()->start();
     EXPECT_EQ(files(), 0);
+}
+
+TEST_F(WatcherTest, Stopped_WritesAndTellsNothing_AndWhatIsKnownStays) {
+    own_with_ocsp();
+    responder.serves(answer());
+    auto one = watcher();
+    bool told = false;
+    one->on_change([&] { told = true; });
+    one->stop();
+    one->turn(kNow);   // as of a fetch that was under way
+    EXPECT_FALSE(told);
+    EXPECT_TRUE(std::filesystem::is_empty(directory.path() / "revocation"));
+    const auto answers = one->answers();
+    one.reset();
+    EXPECT_NE(answers->staple(*chain), nullptr);
+    EXPECT_FALSE(answers->revoked(*chain));
+}
+
+TEST_F(WatcherTest, HugeOcspAnswer_IsNotEvenRead) {
+    own_with_ocsp();
+    Watcher one(configuration, [](const std::string&, std::span<const std::byte>, const std::string&) { return Octets(1 << 20, std::byte{0x30}); }, kNow);
+    one.turn(kNow);
+    EXPECT_THAT(one.own().at(0).why, HasSubstr("longer than 65536 octets"));
+}
+
+TEST_F(WatcherTest, HugeOcspAnswer_IsRefusedWhateverCrlsMayHave) {
+    own_with_ocsp();
+    configuration.revocation.max_octets = 16 << 20;
+    responder.answers([](const std::string&) { return "HTTP/1.0 200 OK\r\n\r\n" + std::string("\x30\x83\x01\x20\x00", 5) + std::string(72 << 10, 'x'); });
+    EXPECT_THAT(refused(), HasSubstr("max resp len"));
+}
+
+TEST_F(WatcherTest, HostThatAnswersNonsense_IsLeftAlone) {
+    for (const char* name : {"a.example", "b.example", "c.example", "d.example"})
+        own(with_extension(test::make_leaf({name}, world().ca), NID_info_access, "OCSP;URI:" + responder.url("/ocsp")));
+    responder.serves(make_answer(world().leaf, world().ca, world().ca));   // verified, and about another certificate
+    const auto one = watcher();
+    one->turn(kNow);
+    EXPECT_EQ(responder.asked(), 3);
+    EXPECT_THAT(one->own().at(3).why, HasSubstr("failed again and again"));
+}
+
+TEST_F(WatcherTest, SameCrl_IsNoChange) {
+    configuration.pools[0].tls->crl.push_back(at_url(responder.url("/pool")));
+    responder.serves(make_crl(world().ca, world().ca));
+    const auto one = watcher();
+    int changes = 0;
+    one->on_change([&] { ++changes; });
+    one->turn(kNow);
+    EXPECT_EQ(changes, 1);
+    one->turn(kNow + 2h);
+    EXPECT_EQ(responder.asked(), 2);
+    EXPECT_EQ(changes, 1);
+    responder.serves(make_crl(world().ca, world().ca, {.revoked = {&world().leaf}, .number = 2}));
+    one->turn(kNow + 4h);
+    EXPECT_EQ(changes, 2);
 }
 
 TEST_F(WatcherTest, Staple_RefreshedAtHalfItsLife) {

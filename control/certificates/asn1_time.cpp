@@ -1,17 +1,16 @@
-#include "control/revocation/asn1_time.h"
+#include "control/certificates/asn1_time.h"
 
 #include <algorithm>
 #include <array>
 #include <ctime>
 
-namespace sallyport::revocation {
+namespace sallyport::certificates {
 
 std::optional<std::chrono::system_clock::time_point> time_of(const ASN1_TIME* time) {
     std::tm parts{};
     if (time == nullptr || ASN1_TIME_to_tm(time, &parts) != 1) return std::nullopt;
-    // The clock counts nanoseconds in 64 bits, which ends in 2262.
-    constexpr std::time_t kLatest = 9'000'000'000;
-    return std::chrono::system_clock::from_time_t(std::clamp<std::time_t>(timegm(&parts), -kLatest, kLatest));
+    constexpr std::time_t kEarliest = 0, kLatest = 9'000'000'000;
+    return std::chrono::system_clock::from_time_t(std::clamp<std::time_t>(timegm(&parts), kEarliest, kLatest));
 }
 
 std::string time_text(std::chrono::system_clock::time_point time) {
@@ -24,4 +23,4 @@ std::string time_text(std::chrono::system_clock::time_point time) {
     return text.data();
 }
 
-}  // namespace sallyport::revocation
+}  // namespace sallyport::certificates

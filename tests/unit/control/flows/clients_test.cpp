@@ -1,0 +1,165 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "control/handshake/peer_certificate.h"
+#include "tests/unit/control/flows/dataplane.h"
+#include "tests/unit/control/handshake/harness.h"
+
+namespace sallyport::test {
+namespace {
+
+using channel::EndReason;
+using channel::FlowId;
+using channel::MessageType;
+
+constexpr std::uint32_t kService = 0, kRedirect = 1;
+
+FlowId flow(std::uint32_t number) { return FlowId::make(0, 1, number); }
+
+/// What a source may hold that sends nothing, or half a ClientHello.
+struct Connections : testing::Test {
+    std::shared_ptr<flows::Runtime> runtime = small_runtime({.connections = 10, .connections_per_source = 3});
+    Dataplane dataplane{runtime};
+    void end(std::uint32_t number) {
+        channel::FlowEnded ended{};
+        ended.reason = static_cast<std::uint8_t>(EndReason::client_handshake_timeout);
+        dataplane.tell(MessageType::flow_ended, flow(number), ended);
+    }
+};
+
+TEST_F(Connections, OneSource_HoldsSoManyWithoutAHandshake) {
+    for (std::uint32_t i = 1; i <= 2; ++i) dataplane.open(flow(i), kService);
+    dataplane.octets(flow(2), 0, std::string_view("\x16\x03\x01\x02\x00\x01", 6));   // begins, and goes no further
+    dataplane.open(flow(3), kRedirect);
+    EXPECT_TRUE(dataplane.settle().empty());
+    for (const std::uint32_t service : {kService, kRedirect}) {
+        dataplane.open(flow(4), service);
+        const auto seen = dataplane.settle();
+        ASSERT_EQ(seen.size(), 1u);
+        EXPECT_EQ(seen[0].type, MessageType::end_leg);
+        EXPECT_EQ(seen[0].reason, EndReason::client_braked);
+    }
+    EXPECT_EQ(dataplane.worker.load().sessions, 2u);
+    EXPECT_EQ(runtime->services[0]->state.handshakes_failed, 1u);
+    end(1);
+    dataplane.open(flow(5), kService);
+    EXPECT_TRUE(dataplane.settle().empty());
+    for (const std::uint32_t i : {2u, 3u, 5u}) end(i);
+    (void)dataplane.settle();
+    EXPECT_EQ(runtime->brake->connected(), 0u);
+}
+
+TEST_F(Connections, DataplaneGone_NoneIsHeld) {
+    for (std::uint32_t i = 1; i <= 3; ++i) dataplane.open(flow(i), kService);
+    (void)dataplane.settle();
+    EXPECT_EQ(runtime->brake->connected(), 3u);
+    dataplane.worker.detach();
+    EXPECT_EQ(runtime->brake->connected(), 0u);
+}
+
+/// A client with a certificate, whose handshake is under way while the configuration changes.
+struct UnderWay : testing::Test {
+    Identity ca = make_ca("Clients"), other_ca = make_ca("Others");
+    Identity client = make_identity({.common_name = "client", .names = {"c.example"}, .extended_key_usage = "clientAuth"}, &ca);
+    std::shared_ptr<flows::Runtime> first = trusting({&ca}, {});
+
+    /// A runtime of the same generation whose service trusts these CAs for clients, with these names.
+    static std::shared_ptr<flows::Runtime> trusting(const std::vector<const Identity*>& authorities, const std::vector<std::string>& names) {
+        return small_runtime({}, make_ca("Test CA"), {}, [&](configuration::Configuration& configuration) {
+            auto& auth = configuration.services[0].client_auth;
+            auth.mode = configuration::ClientAuthMode::required;
+            for (const Identity* authority : authorities) auth.anchors.push_back(handshake::share(authority->certificate.get()));
+            auth.names = names;
+        });
+    }
+    static std::string_view view(const Octets& octets) { return {reinterpret_cast<const char*>(octets.data()), octets.size()}; }
+
+    /// The client's whole handshake with a change to `second` before its last flight; what the dataplane is told then.
+    std::vector<Dataplane::Seen> finish(const std::shared_ptr<flows::Runtime>& second) {
+        Dataplane dataplane(first);
+        const auto context = peer_context({.version = TLS1_3_VERSION, .identity = &client});
+        Peer peer(context.get(), false, "www.example");
+        const Octets hello = peer.feed({});
+        dataplane.open(flow(1), kService);
+        dataplane.octets(flow(1), 0, view(hello));
+        Octets flight;
+        for (const auto& seen : dataplane.settle()) {
+            const auto octets = octets_of(seen.payload);
+            flight.insert(flight.end(), octets.begin(), octets.end());
+        }
+        const Octets last = peer.feed(flight);
+        EXPECT_TRUE(peer.done());
+        dataplane.worker.use(second);
+        dataplane.worker.recheck(second);
+        dataplane.octets(flow(1), hello.size(), view(last));
+        auto seen = dataplane.settle();
+        dataplane.worker.stop();
+        return seen;
+    }
+    static bool has(const std::vector<Dataplane::Seen>& seen, MessageType type, EndReason reason = EndReason::none) {
+        return std::ranges::any_of(seen, [&](const auto& each) { return each.type == type && each.reason == reason; });
+    }
+};
+
+TEST_F(UnderWay, NothingChanged_IsHandedOff) {
+    const auto seen = finish(trusting({&ca}, {}));
+    EXPECT_TRUE(has(seen, MessageType::handoff));
+    EXPECT_FALSE(has(seen, MessageType::end_leg, EndReason::identity_revoked));
+}
+
+TEST_F(UnderWay, AnotherCa_IsNotHandedOff) {
+    const auto seen = finish(trusting({&other_ca}, {}));
+    EXPECT_FALSE(has(seen, MessageType::handoff));
+    EXPECT_TRUE(has(seen, MessageType::end_leg, EndReason::identity_revoked));
+    EXPECT_EQ(first->violations(policy::Violation::client_certificate_invalid), 1u);
+}
+
+TEST_F(UnderWay, NameNoLongerLetIn_IsNotHandedOff) {
+    const auto seen = finish(trusting({&ca}, {"d.example"}));
+    EXPECT_FALSE(has(seen, MessageType::handoff));
+    EXPECT_TRUE(has(seen, MessageType::end_leg, EndReason::identity_revoked));
+}
+
+/// The gate: what the load check would have refused is not spoken to either.
+TEST(PlainText, IsNeverHandedOffFromLevel2On) {
+    const auto until = [](int level, std::vector<configuration::Waiver> waivers) {
+        const auto runtime = small_runtime({}, make_ca("Test CA"), {}, [&](configuration::Configuration& configuration) {
+            configuration.policy_level = level;
+            configuration.waivers = std::move(waivers);
+            configuration.pools[0].tls.reset();
+        });
+        return runtime->pools[0]->may_be_plain(std::chrono::system_clock::now());
+    };
+    const auto waiver = [](const char* requirement, int days) {
+        return configuration::Waiver{requirement, "pool web", "it will change", std::chrono::system_clock::now() + std::chrono::days(days), {}};
+    };
+    EXPECT_TRUE(until(1, {}));
+    EXPECT_FALSE(until(2, {}));
+    EXPECT_FALSE(until(2, {waiver("9.2.2", 5)}));
+    EXPECT_TRUE(until(2, {waiver("9.2.2", 5), waiver("9.3.1", 5)}));
+    EXPECT_FALSE(until(2, {waiver("9.2.2", 5), waiver("9.3.1", -1)}));
+}
+
+TEST_F(Connections, PlainTextBackend_IsRefusedByTheGate) {
+    const auto plain = small_runtime({}, make_ca("Test CA"), {}, [](configuration::Configuration& configuration) {
+        configuration.policy_level = 2;
+        configuration.pools[0].tls.reset();
+    });
+    Dataplane other(plain);
+    const auto context = peer_context({.version = TLS1_3_VERSION});
+    Peer peer(context.get(), false, "www.example");
+    const Octets hello = peer.feed({});
+    other.open(flow(1), kService);
+    other.octets(flow(1), 0, {reinterpret_cast<const char*>(hello.data()), hello.size()});
+    (void)other.settle();
+    other.tell(MessageType::backend_opened, flow(1), channel::LegEvent{channel::Leg::backend, 1, 0});
+    const auto seen = other.settle();
+    ASSERT_FALSE(seen.empty());
+    for (const auto& each : seen) EXPECT_NE(each.type, MessageType::handoff);
+    EXPECT_EQ(plain->violations(policy::Violation::backend_plain_text), 1u);
+    other.worker.stop();
+}
+
+}  // namespace
+}  // namespace sallyport::test
