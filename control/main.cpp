@@ -10,8 +10,11 @@
 #include <cstring>
 #include <filesystem>
 
+#include "control/audit/audit_log.h"
 #include "control/certificates/passphrase.h"
 #include "control/certificates/request.h"
+#include "control/changes/commands.h"
+#include "control/changes/durable_file.h"
 #include "control/channel/attachment.h"
 #include "control/configuration/configuration.h"
 #include "control/daemon/exit_code.h"
@@ -21,9 +24,9 @@
 #include "control/daemon/signals.h"
 #include "control/dataplane_link.h"
 #include "control/management/server.h"
+#include "control/operations/operations.h"
 #include "control/policy/requirements/requirements.h"
 #include "control/running.h"
-#include "control/show_commands.h"
 
 using namespace sallyport;
 
@@ -61,6 +64,69 @@ std::expected<void, std::string> give_state_directory(const std::filesystem::pat
     return {};
 }
 
+/// Prints what was found. Nothing to verify is not success: a log that was removed must not look well.
+int verify_audit(const std::string& directory, const std::string& known) {
+    std::vector<audit::Head> heads;
+    if (!known.empty()) {
+        const auto head = audit::Head::parse(known);
+        if (!head) {
+            std::fprintf(stderr, "--head %s: must be NUMBER:SHA-256, as in audit_head\n", known.c_str());
+            return exit_code::kUsage;
+        }
+        heads.push_back(*head);
+    }
+    if (const auto head = audit::noted_head(directory)) heads.push_back(*head);
+    const auto found = audit::verify(directory, heads);
+    if (!found) {
+        std::fprintf(stderr, "%s\n", found.error().c_str());
+        return exit_code::kOsError;
+    }
+    std::printf("%llu entries in %llu files, from %llu to %llu\n", static_cast<unsigned long long>(found->entries),
+                static_cast<unsigned long long>(found->files), static_cast<unsigned long long>(found->first),
+                static_cast<unsigned long long>(found->head.number));
+    if (found->ok && found->entries > 0) {
+        std::printf("whole; the head is %s\n", found->head.to_string().c_str());
+        return exit_code::kOk;
+    }
+    std::printf("BROKEN: %s\n", found->ok ? "there is no entry" : (found->broken_file + ": " + found->why).c_str());
+    return exit_code::kFailure;
+}
+
+using Loaded = std::expected<configuration::Configuration, std::vector<std::string>>;
+
+/// Checks a text as if it stood in the configuration file. Nobody is there to ask for a passphrase.
+Loaded load_text(const std::filesystem::path& file, const std::string& text) {
+    auto loaded = configuration::load(file, {.text = text, .check = policy::check_load, .ask = {}});
+    if (loaded) return std::move(*loaded);
+    std::vector<std::string> problems;
+    for (const auto& problem : loaded.error()) problems.push_back(problem.to_string());
+    return std::unexpected(std::move(problems));
+}
+
+/// Where the state directory is, for a configuration that may not load.
+std::filesystem::path state_directory_of(const std::filesystem::path& file) {
+    const auto text = changes::read_text(file);
+    const auto document = text ? configuration::Document::parse(*text) : configuration::Document();
+    const auto* const control = document ? document->root().find("control") : nullptr;
+    const auto* const directory = control != nullptr ? control->find("state_directory") : nullptr;
+    if (directory == nullptr || directory->text.empty()) return configuration::Configuration{}.state_directory;
+    return std::filesystem::absolute(file).parent_path() / directory->text;
+}
+
+/// Candidates, commits and history. Without them (the state directory is full, say) the appliance runs, and reload works.
+std::unique_ptr<changes::Engine> open_changes(const std::filesystem::path& file, Running& running) {
+    changes::Engine::Outside outside;
+    outside.load = [file](const std::string& text) { return load_text(file, text); };
+    outside.change = [&running](configuration::Configuration next, const changes::Engine::Keep& keep) { return running.change(std::move(next), keep); };
+    outside.unconfirmed = [](const std::optional<std::string>& text) {
+        if (text) daemon::log(daemon::Level::warning, "commit_unconfirmed", {{"what", *text}});
+    };
+    auto opened = changes::Engine::open({file, running.configuration().state_directory}, std::move(outside));
+    if (opened) return std::move(*opened);
+    daemon::log(daemon::Level::error, "no_configuration_mode", {{"why", opened.error()}});
+    return nullptr;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -82,12 +148,17 @@ int main(int argc, char** argv) {
     request_command->add_option("--name", names, "DNS name or address that the certificate is to cover; once for each")->required();
     request_command->add_flag("--must-staple", must_staple, "ask for a certificate that is not to be accepted without an OCSP staple (RFC 7633)");
     request_command->add_option("--out", out, "file to make; never overwritten")->required();
+    CLI::App* const audit_command = app.add_subcommand("verify-audit", "check that no entry of the audit log was altered, taken out or cut off; control need not run");
+    std::string state = "/var/lib/sallyport", head;
+    audit_command->add_option("--state", state, "state directory, with the audit log in it")->capture_default_str();
+    audit_command->add_option("--head", head, "NUMBER:SHA-256 of an entry that must be there, as the process's log or a signed report has it");
     app.require_subcommand(0, 1);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
         return app.exit(error) == 0 ? exit_code::kOk : exit_code::kUsage;
     }
+    if (audit_command->parsed()) return verify_audit(state, head);
     if (key_command->parsed() || request_command->parsed()) {
         const auto made = key_command->parsed()
                               ? certificates::new_key(key_type, out)
@@ -96,6 +167,10 @@ int main(int argc, char** argv) {
         std::fprintf(stderr, "%s\n", made.error().c_str());
         return exit_code::kUsage;
     }
+    // A commit that nobody has confirmed while control was away is taken back before anything runs.
+    std::expected<std::uint64_t, std::string> taken_back = 0;
+    if (!check)
+        taken_back = changes::Engine::recover({file, state_directory_of(file)}, std::chrono::system_clock::now(), [&](const std::string& text) { return load_text(file, text); });
     auto loaded = configuration::load(file, {.check = policy::check_load, .ask = certificates::ask_person});
     if (!loaded) {
         for (const auto& problem : loaded.error()) std::fprintf(stderr, "%s\n", problem.to_string().c_str());
@@ -107,6 +182,8 @@ int main(int argc, char** argv) {
     }
     const auto level = daemon::parse_level(loaded->logging.level);
     daemon::start_logging("sallyport-control", level ? *level : daemon::Level::info);
+    if (!taken_back) daemon::log(daemon::Level::error, "configuration_not_rolled_back", {{"why", taken_back.error()}});
+    else if (*taken_back != 0) daemon::log(daemon::Level::warning, "configuration_rolled_back", {{"revision", *taken_back}, {"why", "the one before was not confirmed in time"}});
     daemon::StopSignals signals;
     daemon::Watchdog watchdog;
 
@@ -136,6 +213,10 @@ int main(int argc, char** argv) {
         server_settings.owner = owner.uid;
         server_settings.group = owner.gid;
     }
+    std::unique_ptr<Running> running;
+    server_settings.role_of = [&](const management::Peer& peer) {
+        return running->configuration().access.groups.role_of(peer.uid, peer.gid, peer.groups);
+    };
     auto server = management::Server::open(
         settings.management_socket.string(),
         [&](const management::Request& request, const management::Peer& peer) { return commands.handle(request, peer); }, server_settings);
@@ -149,17 +230,23 @@ int main(int argc, char** argv) {
         if (auto applied = daemon::apply_seccomp(daemon::Profile::control); !applied) return fail(exit_code::kOsError, applied.error());
     }
     // As the user that we are from now on: what is kept in the state directory is that user's.
-    std::unique_ptr<Running> running;
     try {
         running = std::make_unique<Running>(std::move(*loaded), workers);
     } catch (const std::exception& error) {
         return fail(exit_code::kConfiguration, error.what());
     }
+    auto audit_log = audit::AuditLog::open({.directory = running->configuration().state_directory});
+    if (!audit_log) return fail(exit_code::kOsError, audit_log.error());
+    commands.audit_by((*audit_log)->hooks());
     DataplaneLink link(std::move(*listener), *running, workers);
     running->reach({.configure = [&link](const channel::DataplaneConfiguration& configuration) { return link.configure(configuration); },
                     .ask = [&link](const std::string& what, const nlohmann::json& arguments) { return link.ask(what, arguments); }});
-    Appearance appearance{link, *running, workers, std::chrono::system_clock::now(), std::chrono::steady_clock::now()};
-    add_show_commands(commands, appearance);
+    Appearance appearance{link, *running, workers, **server, **audit_log, std::chrono::system_clock::now(), std::chrono::steady_clock::now()};
+    const std::unique_ptr<changes::Engine> changes = open_changes(file, *running);
+    const auto reload = [&](const changes::Who& who) { return changes ? changes->reload(who) : running->reload(); };
+    appearance.reload = [&](const management::Peer& peer) { return reload(changes::who_of(peer)); };
+    add_operations(commands, appearance);
+    if (changes) changes::add_change_commands(commands, *changes);
     const unsigned worker_count = running->configuration().handshake_workers;
     for (unsigned i = 0; i < worker_count; ++i) {
         workers.push_back(std::make_unique<flows::HandshakeWorker>(i, worker_count));
@@ -171,16 +258,23 @@ int main(int argc, char** argv) {
                 {{"configuration", running->configuration().file.string()},
                  {"services", running->configuration().services.size()},
                  {"pools", running->configuration().pools.size()}});
+    (*audit_log)->note("control_started", {{"version", SALLYPORT_VERSION}, {"configuration", running->configuration().file.string()}});
     daemon::notify_ready("running");
     while (true) {
         running->turn(std::chrono::system_clock::now());
+        if (changes) changes->turn();
         link.turn();
         (*server)->poll(std::chrono::milliseconds(0));
         while (const auto signal = signals.take()) {
-            if (*signal == daemon::kReloadSignal) (void)running->reload();   // the log says how it went
+            if (*signal == daemon::kReloadSignal) {
+                (*audit_log)->note("configuration", {{"by", "SIGHUP"}}, "begun");
+                const bool done = reload({0, "root", "signal"}).has_value();   // the log says why not
+                (*audit_log)->note("configuration", {{"by", "SIGHUP"}}, done ? "ok" : "not_done");
+            }
             if (!daemon::StopSignals::is_stop(*signal)) continue;
             daemon::notify_stopping("stopping");
             for (auto& worker : workers) worker->stop();
+            (*audit_log)->note("control_stopped", {});
             daemon::log(daemon::Level::info, "stopped");
             return exit_code::kOk;
         }

@@ -102,6 +102,7 @@ std::expected<std::unique_ptr<Appliance>, std::string> Appliance::start(const ch
         environment.ports.push_back(settings);
     }
     if (auto started = drivers::start_environment(environment, &eal_log); !started) return std::unexpected(started.error());
+    daemon::log(daemon::Level::info, "eal_started", {{"arguments", drivers::environment_line()}});
     const auto workers = static_cast<unsigned>(environment.cores.size());
 
     std::uint16_t data_room = 0;

@@ -41,7 +41,7 @@ class Appliance {
     /// A worker has found its lanes spoilt by control.
     [[nodiscard]] bool lanes_broken() const;
 
-    /// Answers: the reports "ports", "workers", "flows", "counters", "neighbours", "listeners", "version"; "end_flows" ends those that its arguments mean
+    /// Answers: the reports "ports", "workers", "flows", "flow", "log", "counters", "neighbours", "listeners", "version"; "end_flows" ends those that its arguments mean
     /// (service, pool, member, flow: ids; client: prefix; client_port; all optional). The error is for a person.
     [[nodiscard]] std::expected<nlohmann::json, std::string> answer(const std::string& what, const nlohmann::json& arguments);
 
@@ -63,6 +63,7 @@ class Appliance {
     nlohmann::json ports_report() const;
     nlohmann::json workers_report();
     nlohmann::json flows_report(std::size_t limit);
+    nlohmann::json flow_report(channel::FlowId id);   ///< null: there is none
     nlohmann::json counters_report();
     nlohmann::json neighbours_report();
     nlohmann::json listeners_report() const;

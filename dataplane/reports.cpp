@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "control/daemon/logging.h"
 #include "dataplane/appliance.h"
 #include "drivers/environment.h"
 
@@ -51,17 +52,57 @@ const char* state_of(const flow::FlowStatus& status) {
     return status.backend_phase == LegPhase::handshake ? "backend handshake" : "backend connecting";
 }
 
+json flow_view(const flow::FlowStatus& status) {
+    char id[32];
+    std::snprintf(id, sizeof id, "%02x-%06x-%08x", status.id.worker(), status.id.generation(), status.id.index());
+    return {{"id", id},
+            {"flow", status.id.value},
+            {"service_id", status.service},
+            {"generation", status.generation},
+            {"client", status.client.to_string()},
+            {"local", status.local.to_string()},
+            {"state", state_of(status)},
+            {"client_suite", status.client_suite},
+            {"client_group", status.client_group},
+            {"backend_suite_id", status.backend_suite},
+            {"backend_group_id", status.backend_group},
+            {"has_member", status.has_member},
+            {"pool_id", status.pool},
+            {"member_id", status.member},
+            {"member_address", status.has_member ? status.backend.to_string() : ""},
+            {"backend_tls", status.has_member && !status.backend_plain},
+            {"client_in", status.client_in},
+            {"client_out", status.client_out},
+            {"backend_in", status.backend_in},
+            {"backend_out", status.backend_out},
+            {"age_ns", status.age.count()},
+            {"worker", status.id.worker()},
+            {"client_tcp", tcp_view(status.client_tcp_known, status.client_tcp)},
+            {"backend_tcp", tcp_view(status.backend_tcp_known, status.backend_tcp)}};
+}
+
+/// Lines of our log, for control's `show log`.
+json log_report(const json& arguments) {
+    const auto least = daemon::parse_level(arguments.value("level", "trace"));
+    json lines = json::array();
+    for (const auto& line : daemon::kept_lines(arguments.value("limit", std::size_t{100}), least.value_or(daemon::Level::trace), arguments.value("match", "")))
+        lines.push_back({{"time", daemon::time_of_line(line.time)}, {"level", daemon::level_name(line.level)}, {"text", line.text}});
+    return lines;
+}
+
 }  // namespace
 
 std::expected<json, std::string> Appliance::answer(const std::string& what, const json& arguments) {
     if (what == "ports") return ports_report();
     if (what == "workers") return workers_report();
     if (what == "flows") return flows_report(arguments.value("limit", std::size_t{1000}));
+    if (what == "flow") return flow_report(channel::FlowId{arguments.value("flow", std::uint64_t{0})});
+    if (what == "log") return log_report(arguments);
     if (what == "counters") return counters_report();
     if (what == "neighbours") return neighbours_report();
     if (what == "end_flows") return end_matching(arguments);
     if (what == "listeners") return listeners_report();
-    if (what == "version") return json{{"dpdk", rte_version()}, {"ipsec_mb", imb_get_version_str()}};
+    if (what == "version") return json{{"dpdk", rte_version()}, {"ipsec_mb", imb_get_version_str()}, {"eal", drivers::environment_line()}};
     return std::unexpected("the dataplane knows no report '" + what + "'");
 }
 
@@ -184,37 +225,26 @@ json Appliance::flows_report(std::size_t limit) {
                 break;
             }
             first = false;
-            for (const auto& status : statuses) {
-                char id[32];
-                std::snprintf(id, sizeof id, "%02x-%06x-%08x", status.id.worker(), status.id.generation(), status.id.index());
-                flows.push_back({{"id", id},
-                                 {"flow", status.id.value},
-                                 {"service_id", status.service},
-                                 {"generation", status.generation},
-                                 {"client", status.client.to_string()},
-                                 {"local", status.local.to_string()},
-                                 {"state", state_of(status)},
-                                 {"client_suite", status.client_suite},
-                                 {"client_group", status.client_group},
-                                 {"backend_suite_id", status.backend_suite},
-                                 {"has_member", status.has_member},
-                                 {"pool_id", status.pool},
-                                 {"member_id", status.member},
-                                 {"member_address", status.has_member ? status.backend.to_string() : ""},
-                                 {"backend_tls", status.has_member && !status.backend_plain},
-                                 {"client_in", status.client_in},
-                                 {"client_out", status.client_out},
-                                 {"backend_in", status.backend_in},
-                                 {"backend_out", status.backend_out},
-                                 {"age_ns", status.age.count()},
-                                 {"worker", status.id.worker()},
-                                 {"client_tcp", tcp_view(status.client_tcp_known, status.client_tcp)},
-                                 {"backend_tcp", tcp_view(status.backend_tcp_known, status.backend_tcp)}});
-            }
+            for (const auto& status : statuses) flows.push_back(flow_view(status));
             if (portion == 0) break;
         }
     }
     return {{"flows", flows}, {"total", total}};
+}
+
+json Appliance::flow_report(channel::FlowId id) {
+    if (id.index() == 0) return nullptr;
+    for (auto& each : workers_) {
+        if (each->settings().index != id.worker()) continue;
+        std::vector<flow::FlowStatus> statuses;
+        std::uint32_t first = id.index() - 1;   // ids count records from 1
+        if (!each->call([&](Worker& worker, Time now) { statuses = worker.engine().statuses(first, 1, now); })) {
+            hung_ = true;
+            break;
+        }
+        if (!statuses.empty() && statuses.front().id == id) return flow_view(statuses.front());
+    }
+    return nullptr;
 }
 
 json Appliance::counters_report() {

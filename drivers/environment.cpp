@@ -86,6 +86,19 @@ std::uint64_t free_hugepages() {
     return file >> pages ? pages : 0;
 }
 
+namespace {
+
+std::string& line_of_environment() {
+    static std::string line;
+    return line;
+}
+
+}  // namespace
+
+const std::string& environment_line() {
+    return line_of_environment();
+}
+
 std::expected<void, std::string> start_environment(const EnvironmentSettings& settings,
                                                    void (*log_line)(int, const char*)) {
     static std::atomic<bool> started = false;
@@ -105,6 +118,8 @@ std::expected<void, std::string> start_environment(const EnvironmentSettings& se
 
     static std::vector<std::string> arguments;  // the EAL keeps pointers into its arguments
     arguments = eal_arguments(settings, free_hugepages());
+    std::string& line = line_of_environment();
+    for (const std::string& argument : arguments) line += (line.empty() ? "" : " ") + argument;
     std::vector<char*> argv;
     for (std::string& argument : arguments) argv.push_back(argument.data());
     argv.push_back(nullptr);
@@ -113,9 +128,6 @@ std::expected<void, std::string> start_environment(const EnvironmentSettings& se
     const std::lock_guard lock(to.mutex);
     to.collecting = false;
     if (result >= 0) return {};
-    std::string line;
-    for (const std::string& argument : eal_arguments(settings, free_hugepages()))
-        line += (line.empty() ? "" : " ") + argument;
     return std::unexpected(std::format("DPDK's environment did not start: {}{}{} (its arguments: {})",
                                        rte_strerror(rte_errno), to.errors.empty() ? "" : ": ", to.errors, line));
 }

@@ -37,6 +37,8 @@ struct EnvironmentSettings {
 /// here, so privileges can be dropped after the ports are open.
 [[nodiscard]] std::expected<void, std::string> start_environment(const EnvironmentSettings& settings,
                                                                  void (*log_line)(int level, const char* line));
+/// The EAL's command line as it was given to rte_eal_init; empty before. After start_environment() has returned: any thread.
+[[nodiscard]] const std::string& environment_line();
 [[nodiscard]] unsigned worker_lcore(unsigned worker);
 void stop_environment();   ///< rte_eal_cleanup
 

@@ -155,7 +155,8 @@ class Tests:
             self.pytest("asan", "asan", environment=self.ASAN)
 
     def tsan(self):
-        """What threads share: the channel, the management socket, control's handshake workers."""
+        """The channel alone: its rings with a producer and a consumer in two threads. Neither the management socket nor control's handshake
+        workers, nor the programs as wholes."""
         targets = ["control_channel_test"]
         if self.build("tsan", *targets):
             self.ctest("tsan", "tsan", "-R", "|".join(f"^{target}$" for target in targets),

@@ -5,81 +5,13 @@
 #include <cstdio>
 #include <format>
 
+#include "control/cli/table.h"
+
 namespace sallyport::cli {
 
 namespace {
 
 using namespace sallyport::management;
-
-/// How many columns of a terminal the text takes: its code points (wide characters are not told apart).
-std::size_t width(std::string_view text) {
-    return static_cast<std::size_t>(
-        std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
-}
-
-/// A table. A heading that begins with '>' is of a column of numbers.
-class Table {
- public:
-    explicit Table(std::initializer_list<std::string_view> headings) {
-        std::vector<std::string> row;
-        for (std::string_view heading : headings) {
-            right_.push_back(heading.starts_with('>'));
-            if (right_.back()) heading.remove_prefix(1);
-            row.emplace_back(heading);
-        }
-        rows_.push_back(std::move(row));
-    }
-
-    /// One cell a column; an empty one is shown as "-".
-    void row(std::vector<std::string> cells) {
-        for (std::string& cell : cells) cell = cell.empty() ? "-" : printable(cell);
-        rows_.push_back(std::move(cells));
-    }
-    [[nodiscard]] bool empty() const { return rows_.size() == 1; }
-
-    [[nodiscard]] std::string text() const {
-        std::vector<std::size_t> widths(right_.size());
-        for (const auto& row : rows_)
-            for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width(row[i]));
-        std::string text;
-        for (const auto& row : rows_) {
-            std::string line;
-            for (std::size_t i = 0; i < row.size(); ++i) {
-                const std::string padding(widths[i] - width(row[i]), ' ');
-                if (i > 0) line += "  ";
-                line += right_[i] ? padding + row[i] : row[i] + padding;
-            }
-            line.erase(line.find_last_not_of(' ') + 1);
-            text += line + '\n';
-        }
-        return text;
-    }
-
- private:
-    std::vector<bool> right_;
-    std::vector<std::vector<std::string>> rows_;
-};
-
-/// "name  value" lines.
-class Fields {
- public:
-    void add(std::string_view name, std::string_view value) {
-        if (!value.empty()) text_ += std::format("{:<18}{}\n", name, printable(value));
-    }
-    [[nodiscard]] const std::string& text() const { return text_; }
-
- private:
-    std::string text_;
-};
-
-std::string joined(const std::vector<std::string>& parts, std::string_view separator = ", ") {
-    std::string text;
-    for (const std::string& part : parts) {
-        if (!text.empty()) text += separator;
-        text += part;
-    }
-    return text;
-}
 
 /// "1.50" and the prefix's index: three significant digits, rounded to the nearest, of a value in units of 1000^prefix.
 std::string scaled(std::uint64_t count, std::span<const char* const> units) {

@@ -1,5 +1,6 @@
 #include "control/configuration/configuration.h"
 
+#include <grp.h>
 #include <pwd.h>
 
 #include <algorithm>
@@ -93,7 +94,10 @@ class Builder {
         Value& group = root["control"];
         Value& log = root["log"];
         if (log.good) configuration_.logging.level = log["level"].text;
-        if (management.good) configuration_.management_socket = socket(management["socket"]);
+        if (management.good) {
+            configuration_.management_socket = socket(management["socket"]);
+            access(management);
+        }
         if (!group.good) return;
         configuration_.handshake_workers = configuration_.dataplane.handshake_workers =
             static_cast<std::uint32_t>(group["handshake_workers"].integer);
@@ -117,6 +121,36 @@ class Builder {
                           "a user of their own, such as \"sallyport\"");
         else if (!plain || number || user.text.front() == '-')
             problems_.add(user, "is not the name of a user", "a name as in /etc/passwd");
+    }
+
+    void access(Value& management) {
+        ManagementAccess& to = configuration_.access;
+        to.administrators = management["administrators"].text;
+        to.operators = management["operators"].text;
+        to.readers = management["readers"].text;
+        to.groups.administrators = group_id(management["administrators"]);
+        to.groups.operators = group_id(management["operators"]);
+        to.groups.readers = group_id(management["readers"]);
+    }
+
+    /// A group that is named by default need not be there: then only root has what it would give.
+    std::optional<std::uint32_t> group_id(Value& value) {
+        if (!value.good) return std::nullopt;
+        std::uint32_t number = 0;
+        const char* const end = value.text.data() + value.text.size();
+        const auto [parsed, error] = std::from_chars(value.text.data(), end, number);
+        const bool is_number = parsed == end && error == std::errc{};
+        if (is_number && number != 0) return number;
+        if (is_number || value.text == "root") {
+            problems_.add(value, "is the superuser's group, in which services are that must not manage the appliance", "a group of its own");
+            return std::nullopt;
+        }
+        struct group entry{};
+        struct group* found = nullptr;
+        std::vector<char> buffer(65536);
+        if (getgrnam_r(value.text.c_str(), &entry, buffer.data(), buffer.size(), &found) == 0 && found != nullptr) return found->gr_gid;
+        if (value.present) problems_.add(value, "there is no such group", "the name or number of one; groupadd --system makes it");
+        return std::nullopt;
     }
 
     fs::path socket(Value& value) {

@@ -16,6 +16,7 @@
 #include "control/certificates/public_roots.h"
 #include "control/channel/address.h"
 #include "control/channel/dataplane_configuration.h"
+#include "control/management/role.h"
 
 /// The configuration: libconfig text, read into values that cannot be wrong.
 namespace sallyport::configuration {
@@ -191,6 +192,13 @@ struct Fixed {
     Place place{};
 };
 
+/// Who may do what on the management socket: a group for each role, by name or number. The numbers were looked up when the configuration
+/// was loaded.
+struct ManagementAccess {
+    std::string administrators = "sallyport-admin", operators = "sallyport-operator", readers = "sallyport-read";
+    management::RoleGroups groups;
+};
+
 struct Logging {
     std::string level = "info";             ///< trace, debug, info, warning, error
 };
@@ -213,6 +221,7 @@ struct Configuration {
     Brake brake;
     std::uint32_t handshake_workers = 1;
     std::filesystem::path management_socket = "/run/sallyport/control.sock";
+    ManagementAccess access;
     std::filesystem::path channel_socket = "/run/sallyport/channel.sock";
     std::string user = "sallyport";         ///< both processes change to it; "root" is refused
     Logging logging;

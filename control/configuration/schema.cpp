@@ -21,6 +21,7 @@ constexpr std::array<string_view, 2> kBalances{"round_robin", "least_connections
 constexpr std::array<string_view, 2> kVersions{"1.3", "1.2"};
 constexpr std::array<string_view, 5> kLogLevels{"trace", "debug", "info", "warning", "error"};
 
+constexpr std::array<string_view, 2> kWaiverKeys{"requirement", "object"};
 constexpr std::array<string_view, 3> kClientAuthModes{"off", "optional", "required"};
 
 constexpr std::array kWaiver{
@@ -42,7 +43,7 @@ constexpr std::array kPolicy{
         .least = 1,
         .most = 3,
         .documentation = "level of OWASP's chapter V9 'Secure Communication' that is enforced, with those below it"},
-    Setting{.name = "waivers", .kind = Kind::groups, .fallback = "( )", .members = kWaiver,
+    Setting{.name = "waivers", .kind = Kind::groups, .fallback = "( )", .members = kWaiver, .keys = kWaiverKeys,
             .documentation = "requirements that are suspended for an object until a day; none exists for 9.1.1"},
 };
 
@@ -461,6 +462,24 @@ constexpr std::array kManagement{
             .least_items = 1,
             .most_items = kMaxSocket,
             .documentation = "UNIX socket for the sallyport command"},
+    Setting{.name = "administrators",
+            .kind = Kind::text,
+            .fallback = "\"sallyport-admin\"",
+            .least_items = 1,
+            .most_items = 32,
+            .documentation = "group of those who may do everything, by name or number; root and control's own user may too"},
+    Setting{.name = "operators",
+            .kind = Kind::text,
+            .fallback = "\"sallyport-operator\"",
+            .least_items = 1,
+            .most_items = 32,
+            .documentation = "group of those who may act on what runs, but not change the configuration"},
+    Setting{.name = "readers",
+            .kind = Kind::text,
+            .fallback = "\"sallyport-read\"",
+            .least_items = 1,
+            .most_items = 32,
+            .documentation = "group of those who may look"},
 };
 
 constexpr std::array kControl{

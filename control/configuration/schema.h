@@ -29,6 +29,7 @@ struct Setting {
     std::uint32_t least_items = 0, most_items = 4096;  ///< items of an array or a list, octets of a string
     std::span<const std::string_view> choices{};       ///< of strings: the only ones; empty: any
     std::span<const Setting> members{};
+    std::span<const std::string_view> keys{};  ///< of a list of groups: what names an element in paths; see key_of()
     const char* requirement = "";    ///< of the policy: violated when it is missing, empty or none of its choices
     const char* documentation = "";  ///< one line; units in it
 };

@@ -1,5 +1,6 @@
 #include "control/daemon/logging.h"
 
+#include <spdlog/sinks/base_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
@@ -8,7 +9,9 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <memory>
+#include <mutex>
 
 namespace sallyport::daemon {
 
@@ -110,8 +113,7 @@ class LineFormatter final : public spdlog::formatter {
         if (journal_)
             line = journal_prefix(message.level);
         else
-            line = std::format("{:%FT%TZ} {} {} ", std::chrono::floor<std::chrono::milliseconds>(message.time),
-                               word(message.level), program_);
+            line = std::format("{} {} {} ", time_of_line(message.time), word(message.level), program_);
         line += one_line({message.payload.data(), message.payload.size()});
         line += '\n';
         out.append(line.data(), line.data() + line.size());
@@ -124,6 +126,52 @@ class LineFormatter final : public spdlog::formatter {
     std::string program_;
     bool journal_;
 };
+
+Level from_spdlog(spdlog::level::level_enum level) {
+    switch (level) {
+        case spdlog::level::trace:
+            return Level::trace;
+        case spdlog::level::debug:
+            return Level::debug;
+        case spdlog::level::info:
+            return Level::info;
+        case spdlog::level::warn:
+            return Level::warning;
+        case spdlog::level::err:
+        case spdlog::level::critical:
+        case spdlog::level::off:
+        case spdlog::level::n_levels:
+            break;
+    }
+    return Level::error;
+}
+
+/// Keeps the newest lines.
+class Ring final : public spdlog::sinks::base_sink<std::mutex> {
+ public:
+    [[nodiscard]] std::vector<LogLine> last(std::size_t limit, Level least, std::string_view match) {
+        std::vector<LogLine> found;
+        const std::lock_guard lock(mutex_);
+        for (auto line = lines_.rbegin(); line != lines_.rend() && found.size() < limit; ++line)
+            if (line->level >= least && line->text.contains(match)) found.push_back(*line);
+        std::ranges::reverse(found);
+        return found;
+    }
+
+ private:
+    void sink_it_(const spdlog::details::log_msg& message) override {
+        if (lines_.size() >= kKeptLines) lines_.pop_front();
+        lines_.push_back({message.time, from_spdlog(message.level), one_line({message.payload.data(), message.payload.size()})});
+    }
+    void flush_() override {}
+
+    std::deque<LogLine> lines_;
+};
+
+std::shared_ptr<Ring>& ring() {
+    static std::shared_ptr<Ring> made = std::make_shared<Ring>();
+    return made;
+}
 
 spdlog::level::level_enum to_spdlog(Level level) {
     switch (level) {
@@ -161,8 +209,8 @@ bool is_journal(int fd, const char* journal_stream) {
 }
 
 void start_logging(const std::string& program, Level level) {
-    auto sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
-    auto logger = std::make_shared<spdlog::logger>(program, std::move(sink));
+    const spdlog::sink_ptr sinks[] = {std::make_shared<spdlog::sinks::stderr_sink_mt>(), ring()};
+    auto logger = std::make_shared<spdlog::logger>(program, std::begin(sinks), std::end(sinks));
     logger->set_formatter(
         std::make_unique<LineFormatter>(program, is_journal(STDERR_FILENO, std::getenv("JOURNAL_STREAM"))));
     logger->set_level(to_spdlog(level));
@@ -185,6 +233,18 @@ void log(Level level, std::string_view event, std::initializer_list<Field> field
         line += field_text(field.value);
     }
     logger->log(to_spdlog(level), spdlog::string_view_t(line.data(), line.size()));
+}
+
+std::vector<LogLine> kept_lines(std::size_t limit, Level least, std::string_view match) {
+    return ring()->last(limit, least, match);
+}
+
+const char* level_name(Level level) noexcept {
+    return word(to_spdlog(level));
+}
+
+std::string time_of_line(std::chrono::system_clock::time_point time) {
+    return std::format("{:%FT%TZ}", std::chrono::floor<std::chrono::milliseconds>(time));
 }
 
 std::string field_text(std::string_view value) {

@@ -7,6 +7,7 @@
 #include <initializer_list>
 #include <string>
 #include <string_view>
+#include <vector>
 
 /// Logs: one line an event, to stderr. A line is the event's name, then key=value fields:
 ///   2026-11-03T14:05:09.123Z info sallyport-control flow_ended flow=00-000001-00000007 reason=finished text="both
@@ -45,6 +46,21 @@ struct Field {
 
 /// `event`: a word that names what happened, such as flow_ended; it stays the same from release to release.
 void log(Level level, std::string_view event, std::initializer_list<Field> fields = {});
+
+/// A line that was logged, as it is kept for `show log`.
+struct LogLine {
+    std::chrono::system_clock::time_point time;
+    Level level = Level::info;
+    std::string text;  ///< event and fields, escaped
+};
+/// Lines that are kept at most: the newest ones that were logged since start_logging().
+constexpr std::size_t kKeptLines = 2000;
+/// The last `limit` of them that are at least as grave as `least` and hold `match` (empty: any), oldest first. Any thread.
+[[nodiscard]] std::vector<LogLine> kept_lines(std::size_t limit, Level least = Level::trace, std::string_view match = {});
+/// "trace", "debug", "info", "warning", "error"
+[[nodiscard]] const char* level_name(Level level) noexcept;
+/// "2026-11-03T14:05:09.123Z", as in a line.
+[[nodiscard]] std::string time_of_line(std::chrono::system_clock::time_point time);
 
 /// As a field's value stands in a line.
 [[nodiscard]] std::string field_text(std::string_view value);

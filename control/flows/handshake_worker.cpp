@@ -167,9 +167,19 @@ std::optional<HandshakeWorker::FlowInfo> HandshakeWorker::info(FlowId flow) {
         info.alpn = session.negotiated->alpn;
         info.version = session.negotiated->version;
         info.resumed = session.negotiated->resumed;
-        info.anchor = session.backend_anchor;
-        if (session.negotiated->identity) info.client_identity = session.negotiated->identity->subject;
+        info.negotiated = true;
+        info.signature_scheme = session.negotiated->signature_scheme;
+        info.extended_master_secret = session.negotiated->extended_master_secret;
+        info.ech = session.negotiated->ech;
+        if (const auto& identity = session.negotiated->identity) {
+            info.client_identity = identity->subject;
+            info.client_issuer = identity->issuer;
+            info.client_serial = identity->serial;
+            info.client_names = identity->names;
+        }
     }
+    info.anchor = session.backend_anchor;
+    if (session.backend_identity) info.backend_subject = session.backend_identity->subject;
     const Pool& pool = pool_of(session);
     info.pool = pool.settings().name;
     if (session.member) info.member = pool.settings().members[*session.member].name;

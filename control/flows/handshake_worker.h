@@ -61,6 +61,13 @@ class HandshakeWorker {
         std::uint16_t version = 0;
         bool resumed = false;
         std::uint16_t backend_version = 0, backend_suite = 0;
+        std::string signature_scheme;
+        bool negotiated = false;       ///< the client's handshake is done
+        bool extended_master_secret = false;
+        handshake::EchOutcome ech = handshake::EchOutcome::none;
+        std::string backend_subject;   ///< of the member's verified certificate
+        std::string client_issuer, client_serial;
+        std::vector<std::string> client_names;
     };
     [[nodiscard]] std::optional<FlowInfo> info(channel::FlowId flow);
     /// Sessions now, and of them with a handshake that is not done.

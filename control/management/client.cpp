@@ -24,13 +24,15 @@ std::unexpected<CallError> error(CallError::Kind kind, std::string text) {
     return std::unexpected(CallError{kind, {}, std::move(text)});
 }
 
-/// Waits for `events` on the socket until the deadline; false when it passes first.
-bool wait_for(int fd, short events, Clock::time_point deadline) {
+/// Waits for `events` on the socket until the deadline; false when it passes first, or `stop` is set.
+bool wait_for(int fd, short events, Clock::time_point deadline, const volatile std::sig_atomic_t* stop) {
+    // A signal that comes just before poll() does not wake it: it is looked for again so often.
+    const long longest = stop == nullptr ? 60'000 : 250;
     for (;;) {
         const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
-        if (left <= 0) return false;
+        if (left <= 0 || (stop != nullptr && *stop != 0)) return false;
         pollfd waited{.fd = fd, .events = events, .revents = 0};
-        const int ready = ::poll(&waited, 1, static_cast<int>(std::min<long>(left, 60'000)));
+        const int ready = ::poll(&waited, 1, static_cast<int>(std::min<long>(left, longest)));
         if (ready > 0) return true;
         if (ready < 0 && errno != EINTR) return true;  // let the next call meet the error
     }
@@ -59,7 +61,7 @@ std::expected<Client, CallError> Client::connect(const std::string& path, std::c
             case EACCES:
             case EPERM:
                 return error(CallError::Kind::forbidden,
-                             std::format("{}: {}; the socket is open to root and to the group that owns it", path,
+                             std::format("{}: {}; it is open to all, but a directory above it is not", path,
                                          std::strerror(errno)));
             case EAGAIN:
             case EINPROGRESS:
@@ -72,22 +74,34 @@ std::expected<Client, CallError> Client::connect(const std::string& path, std::c
     return Client(std::move(socket), path, timeout);
 }
 
+bool Client::usable() const {
+    pollfd looked{.fd = socket_.get(), .events = POLLIN, .revents = 0};
+    return received_.empty() && ::poll(&looked, 1, 0) == 0;
+}
+
+void Client::say_from(std::string_view from) {
+    from_.clear();
+    for (const char c : from)
+        if (c >= ' ' && c < 0x7f && from_.size() < kMaxFromLength) from_ += c;
+}
+
 std::expected<nlohmann::json, CallError> Client::call(std::vector<std::string> command, nlohmann::json arguments) {
     const auto deadline = Clock::now() + timeout_;
     const std::int64_t id = next_id_++;
     const std::string request =
-        format_request({.id = id, .command = std::move(command), .arguments = std::move(arguments)});
+        format_request({.id = id, .command = std::move(command), .arguments = std::move(arguments), .from = from_});
     const auto ended = [&] {
         return error(CallError::Kind::broken, std::format("control ended the connection ({})", path_));
     };
     const auto late = [&] {
+        if (stop_ != nullptr && *stop_ != 0) return error(CallError::Kind::broken, "interrupted; what was asked may still be done");
         return error(CallError::Kind::timed_out,
                      std::format("control did not answer within {} ms ({})", timeout_.count(), path_));
     };
 
     bool sent_all = true;
     for (std::size_t sent = 0; sent < request.size();) {
-        if (!wait_for(socket_.get(), POLLOUT, deadline)) return late();
+        if (!wait_for(socket_.get(), POLLOUT, deadline, stop_)) return late();
         const ssize_t n =
             ::send(socket_.get(), request.data() + sent, request.size() - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n > 0)
@@ -103,7 +117,7 @@ std::expected<nlohmann::json, CallError> Client::call(std::vector<std::string> c
         while ((end = received_.find('\n', scanned)) == std::string::npos) {
             scanned = received_.size();
             if (received_.size() > kMaxAnswer) return error(CallError::Kind::broken, "the answer is too long");
-            if (!wait_for(socket_.get(), POLLIN, deadline)) return late();
+            if (!wait_for(socket_.get(), POLLIN, deadline, stop_)) return late();
             std::array<char, 65536> buffer;
             const ssize_t n = ::recv(socket_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
             if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) return ended();
@@ -117,9 +131,11 @@ std::expected<nlohmann::json, CallError> Client::call(std::vector<std::string> c
             if (!sent_all) return ended();
             continue;
         }
-        if (!answer->result)
-            return std::unexpected(CallError{CallError::Kind::refused, std::move(answer->result.error().code),
-                                             std::move(answer->result.error().text)});
+        if (!answer->result) {
+            Error& refusal = answer->result.error();
+            const auto kind = refusal.code == "forbidden" ? CallError::Kind::forbidden : CallError::Kind::refused;
+            return std::unexpected(CallError{kind, std::move(refusal.code), std::move(refusal.text)});
+        }
         return std::move(*answer->result);
     }
 }

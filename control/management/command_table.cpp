@@ -38,6 +38,15 @@ std::string listed(const std::vector<std::string>& names) {
     return text;
 }
 
+Error forbidden(Role needed, const Peer& peer) {
+    return {"forbidden",
+            std::format("needs the role {}; {}", name_of(needed),
+                        peer.role == Role::none ? std::format("{} has none: it is in no group that management.readers, "
+                                                              "operators or administrators names",
+                                                              peer.user)
+                                                : std::format("you are {}", name_of(peer.role)))};
+}
+
 /// A client's word in a message: bounded.
 std::string shortened(std::string_view word) {
     return std::string(word.substr(0, 64));
@@ -68,21 +77,27 @@ CommandTable::CommandTable() {
             nlohmann::json arguments = nlohmann::json::array();
             for (const Argument& argument : command.arguments)
                 arguments.push_back({{"name", argument.name}, {"help", argument.help}});
-            list.push_back({{"name", name}, {"help", command.help}, {"arguments", std::move(arguments)}});
+            list.push_back({{"name", name},
+                            {"help", command.help},
+                            {"arguments", std::move(arguments)},
+                            {"role", name_of(command.access.least)}});
         }
         return list;
     });
 }
 
-void CommandTable::add(std::string name, std::string help, std::vector<Argument> arguments, Handler handler) {
+void CommandTable::add(std::string name, std::string help, std::vector<Argument> arguments, Handler handler,
+                       Access access) {
     const bool added =
-        commands_.emplace(std::move(name), Command{std::move(help), std::move(arguments), std::move(handler)}).second;
+        commands_.emplace(std::move(name), Command{std::move(help), std::move(arguments), std::move(handler), access})
+            .second;
     SALLYPORT_CHECK(added);
 }
 
 Result CommandTable::handle(const Request& request, const Peer& peer) const {
     const std::string name = request.name();
     const auto found = commands_.find(name);
+    if (peer.role == Role::none) return refuse(request, peer, {});
     if (found == commands_.end()) {
         const auto near = nearest(name, names());
         const std::string advice = near.empty() ? "\"help\" lists the commands" : "did you mean " + listed(near) + "?";
@@ -90,6 +105,7 @@ Result CommandTable::handle(const Request& request, const Peer& peer) const {
             Error{"unknown_command", std::format("unknown command \"{}\"; {}", shortened(name), advice)});
     }
     const Command& command = found->second;
+    if (peer.role < command.access.least) return refuse(request, peer, command.access);
     for (const auto& [given, value] : request.arguments.items()) {
         if (std::ranges::contains(command.arguments, given, &Argument::name)) continue;
         std::vector<std::string> known;
@@ -98,7 +114,28 @@ Result CommandTable::handle(const Request& request, const Peer& peer) const {
             Error{"unknown_argument", std::format("\"{}\" has no argument \"{}\"; {}", name, shortened(given),
                                                   known.empty() ? "it takes none" : "it takes " + listed(known))});
     }
-    return command.handler(request, peer);
+    if (!command.access.audited || !audit_.before) return command.handler(request, peer);
+    if (auto may = audit_.before(request, peer, command.access); !may) return std::unexpected(std::move(may.error()));
+    try {
+        Result result = command.handler(request, peer);
+        audit_.after(request, peer, command.access, result);
+        return result;
+    } catch (const std::exception& error) {
+        audit_.after(request, peer, command.access, std::unexpected(Error{"internal", error.what()}));
+        throw;
+    }
+}
+
+Result CommandTable::refuse(const Request& request, const Peer& peer, const Access& access) const {
+    Result refusal = std::unexpected(forbidden(access.least, peer));
+    if (audit_.after) audit_.after(request, peer, access, refusal);
+    return refusal;
+}
+
+Result CommandTable::run(const Request& request, const Peer& peer) const {
+    const auto found = commands_.find(request.name());
+    if (found == commands_.end()) return std::unexpected(Error{"unknown_command", request.name()});
+    return found->second.handler(request, peer);
 }
 
 std::vector<std::string> CommandTable::names() const {

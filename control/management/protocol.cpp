@@ -28,6 +28,11 @@ std::string dump_line(const json& value) {
     return value.dump(-1, ' ', false, json::error_handler_t::replace) + '\n';
 }
 
+/// A client's value in a message: bounded.
+std::string shown(const json& value) {
+    return value.dump(-1, ' ', false, json::error_handler_t::replace).substr(0, 64);
+}
+
 /// What is wrong with the command of a request, or empty.
 std::string command_error(const json& command) {
     if (!command.is_array() || command.empty())
@@ -59,9 +64,23 @@ std::expected<std::uint64_t, Error> Request::number(const std::string& argument,
         const auto value = found->get<std::uint64_t>();
         if (value >= least && value <= most) return value;
     }
+    return std::unexpected(Error{"bad_argument", std::format("{} must be an integer from {} to {}, not {}", argument,
+                                                             least, most, shown(*found))});
+}
+
+std::expected<std::string, Error> Request::text(const std::string& argument) const {
+    const auto found = arguments.find(argument);
+    if (found == arguments.end()) return std::string();
+    if (found->is_string()) return found->get<std::string>();
+    return std::unexpected(Error{"bad_argument", std::format("{} must be a string, not {}", argument, shown(*found))});
+}
+
+std::expected<bool, Error> Request::flag(const std::string& argument, bool otherwise) const {
+    const auto found = arguments.find(argument);
+    if (found == arguments.end()) return otherwise;
+    if (found->is_boolean()) return found->get<bool>();
     return std::unexpected(
-        Error{"bad_argument", std::format("{} must be an integer from {} to {}, not {}", argument, least, most,
-                                          found->dump(-1, ' ', false, json::error_handler_t::replace).substr(0, 64))});
+        Error{"bad_argument", std::format("{} must be true or false, not {}", argument, shown(*found))});
 }
 
 std::expected<Request, BadRequest> parse_request(std::string_view line) {
@@ -99,9 +118,14 @@ std::expected<Request, BadRequest> parse_request(std::string_view line) {
         } else if (member == "arguments") {
             if (!value.is_object()) return bad(request.id, "bad_request", "arguments must be an object");
             request.arguments = value;
+        } else if (member == "from") {
+            if (!value.is_string() || value.get_ref<const std::string&>().size() > kMaxFromLength)
+                return bad(request.id, "bad_request",
+                           std::format("from must be a string of at most {} octets", kMaxFromLength));
+            request.from = value;
         } else if (member != "id") {
             return bad(request.id, "bad_request",
-                       std::format("a request has no member \"{}\", but version, id, command, arguments",
+                       std::format("a request has no member \"{}\", but version, id, command, arguments, from",
                                    member.substr(0, 64)));
         }
     }
@@ -110,10 +134,12 @@ std::expected<Request, BadRequest> parse_request(std::string_view line) {
 }
 
 std::string format_request(const Request& request) {
-    return dump_line({{"version", kProtocolVersion},
-                      {"id", request.id},
-                      {"command", request.command},
-                      {"arguments", request.arguments}});
+    json object{{"version", kProtocolVersion},
+                {"id", request.id},
+                {"command", request.command},
+                {"arguments", request.arguments}};
+    if (!request.from.empty()) object["from"] = request.from;
+    return dump_line(object);
 }
 
 std::string format_answer(const json& id, const Result& result) {

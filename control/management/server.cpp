@@ -25,8 +25,12 @@ namespace {
 using channel::Descriptor;
 using Clock = std::chrono::steady_clock;
 
-constexpr mode_t kSocketMode = 0660;
+constexpr mode_t kSocketMode = 0666;
 constexpr int kBacklog = 64;
+/// Clients without a role that are heard at once, all of them together: enough to be told so.
+constexpr std::size_t kMaxWithoutRole = 4;
+/// New clients taken up in one round: those who connect in a loop must not keep the others waiting.
+constexpr int kAcceptedAtOnce = 64;
 /// How long new clients wait when the process has no descriptor left for them.
 constexpr std::chrono::milliseconds kAcceptPause{1000};
 
@@ -52,6 +56,20 @@ std::expected<void, std::string> remove_stale(const std::string& path, const soc
     return {};
 }
 
+/// The peer's supplementary groups (SO_PEERGROUPS, unix(7)); empty when the kernel does not say.
+std::vector<std::uint32_t> groups_of(int fd) {
+    static_assert(sizeof(gid_t) == sizeof(std::uint32_t));
+    std::vector<std::uint32_t> groups(64);
+    for (;;) {
+        socklen_t length = static_cast<socklen_t>(groups.size() * sizeof(gid_t));
+        const bool good = getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &length) == 0;
+        const std::size_t count = length / sizeof(gid_t);
+        if (!good && (errno != ERANGE || count <= groups.size())) return {};
+        groups.resize(count);
+        if (good) return groups;
+    }
+}
+
 struct Client {
     Descriptor socket;
     Peer peer;
@@ -62,6 +80,9 @@ struct Client {
     bool refuse_rest = false;        ///< it broke the framing: close when the answer has left
     std::uint32_t events = EPOLLIN;  ///< that epoll watches
     Clock::time_point last_progress;
+    std::chrono::system_clock::time_point since = std::chrono::system_clock::now();
+    std::uint64_t commands = 0;
+    std::string last_command;
 
     [[nodiscard]] std::size_t unsent() const noexcept { return outgoing.size() - sent; }
     [[nodiscard]] bool has_request() const noexcept { return incoming.contains('\n'); }
@@ -105,8 +126,31 @@ struct Server::State {
         return sum;
     }
 
+    [[nodiscard]] Role role_of(const Peer& peer) const {
+        return settings.role_of ? settings.role_of(peer) : RoleGroups{}.role_of(peer.uid, peer.gid, peer.groups);
+    }
+
+    /// Why there is no place for one more client like this; empty: there is.
+    [[nodiscard]] std::string no_place_for(const Peer& peer) const {
+        const bool administrator = peer.role == Role::administrator;
+        if (clients.size() >= settings.max_clients + (administrator ? settings.reserved_clients : 0))
+            return std::format("{} clients are connected, the most that are served", clients.size());
+        const auto count = [&](auto like) {
+            return static_cast<std::size_t>(
+                std::ranges::count_if(clients, [&](const auto& each) { return like(each.second.peer); }));
+        };
+        if (!administrator &&
+            count([&](const Peer& each) { return each.uid == peer.uid; }) >= settings.max_clients_of_user)
+            return std::format("{} has {} connections, the most that one user may have", peer.user,
+                               settings.max_clients_of_user);
+        if (peer.role == Role::none &&
+            count([](const Peer& each) { return each.role == Role::none; }) >= kMaxWithoutRole)
+            return "too many who may not use it have asked at once";
+        return {};
+    }
+
     void accept_clients(Clock::time_point now) {
-        for (;;) {
+        for (int accepted = 0; accepted < kAcceptedAtOnce; ++accepted) {
             Descriptor socket(accept4(listener.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
             if (!socket.valid()) {
                 if (errno == EINTR || errno == ECONNABORTED) continue;
@@ -116,23 +160,26 @@ struct Server::State {
                 }
                 return;
             }
-            if (clients.size() >= settings.max_clients) {
-                const std::string busy = format_answer(
-                    nullptr,
-                    std::unexpected(Error{
-                        "busy", std::format("{} clients are connected, the most that are served", clients.size())}));
-                static_cast<void>(send(socket.get(), busy.data(), busy.size(), MSG_NOSIGNAL));
-                continue;
-            }
             ucred credentials{};
             socklen_t length = sizeof credentials;
             if (getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) continue;
+            Peer peer{.uid = credentials.uid,
+                      .gid = credentials.gid,
+                      .pid = credentials.pid,
+                      .groups = groups_of(socket.get())};
+            peer.role = role_of(peer);
+            peer.user = user_name(peer.uid);
+            if (auto why = no_place_for(peer); !why.empty()) {
+                const std::string busy = format_answer(nullptr, std::unexpected(Error{"busy", std::move(why)}));
+                static_cast<void>(send(socket.get(), busy.data(), busy.size(), MSG_NOSIGNAL));
+                continue;
+            }
             const int fd = socket.get();
             epoll_event event{.events = EPOLLIN, .data = {.fd = fd}};
             if (epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &event) != 0) continue;
             Client client;
             client.socket = std::move(socket);
-            client.peer = {.uid = credentials.uid, .gid = credentials.gid, .pid = credentials.pid};
+            client.peer = std::move(peer);
             client.last_progress = now;
             clients.emplace(fd, std::move(client));
         }
@@ -165,7 +212,8 @@ struct Server::State {
         return Fate::lives;
     }
 
-    std::string answer(std::string_view line, const Peer& peer) {
+    std::string answer(std::string_view line, Client& client) {
+        Peer& peer = client.peer;
         auto request = parse_request(line);
         if (!request) return format_answer(request.error().id, std::unexpected(std::move(request.error().error)));
         const auto refuse = [&](std::string code, std::string text) {
@@ -173,6 +221,10 @@ struct Server::State {
         };
         if (unsent() > settings.max_unsent)
             return refuse("busy", "other clients have not taken their answers; try again");
+        peer.role = role_of(peer);
+        peer.from = request->from;
+        ++client.commands;
+        client.last_command = request->name().substr(0, 64);
         try {
             std::string text = format_answer(request->id, handler(*request, peer));
             if (text.size() > settings.max_answer)
@@ -190,10 +242,11 @@ struct Server::State {
         if (client.unsent() == 0 && !client.refuse_rest) {
             const std::size_t end = client.incoming.find('\n');
             if (end != std::string::npos) {
-                client.outgoing = answer(std::string_view(client.incoming).substr(0, end), client.peer);
+                client.outgoing = answer(std::string_view(client.incoming).substr(0, end), client);
                 client.incoming.erase(0, end + 1);
+                client.refuse_rest = client.peer.role == Role::none;
             } else if (client.incoming.size() >= kMaxRequest) {
-                client.outgoing = answer(client.incoming, client.peer);  // too_long
+                client.outgoing = answer(client.incoming, client);  // too_long
                 client.refuse_rest = true;
             }
             if (transmit(client, now) == Fate::gone) return Fate::gone;
@@ -303,6 +356,17 @@ void Server::poll(std::chrono::milliseconds timeout) {
 
 std::size_t Server::clients() const noexcept {
     return state_->clients.size();
+}
+
+std::vector<Server::Session> Server::sessions() const {
+    std::vector<Session> sessions;
+    const auto now = Clock::now();
+    for (const auto& [fd, client] : state_->clients)
+        if (client.peer.role != Role::none)
+            sessions.push_back({client.peer, client.since, std::chrono::duration_cast<std::chrono::milliseconds>(now - client.last_progress), client.commands,
+                                client.last_command});
+    std::ranges::sort(sessions, {}, &Session::since);
+    return sessions;
 }
 
 std::size_t Server::unsent() const noexcept {

@@ -35,10 +35,11 @@ struct VersionView {
     std::uint32_t generation = 0;       ///< of the running configuration
     std::string configuration_loaded;   ///< time
     int policy_level = 0;
+    std::string eal;  ///< arguments of DPDK's environment abstraction layer; empty while no dataplane is attached
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(VersionView, version, openssl, dpdk, ipsec_mb, started, uptime_ns,
                                                 control_pid, dataplane_pid, dataplane_attached, dataplane_attached_at,
-                                                configuration, generation, configuration_loaded, policy_level)
+                                                configuration, generation, configuration_loaded, policy_level, eal)
 
 struct OffloadView {
     std::string name;
@@ -280,8 +281,9 @@ struct CounterView {
     std::string group;     ///< "drops", "tcp", "records", "flows ended", ...: a heading of the table
     std::string sentence;  ///< what it counts, for a person
     std::uint64_t value = 0;
+    std::string since;     ///< time: of the `clear counters` from which it counts; empty: the start of its process, or no counter that grows
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(CounterView, name, group, sentence, value)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(CounterView, name, group, sentence, value, since)
 
 /// `show workers`: array
 struct WorkerView {

@@ -46,6 +46,7 @@ class Configuration:
     dataplane: dict = dataclasses.field(default_factory=lambda: {"max_flows": 8192})   # as many as the lab ever has at once
     ports: dict = dataclasses.field(default_factory=dict)       # further settings of both ports
     management: str = "/run/sallyport/control.sock"
+    roles: dict = dataclasses.field(default_factory=dict)       # administrators, operators, readers: a group each
     channel: str = "/run/sallyport/channel.sock"
     log_level: str = "info"
     public_roots: str = ""
@@ -95,7 +96,7 @@ def libconfig(c):
     add("# The process that does handshakes: how many threads, the user that both processes become, and its sockets.")
     add(f"control = {{ handshake_workers = {c.handshake_workers}; user = \"sallyport\"; channel_socket = {value(c.channel)};"
         + (f" state_directory = {value(str(c.state_directory))};" if c.state_directory else "") + " };")
-    add(f"management = {{ socket = {value(c.management)}; }};")
+    add(f"management = {value({'socket': c.management, **c.roles})};")
     add(f"log = {{ level = {value(c.log_level)}; }};")
     for name in ("revocation", "tickets", "brake"):
         if getattr(c, name):

@@ -32,7 +32,7 @@ struct AttachmentTest : testing::Test {
         return result;
     }
     static ino_t inode(const Descriptor& of) {
-        struct stat status {};
+        struct stat status{};
         EXPECT_EQ(fstat(of.get(), &status), 0);
         return status.st_ino;
     }

@@ -57,7 +57,8 @@ TEST(Render, Version) {
                         .configuration = "/etc/sallyport/sallyport.conf",
                         .generation = 1,
                         .configuration_loaded = "2026-11-03T14:05:09Z",
-                        .policy_level = 2};
+                        .policy_level = 2,
+                        .eal = ""};
     EXPECT_EQ(render_text(version),
               "Sallyport         0.1.0\n"
               "OpenSSL           OpenSSL 4.0.3\n"
@@ -192,9 +193,9 @@ TEST(Render, Flows) {
 }
 
 TEST(Render, Counters_ByGroupWithoutZeroes) {
-    const std::vector<CounterView> counters = {{"tcp_bad_checksum", "drops", "TCP checksum wrong", 12},
-                                               {"no_route", "drops", "no route to the destination", 0},
-                                               {"finished", "flows ended", "both sides closed in order", 123456}};
+    const std::vector<CounterView> counters = {{"tcp_bad_checksum", "drops", "TCP checksum wrong", 12, ""},
+                                               {"no_route", "drops", "no route to the destination", 0, ""},
+                                               {"finished", "flows ended", "both sides closed in order", 123456, ""}};
     EXPECT_EQ(render_text(counters, false),
               "drops\n"
               "value  counter           what it counts\n"

@@ -77,9 +77,11 @@ Configuration load_good(const std::string& name) {
     return load_text(name + ".conf", contents(fs::path(SALLYPORT_CONFIGURATION_TESTS) / "good" / (name + ".conf")));
 }
 
-/// The requirements about pools; tests/unit/control/policy has the others, which ask for more than these certificates are.
+/// The requirements about pools; tests/unit/control/policy has the others, which ask for more than these certificates
+/// are.
 void check_pools(const Configuration& configuration, std::vector<Problem>& problems) {
-    for (const policy::RequirementModule* module : {&policy::modules::r9_2_2, &policy::modules::r9_2_6, &policy::modules::r9_3_1})
+    for (const policy::RequirementModule* module :
+         {&policy::modules::r9_2_2, &policy::modules::r9_2_6, &policy::modules::r9_3_1})
         module->load(configuration, problems);
 }
 
@@ -113,6 +115,9 @@ TEST(Configuration, Smallest_HasTheDefaultsOfTheHeaders) {
     EXPECT_EQ(c.handshake_workers, Configuration{}.handshake_workers);
     EXPECT_EQ(c.management_socket, Configuration{}.management_socket);
     EXPECT_EQ(c.channel_socket, Configuration{}.channel_socket);
+    EXPECT_EQ(c.access.administrators, Configuration{}.access.administrators);
+    EXPECT_EQ(c.access.operators, Configuration{}.access.operators);
+    EXPECT_EQ(c.access.readers, Configuration{}.access.readers);
     EXPECT_EQ(c.user, Configuration{}.user);
     EXPECT_EQ(c.logging.level, Configuration{}.logging.level);
     const channel::DataplaneConfiguration d;
@@ -191,7 +196,7 @@ TEST(Configuration, Example_IsLoadedWhole) {
     EXPECT_EQ(d.ports[0].routes[0].via.to_string(), "192.0.2.254");
     ASSERT_EQ(d.services.size(), 3u);
     EXPECT_EQ(d.services[1].name, "mail");
-    EXPECT_EQ(d.services[2].name, "http");   // a redirect, after the services
+    EXPECT_EQ(d.services[2].name, "http");  // a redirect, after the services
     ASSERT_EQ(c.redirects.size(), 1u);
     ASSERT_EQ(d.listens.size(), 5u);
     EXPECT_EQ(d.listens[3].service, 2u);
@@ -210,6 +215,13 @@ TEST(Configuration, Example_NamesEverySetting) {
         }
     };
     check(check, schema());
+}
+
+TEST(Configuration, ManagementGroups_AreLookedUpByNameOrNumber) {
+    const ManagementAccess access = load_good("management_groups").access;
+    EXPECT_EQ(access.groups.administrators, 4711u);
+    EXPECT_EQ(access.groups.operators, 1u);  // Debian's base-passwd
+    EXPECT_EQ(access.groups.readers, 4712u);
 }
 
 TEST(Configuration, Level3_LeavesOutTls12UnlessALineAsksForIt) {

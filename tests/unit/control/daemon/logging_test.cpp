@@ -56,6 +56,22 @@ TEST(Logging, WhatAPeerSent_CannotBreakALine) {
     EXPECT_THAT(lines, testing::HasSubstr("raw\\nline"));
 }
 
+TEST(Logging, NewestLines_AreKeptAndFound) {
+    static_cast<void>(stderr_of([] {
+        start_logging("sallyport-test", Level::info);
+        for (std::size_t i = 0; i < kKeptLines + 10; ++i) log(i % 2 == 0 ? Level::info : Level::warning, "line", {{"number", i}, {"what", "a\nb"}});
+        log(Level::debug, "below");
+    }));
+    const auto all = kept_lines(kKeptLines + 100);
+    ASSERT_EQ(all.size(), kKeptLines);
+    EXPECT_EQ(all.back().text, std::format("line number={} what=\"a\\nb\"", kKeptLines + 9));
+    EXPECT_EQ(all.back().level, Level::warning);
+    EXPECT_EQ(all.front().text, "line number=10 what=\"a\\nb\"");
+    EXPECT_EQ(kept_lines(3).size(), 3u);
+    EXPECT_EQ(kept_lines(kKeptLines, Level::warning).size(), kKeptLines / 2);
+    EXPECT_EQ(kept_lines(10, Level::trace, "number=77 ").size(), 1u);
+}
+
 TEST(Logging, FieldText_QuotesWhatIsNoPlainWord) {
     EXPECT_EQ(field_text("plain-word_1.2:3/4"), "plain-word_1.2:3/4");
     EXPECT_EQ(field_text(""), "\"\"");

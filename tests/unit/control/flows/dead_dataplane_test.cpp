@@ -12,14 +12,14 @@ using channel::FlowId;
 using channel::MessageType;
 using namespace std::chrono_literals;
 
-constexpr std::uint32_t kRefused = 6;   ///< a generation that is not served: each flow is answered by one end_leg
+constexpr std::uint32_t kRefused = 6;   ///< a service that there is none of: each flow is answered by one end_leg
 
 struct DeadDataplane : testing::Test {
     Dataplane dataplane{small_runtime()};
     std::uint32_t next = 1;
 
     void tell_some() {
-        for (int i = 0; i < 1000; ++i) dataplane.open(FlowId::make(0, 1, next++), 0, kRefused);
+        for (int i = 0; i < 1000; ++i) dataplane.open(FlowId::make(0, 1, next++), kRefused);
         dataplane.publish();
     }
     /// Flows until the ring to the dataplane is full and more messages are there than the worker takes at a time.
@@ -67,7 +67,7 @@ TEST_F(DeadDataplane, AnotherDataplane_IsServed) {
     dataplane.worker.detach();
     dataplane.attach_anew();
     EXPECT_FALSE(dataplane.worker.broken());
-    dataplane.open(FlowId::make(0, 1, 1), 0, kRefused);
+    dataplane.open(FlowId::make(0, 1, 1), kRefused);
     const auto seen = dataplane.settle();
     ASSERT_EQ(seen.size(), 1u);
     EXPECT_EQ(seen[0].type, MessageType::end_leg);

@@ -45,7 +45,7 @@ TEST(ManyCertificates, TenThousand_EachIsFoundByItsName_AndOneIsReplaced) {
     const Directory directory;
     const auto first = directory.load();
     ASSERT_EQ(first.services[0].certificates.size(), static_cast<std::size_t>(kCertificates));
-    const auto context = make_server_context(first, first.services[0], 0, {});
+    const auto context = make_server_context(first, first.services[0], {});
     std::set<certificates::Fingerprint> fingerprints;
     std::set<const X509*> issuers;
     for (int i = 0; i < kCertificates; ++i) {
@@ -69,7 +69,7 @@ TEST(ManyCertificates, TenThousand_EachIsFoundByItsName_AndOneIsReplaced) {
 
     directory.issue(4711);
     const auto second = directory.load();
-    const auto after = make_server_context(second, second.services[0], 0, {});
+    const auto after = make_server_context(second, second.services[0], {});
     for (int i = 0; i < kCertificates; ++i)
         ASSERT_EQ(context->find(name(i))[0]->fingerprint == after->find(name(i))[0]->fingerprint, i != 4711) << name(i);
 }

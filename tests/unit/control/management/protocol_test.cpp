@@ -44,6 +44,7 @@ TEST(ParseRequest, WhatIsNoRequest_IsRefusedWithTheReason) {
     EXPECT_THAT(error_of(R"({"command": ["a"], "argumnets": {}})").text, HasSubstr("no member \"argumnets\""));
     EXPECT_THAT(error_of(R"({"command": ["a"], "id": [1]})").text, HasSubstr("id must be"));
     EXPECT_THAT(error_of(R"({"command": ["a"], "id": 1.5})").text, HasSubstr("id must be"));
+    EXPECT_THAT(error_of(R"({"command": ["a"], "from": 1})").text, HasSubstr("from must be a string"));
     EXPECT_EQ(error_of(R"({"command": ["a"], "version": 2})").code, "unsupported_version");
     EXPECT_EQ(error_of("{\"command\": [\"\xff\"]}").code, "bad_request");  // not UTF-8
 }
@@ -58,6 +59,11 @@ TEST(ParseRequest, Bounds_AreKept) {
     EXPECT_TRUE(parse_request(json{{"command", {"a"}}, {"id", std::string(kMaxIdLength, 'i')}}.dump()));
     EXPECT_THAT(error_of(json{{"command", {"a"}}, {"id", std::string(kMaxIdLength + 1, 'i')}}.dump()).text,
                 HasSubstr("id must be"));
+
+    EXPECT_EQ(parse_request(json{{"command", {"a"}}, {"from", std::string(kMaxFromLength, 'f')}}.dump())->from.size(),
+              kMaxFromLength);
+    EXPECT_THAT(error_of(json{{"command", {"a"}}, {"from", std::string(kMaxFromLength + 1, 'f')}}.dump()).text,
+                HasSubstr("at most 128 octets"));
 
     EXPECT_EQ(error_of(std::string(kMaxRequest, ' ')).code, "too_long");
     EXPECT_THAT(error_of(std::string(kMaxRequest - 1, '[')).text, HasSubstr("nested"));
