@@ -24,6 +24,7 @@
 #include "control/policy/requirements/requirements.h"
 #include "control/running.h"
 #include "control/show_commands.h"
+#include "control/telemetry/watch/telemetry.h"
 
 using namespace sallyport;
 
@@ -129,6 +130,7 @@ int main(int argc, char** argv) {
     auto listener = channel::listen_at(settings.channel_socket.string(), owner.uid, owner.gid);
     if (!listener) return fail(exit_code::kUnavailable, listener.error());
 
+    telemetry::Alarms alarms;
     std::vector<std::unique_ptr<flows::HandshakeWorker>> workers;
     management::CommandTable commands;
     management::Server::Settings server_settings;
@@ -160,12 +162,14 @@ int main(int argc, char** argv) {
                     .ask = [&link](const std::string& what, const nlohmann::json& arguments) { return link.ask(what, arguments); }});
     Appearance appearance{link, *running, workers, std::chrono::system_clock::now(), std::chrono::steady_clock::now()};
     add_show_commands(commands, appearance);
+    telemetry::add_telemetry_commands(commands, alarms);
     const unsigned worker_count = running->configuration().handshake_workers;
     for (unsigned i = 0; i < worker_count; ++i) {
         workers.push_back(std::make_unique<flows::HandshakeWorker>(i, worker_count));
         workers.back()->start();
         workers.back()->use(running->runtime());
     }
+    telemetry::Telemetry watch(alarms, *running, link, workers);
     running->start();
     daemon::log(daemon::Level::info, "running",
                 {{"configuration", running->configuration().file.string()},
@@ -175,6 +179,7 @@ int main(int argc, char** argv) {
     while (true) {
         running->turn(std::chrono::system_clock::now());
         link.turn();
+        watch.turn(std::chrono::system_clock::now());
         (*server)->poll(std::chrono::milliseconds(0));
         while (const auto signal = signals.take()) {
             if (*signal == daemon::kReloadSignal) (void)running->reload();   // the log says how it went

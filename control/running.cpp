@@ -187,18 +187,7 @@ void Running::judge(Clock::time_point now) {
     for (std::size_t i = 0; i < modules.size(); ++i) {
         policy::Evidence evidence = policy::evaluate(*modules[i], configuration(), state);
         Row& row = rows_[i];
-        const bool changed = first || row.evidence.state != evidence.state;
-        if (changed) row.since = now;
-        const bool bad = evidence.state == policy::State::alarm || evidence.state == policy::State::violated;
-        const bool was_bad = !first && (row.evidence.state == policy::State::alarm || row.evidence.state == policy::State::violated);
-        const auto& text = policy::text(modules[i]->requirement);
-        if (changed && (bad || was_bad))
-            daemon::log(bad ? daemon::Level::warning : daemon::Level::info, bad ? "policy_alarm" : "policy_alarm_over",
-                        {{"requirement", text.id},
-                         {"final_requirement", text.final_id},
-                         {"state", policy::name_of(evidence.state)},
-                         {"alarm", evidence.alarms.empty() ? evidence.evidence : evidence.alarms.front()},
-                         {"alarms", evidence.alarms.size()}});
+        if (first || row.evidence.state != evidence.state) row.since = now;
         row.requirement = modules[i]->requirement;
         row.evidence = std::move(evidence);
     }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "control/cli/render.h"
+#include "control/cli/render_telemetry.h"
 #include "control/daemon/exit_code.h"
 #include "control/management/client.h"
 #include "control/management/command_table.h"
@@ -53,6 +54,7 @@ constexpr Shown kShown[] = {
          return cli::render_text(result.get<std::vector<management::CounterView>>(), options.all);
      }},
     {"workers", "the dataplane's workers: load, buffers, records", list_text<management::WorkerView>},
+    {"alarms", "what is wrong now, and what was", view_text<management::AlarmsView>},
     {"policy", "the policy, requirement by requirement: state and evidence", list_text<management::PolicyView>},
     {"ech", "Encrypted ClientHello: keys, what to publish in the DNS, outcomes", list_text<management::EchView>},
     {"revocation", "own certificates and CRLs: what answers for them", view_text<management::RevocationView>},
