@@ -131,6 +131,8 @@ int main(int argc, char** argv) {
     if (!listener) return fail(exit_code::kUnavailable, listener.error());
 
     telemetry::Alarms alarms;
+    telemetry::FlowLog flow_log;
+    alarms.on_change([](void* log, const telemetry::Alarm& alarm) { static_cast<telemetry::FlowLog*>(log)->add(alarm); }, &flow_log);
     std::vector<std::unique_ptr<flows::HandshakeWorker>> workers;
     management::CommandTable commands;
     management::Server::Settings server_settings;
@@ -166,10 +168,11 @@ int main(int argc, char** argv) {
     const unsigned worker_count = running->configuration().handshake_workers;
     for (unsigned i = 0; i < worker_count; ++i) {
         workers.push_back(std::make_unique<flows::HandshakeWorker>(i, worker_count));
+        workers.back()->log_flows_to(flow_log);
         workers.back()->start();
         workers.back()->use(running->runtime());
     }
-    telemetry::Telemetry watch(alarms, *running, link, workers);
+    telemetry::Telemetry watch(alarms, flow_log, *running, link);
     running->start();
     daemon::log(daemon::Level::info, "running",
                 {{"configuration", running->configuration().file.string()},
@@ -190,10 +193,12 @@ int main(int argc, char** argv) {
             return exit_code::kOk;
         }
         watchdog.tick(std::chrono::steady_clock::now());
-        pollfd fds[4] = {{signals.fd(), POLLIN, 0},
+        // poll() passes over what is negative: no dataplane, no endpoint.
+        pollfd fds[5] = {{signals.fd(), POLLIN, 0},
                          {(*server)->fd(), POLLIN, 0},
                          {link.listener_fd(), POLLIN, 0},
-                         {link.fd(), static_cast<short>(POLLIN | (link.wants_to_write() ? POLLOUT : 0)), 0}};
-        (void)poll(fds, link.fd() >= 0 ? 4 : 3, 250);
+                         {link.fd(), static_cast<short>(POLLIN | (link.wants_to_write() ? POLLOUT : 0)), 0},
+                         {watch.fd(), POLLIN, 0}};
+        (void)poll(fds, 5, 250);
     }
 }

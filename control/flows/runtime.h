@@ -109,7 +109,14 @@ struct ServiceState {
     void leave() noexcept { take_one(flows_now); }
     std::array<std::atomic<std::uint64_t>, static_cast<std::size_t>(policy::Violation::count_)> violations{};
     std::array<std::atomic<std::uint64_t>, 4> ech{};   ///< handshakes done, by handshake::EchOutcome
+    /// What a handshake that was done agreed on.
+    struct Kind {
+        std::uint16_t version = 0, suite = 0, group = 0;
+        bool resumed = false;
+        bool operator==(const Kind&) const = default;
+    };
     struct Counts {
+        std::vector<std::pair<Kind, std::uint64_t>> by_kind;
         std::vector<std::pair<std::uint16_t, std::uint64_t>> by_version, by_suite, by_group;
         std::vector<std::pair<channel::EndReason, std::uint64_t>> by_failure;
     };

@@ -19,9 +19,13 @@ void load(const Configuration& configuration, Problems& problems) {
 Evidence run(const Configuration& configuration, const RunState&) {
     const std::uint64_t with_tls = pools_with_tls(configuration);
     const std::uint64_t plain = configuration.pools.size() - with_tls;
+    std::string telemetry;
+    if (configuration.metrics) telemetry += "; metrics: HTTPS with client certificates at " + configuration.metrics->listen.to_string();
+    if (const auto& syslog = configuration.flow_log.syslog; syslog)
+        telemetry += "; log records and alarms: syslog over TLS to " + syslog->address.to_string() + " (" + syslog->server_name + ")";
     return conclude("clients: TLS for " + count_of(configuration.services.size(), "service") + "; members: TLS for " + count_of(with_tls, "pool") + ", plain text for " +
                         std::to_string(plain) + "; management: the local socket " + configuration.management_socket.string() +
-                        "; the one listed exception, OCSP and CRLs over HTTP: signed data", {});
+                        telemetry + "; the one listed exception, OCSP and CRLs over HTTP: signed data", {});
 }
 
 }  // namespace

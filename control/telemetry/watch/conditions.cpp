@@ -38,6 +38,8 @@ std::vector<Alarms::Condition> expiry_conditions(const configuration::Configurat
         for (const auto& files : service.certificates) look("service " + service.name, files);
     for (const auto& pool : configuration.pools)
         if (pool.tls && pool.tls->identity) look("pool " + pool.name, *pool.tls->identity);
+    if (configuration.metrics) look("telemetry.metrics", configuration.metrics->identity);
+    if (configuration.flow_log.syslog && configuration.flow_log.syslog->identity) look("flow_log.syslog", *configuration.flow_log.syslog->identity);
     return result;
 }
 
@@ -61,7 +63,7 @@ std::vector<Alarms::Condition> pool_conditions(const flows::Runtime& runtime) {
         for (std::uint32_t i = 0; i < pool->size(); ++i) {
             const flows::MemberState& member = pool->member(i);
             if (!member.up) ++down;
-            if (member.up && !member.drain && pool->settings().members[i].weight != 0) ++usable;
+            if (member.up && !pool->drains(i) && pool->settings().members[i].weight != 0) ++usable;
         }
         if (usable == 0)
             result.push_back({"pool " + pool->settings().name, Severity::critical,

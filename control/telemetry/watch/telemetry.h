@@ -2,39 +2,55 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
+#include <string>
 
 #include "control/dataplane_link.h"
 #include "control/management/command_table.h"
 #include "control/running.h"
 #include "control/telemetry/alarms.h"
+#include "control/telemetry/flow_log.h"
+#include "control/telemetry/metrics_server.h"
 #include "control/telemetry/watch/conditions.h"
 
 namespace sallyport::telemetry {
 
-/// Looks at what runs now and then, and raises and clears its alarms. Main thread.
+/// What control tells the world: looks at what runs once a second and raises and clears its alarms; answers the metrics' endpoint; keeps the
+/// endpoints and the flow log as the running configuration says. Main thread.
 class Telemetry {
  public:
     using Clock = std::chrono::system_clock;
-    using Workers = std::vector<std::unique_ptr<flows::HandshakeWorker>>;
 
     /// All of it outlives this.
-    Telemetry(Alarms& alarms, Running& running, DataplaneLink& link, Workers& workers);
+    Telemetry(Alarms& alarms, FlowLog& flow_log, Running& running, DataplaneLink& link);
 
     /// What is due. Cheap when nothing is; once a turn.
     void turn(Clock::time_point now);
+    /// Readable when somebody scrapes: turn() answers. -1: there is no endpoint.
+    [[nodiscard]] int fd() const noexcept { return server_ ? server_->fd() : -1; }
 
  private:
-    [[nodiscard]] bool ask(const char* what, nlohmann::json& answer);
+    void configure(Clock::time_point now);
     void look(Clock::time_point now);
+    void look_at_logs(Clock::time_point now);
+    void publish(Clock::time_point now);
+    /// Asks for ports and workers, and for the counters if they are wanted; false when the dataplane does not answer.
+    bool ask(bool counters, Clock::time_point now);
 
     Alarms& alarms_;
+    FlowLog& flow_log_;
     Running& running_;
     DataplaneLink& link_;
-    [[maybe_unused]] Workers& workers_;
     BufferWatch buffers_;
     DataplaneReport report_;
-    Clock::time_point next_look_{}, next_ask_{}, next_expiry_{}, attached_last_;
-    const flows::Runtime* looked_at_ = nullptr;   ///< never dereferenced: tells that the configuration has changed
+    bool answers_ = false;
+    std::string dpdk_;
+    std::int32_t dpdk_of_ = 0;        ///< process that said so
+    std::unique_ptr<MetricsServer> server_;
+    std::shared_ptr<flows::Runtime> looked_at_;   ///< tells that the configuration has changed
+    std::uint64_t shed_ = 0;          ///< by the flow log, when it was looked at last
+    Clock::time_point shed_last_{};
+    Clock::time_point started_, attached_last_, next_look_{}, next_ask_{}, next_expiry_{}, next_server_{};
 };
 
 /// Adds `show alarms`. `alarms` outlives the table.

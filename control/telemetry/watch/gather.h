@@ -1,0 +1,31 @@
+#pragma once
+
+#include <chrono>
+
+#include "control/running.h"
+#include "control/telemetry/alarms.h"
+#include "control/telemetry/flow_log.h"
+#include "control/telemetry/metrics.h"
+#include "control/telemetry/watch/conditions.h"
+
+namespace sallyport::telemetry {
+
+/// What the metrics are made from. Borrowed for the call.
+struct Sources {
+    const Running& running;
+    const Alarms& alarms;
+    const FlowLog& flow_log;
+    const DataplaneReport& report;   ///< with its counters
+    bool attached = false, answers = false;
+    std::int32_t dataplane_pid = 0;  ///< 0: none
+    std::string dpdk;                ///< version; empty: none
+    std::chrono::system_clock::time_point started;
+};
+
+/// Every metric as it is now. Main thread; reads atomics and takes short locks, and asks nobody.
+[[nodiscard]] Figures gather(const Sources& sources, std::chrono::system_clock::time_point now);
+
+/// Resident octets and used seconds of a process, as /proc tells them; nothing where it does not.
+void add_process(Figures& figures, std::string_view name, std::int32_t pid);
+
+}  // namespace sallyport::telemetry
