@@ -10,7 +10,7 @@ namespace sallyport::telemetry {
 struct RecordedLeg {
     std::string peer;                       ///< socket address of the other end
     std::uint16_t version = 0, suite = 0, group = 0;   ///< wire ids; 0: no handshake was finished
-    std::string alpn, server_name;          ///< a server name that came by ECH is "protected"
+    std::string alpn{}, server_name{};      ///< a server name that came by ECH is "protected"
     bool plain = false;                     ///< a member without TLS (level 1)
     bool resumed = false;
     std::uint64_t octets_in = 0, octets_out = 0;   ///< application octets from and to the peer

@@ -127,7 +127,6 @@ class MetricsServer::State::Session : public std::enable_shared_from_this<Sessio
         if (text.empty()) text = open ? openmetrics_text(*scrape->figures) : prometheus_text(*scrape->figures);
         send(http::status::ok, open ? "application/openmetrics-text; version=1.0.0; charset=utf-8" : "text/plain; version=0.0.4; charset=utf-8", text);
     }
-    Clock::time_point asked{};
 
  private:
     [[nodiscard]] std::string peer() {
@@ -154,8 +153,6 @@ class MetricsServer::State::Session : public std::enable_shared_from_this<Sessio
         const beast::string_view target = request.target();
         if (target != "/metrics" && !target.starts_with("/metrics?")) return send(http::status::not_found, "text/plain", "there is /metrics\n");
         if (request.method() != http::verb::get) return send(http::status::method_not_allowed, "text/plain", "GET\n");
-        asked = Clock::now();
-        patience(kForValues + kPatience);
         state_.want(shared_from_this());
     }
     void send(http::status status, const char* type, std::string text, bool last = false) {
@@ -163,7 +160,8 @@ class MetricsServer::State::Session : public std::enable_shared_from_this<Sessio
         response_.set(http::field::content_type, type);
         response_.set(http::field::cache_control, "no-store");
         if (status == http::status::method_not_allowed) response_.set(http::field::allow, "GET");
-        const bool keep = !last && parser_->get().keep_alive();
+        // An answer to HEAD has no body; ours has, so nothing may follow it.
+        const bool keep = !last && parser_->get().method() != http::verb::head && parser_->get().keep_alive();
         response_.keep_alive(keep);
         response_.body() = std::move(text);
         response_.prepare_payload();

@@ -17,6 +17,7 @@ constexpr auto kAsk = 2s;          ///< between two questions to the dataplane: 
 constexpr auto kAskAgain = 15s;    ///< after it did not answer: asking waits for two seconds each time
 constexpr auto kExpiry = 60s;
 constexpr auto kAway = 3s;         ///< a restart of the dataplane is no alarm
+constexpr auto kFigures = 1s;
 constexpr auto kServerAgain = 5s;
 constexpr auto kShedOver = 30s;    ///< without another record being shed
 
@@ -140,6 +141,9 @@ void Telemetry::look_at_logs(Clock::time_point now) {
 }
 
 void Telemetry::publish(Clock::time_point now) {
+    // Whoever came while values were being published gets those.
+    if (figures_ && now < next_figures_) return server_->publish(figures_);
+    next_figures_ = now + kFigures;
     // A dataplane that has not answered is not waited for at each scrape.
     if (answers_ || now >= next_ask_ || !link_.attached()) (void)ask(true, now);
     if (answers_ && dpdk_of_ != link_.pid()) {
@@ -147,7 +151,8 @@ void Telemetry::publish(Clock::time_point now) {
         if (const auto version = link_.ask("version")) dpdk_ = version->value("dpdk", "");
     }
     const Sources sources{running_, alarms_, flow_log_, report_, link_.attached(), answers_, link_.pid(), answers_ ? dpdk_ : "", started_};
-    server_->publish(std::make_shared<const Figures>(gather(sources, now)));
+    figures_ = std::make_shared<const Figures>(gather(sources, now));
+    server_->publish(figures_);
 }
 
 void add_telemetry_commands(management::CommandTable& table, Alarms& alarms) {

@@ -47,10 +47,11 @@ class Telemetry {
     std::string dpdk_;
     std::int32_t dpdk_of_ = 0;        ///< process that said so
     std::unique_ptr<MetricsServer> server_;
+    std::shared_ptr<const Figures> figures_;      ///< as they were published last
     std::shared_ptr<flows::Runtime> looked_at_;   ///< tells that the configuration has changed
     std::uint64_t shed_ = 0;          ///< by the flow log, when it was looked at last
     Clock::time_point shed_last_{};
-    Clock::time_point started_, attached_last_, next_look_{}, next_ask_{}, next_expiry_{}, next_server_{};
+    Clock::time_point started_, attached_last_, next_look_{}, next_ask_{}, next_expiry_{}, next_server_{}, next_figures_{};
 };
 
 /// Adds `show alarms`. `alarms` outlives the table.
