@@ -91,9 +91,9 @@ void add_pools(Figures& to, const flows::Runtime& runtime) {
         for (std::uint32_t i = 0; i < pool->size(); ++i) {
             const flows::MemberState& member = pool->member(i);
             const std::string& who = pool->settings().members[i].name;
-            if (member.up && !member.drain) ++up;
+            if (member.up && !pool->drains(i)) ++up;
             to.add(Metric::member_up, member.up ? 1.0 : 0.0, {name, who});
-            to.add(Metric::member_draining, member.drain ? 1.0 : 0.0, {name, who});
+            to.add(Metric::member_draining, pool->drains(i) ? 1.0 : 0.0, {name, who});
             to.add(Metric::member_flows_open, member.flows_now.load(), {name, who});
             to.add(Metric::member_flows_opened, member.flows_total.load(), {name, who});
             to.add(Metric::member_failures, member.failures.load(), {name, who});
