@@ -5,12 +5,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <condition_variable>
+#include <algorithm>
 #include <csignal>
 #include <fstream>
+#include <functional>
 #include <future>
 #include <iterator>
-#include <sstream>
 
 #include "control/telemetry/file_sink.h"
 #include "control/telemetry/flow_log.h"
@@ -22,7 +22,6 @@ namespace sallyport::telemetry {
 namespace {
 
 using namespace std::chrono_literals;
-using testing::ElementsAre;
 using testing::HasSubstr;
 
 Entry entry(const std::string& text) { return {.time = std::chrono::system_clock::time_point(1'800'000'000s), .text = text}; }
@@ -156,7 +155,7 @@ TEST(Syslog, Frame_CountsOctets) {
 /// A receiver that takes one connection and keeps what it is sent until it is closed.
 class Receiver {
  public:
-    explicit Receiver(const test::Identity& identity, int listener = -1) : context_(SSL_CTX_new(TLS_server_method())), listener_(listener) {
+    explicit Receiver(const test::Identity& identity) : context_(SSL_CTX_new(TLS_server_method())) {
         SSL_CTX_use_certificate(context_.get(), identity.certificate.get());
         SSL_CTX_use_PrivateKey(context_.get(), identity.key.get());
         listener_ = socket(AF_INET, SOCK_STREAM, 0);
@@ -185,7 +184,7 @@ class Receiver {
 
  private:
     openssl::Context context_;
-    int listener_;
+    int listener_ = -1;
 };
 
 /// Undoes octet counting.
