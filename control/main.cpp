@@ -21,6 +21,7 @@
 #include "control/daemon/signals.h"
 #include "control/dataplane_link.h"
 #include "control/management/server.h"
+#include "control/operations/capture.h"
 #include "control/policy/requirements/requirements.h"
 #include "control/running.h"
 #include "control/show_commands.h"
@@ -129,6 +130,7 @@ int main(int argc, char** argv) {
     auto listener = channel::listen_at(settings.channel_socket.string(), owner.uid, owner.gid);
     if (!listener) return fail(exit_code::kUnavailable, listener.error());
 
+    flows::SecretFiles secrets;   // outlives the workers, which write them
     std::vector<std::unique_ptr<flows::HandshakeWorker>> workers;
     management::CommandTable commands;
     management::Server::Settings server_settings;
@@ -160,9 +162,15 @@ int main(int argc, char** argv) {
                     .ask = [&link](const std::string& what, const nlohmann::json& arguments) { return link.ask(what, arguments); }});
     Appearance appearance{link, *running, workers, std::chrono::system_clock::now(), std::chrono::steady_clock::now()};
     add_show_commands(commands, appearance);
+    const operations::Dataplane dataplane{
+        [&](const std::string& what, const nlohmann::json& arguments, std::span<const int> descriptors) { return link.ask(what, arguments, descriptors); },
+        [&] { return link.attached(); }};
+    operations::Captures captures(dataplane, [&]() -> const configuration::Capture& { return running->configuration().capture; }, secrets);
+    link.on_capture_ended([&](const nlohmann::json& report) { captures.ended(report); });
+    operations::add_capture_commands(commands, captures, dataplane);
     const unsigned worker_count = running->configuration().handshake_workers;
     for (unsigned i = 0; i < worker_count; ++i) {
-        workers.push_back(std::make_unique<flows::HandshakeWorker>(i, worker_count));
+        workers.push_back(std::make_unique<flows::HandshakeWorker>(i, worker_count, &secrets));
         workers.back()->start();
         workers.back()->use(running->runtime());
     }
@@ -175,6 +183,7 @@ int main(int argc, char** argv) {
     while (true) {
         running->turn(std::chrono::system_clock::now());
         link.turn();
+        captures.turn();
         (*server)->poll(std::chrono::milliseconds(0));
         while (const auto signal = signals.take()) {
             if (*signal == daemon::kReloadSignal) (void)running->reload();   // the log says how it went

@@ -53,7 +53,8 @@ const char* state_of(const flow::FlowStatus& status) {
 
 }  // namespace
 
-std::expected<json, std::string> Appliance::answer(const std::string& what, const json& arguments) {
+std::expected<json, std::string> Appliance::answer(const std::string& what, const json& arguments,
+                                                   const std::vector<channel::Descriptor>& descriptors) {
     if (what == "ports") return ports_report();
     if (what == "workers") return workers_report();
     if (what == "flows") return flows_report(arguments.value("limit", std::size_t{1000}));
@@ -61,7 +62,7 @@ std::expected<json, std::string> Appliance::answer(const std::string& what, cons
     if (what == "neighbours") return neighbours_report();
     if (what == "end_flows") return end_matching(arguments);
     if (what == "version") return json{{"dpdk", rte_version()}, {"ipsec_mb", imb_get_version_str()}};
-    return std::unexpected("the dataplane knows no report '" + what + "'");
+    return diagnose(what, arguments, descriptors);
 }
 
 json Appliance::ports_report() const {

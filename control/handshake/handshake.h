@@ -86,6 +86,7 @@ struct Handed {
 class ServerContext;   ///< what the handshakes of one service share; immutable, shared by the threads that use it
 class ClientContext;   ///< likewise for one pool; holds the sessions for resumption (thread-safe)
 class TicketKeys;      ///< keys of session tickets, shared by all services; rotated by time (thread-safe)
+class KeyLog;          ///< a handshake's secrets in lines, where a capture wants them
 class EchKeys;         ///< ECH keys of one service, with those that still open; immutable snapshot
 
 /// What a service's handshakes need beyond the configuration. All of it thread-safe.
@@ -126,6 +127,9 @@ class ServerHandshake {
     [[nodiscard]] const Offer& offer() const;
     /// After done, once.
     [[nodiscard]] Handed take_handed();
+    /// Before the first octet: the secrets are kept in key_log() too. Without it that is nullptr.
+    void keep_key_log();
+    [[nodiscard]] KeyLog* key_log() const;
 
  private:
     struct State;
@@ -145,6 +149,9 @@ class ClientHandshake {
     [[nodiscard]] const Negotiated& negotiated() const;
     [[nodiscard]] const Failure& failure() const;
     [[nodiscard]] Handed take_handed();
+    /// Before start(): as ServerHandshake's.
+    void keep_key_log();
+    [[nodiscard]] KeyLog* key_log() const;
     /// After done: one whole record of ciphertext that holds a NewSessionTicket; the session is kept for resumption.
     void ticket_record(std::span<const std::byte> record);
 

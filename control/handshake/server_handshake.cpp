@@ -279,5 +279,7 @@ const Negotiated& ServerHandshake::negotiated() const { return state_->negotiate
 const Failure& ServerHandshake::failure() const { return state_->failure(); }
 const Offer& ServerHandshake::offer() const { return state_->offer; }
 Handed ServerHandshake::take_handed() { return state_->take_handed(); }
+void ServerHandshake::keep_key_log() { state_->keep_key_log(); }
+KeyLog* ServerHandshake::key_log() const { return state_->key_log(); }
 
 }  // namespace sallyport::handshake
