@@ -274,6 +274,7 @@ Result report_policy(Appearance& appearance) {
                          {"level", configuration.policy_level},
                          {"requirements", policy_views(appearance, now)},
                          {"waivers", waivers},
+                         {"capture_secrets_allowed", configuration.capture.secrets},
                          {"waived", waived}};
     const auto written = policy::write_signed_report(configuration.state_directory / "reports", report.dump(2) + "\n", now);
     if (!written) return std::unexpected(Error{"report_not_written", written.error()});

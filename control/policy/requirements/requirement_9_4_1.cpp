@@ -22,7 +22,7 @@ void load(const Configuration& configuration, Problems& problems) {
         if (pool.tls && pool.tls->identity) check(*pool.tls->identity, "pool " + pool.name);
 }
 
-Evidence run(const Configuration&, const RunState& run) {
+Evidence run(const Configuration& configuration, const RunState& run) {
     std::vector<std::pair<std::string, std::size_t>> kinds;
     for (const RunningCertificate& certificate : run.certificates) {
         const auto found = std::ranges::find(kinds, certificate.key_type, &std::pair<std::string, std::size_t>::first);
@@ -31,7 +31,9 @@ Evidence run(const Configuration&, const RunState& run) {
     }
     std::string keys;
     for (const auto& [kind, count] : kinds) keys += (keys.empty() ? "" : ", ") + std::to_string(count) + " " + kind;
-    return conclude("suites, groups and signature schemes of the catalogue only, read back from each handshake; own keys: " + (keys.empty() ? "none" : keys) + "; " +
+    // Forward secrecy ends where a capture holds the secrets: the auditor must see that it may.
+    const std::string captures = configuration.capture.secrets ? "; captures may hold TLS secrets (capture.secrets)" : "";
+    return conclude("suites, groups and signature schemes of the catalogue only, read back from each handshake; own keys: " + (keys.empty() ? "none" : keys) + captures + "; " +
                         refused_text(run, Requirement::r9_4_1), {});
 }
 
