@@ -188,6 +188,9 @@ class Core {
     void send_new(ControlBlock& cb, Time now, bool force);
     [[nodiscard]] bool transmit(ControlBlock& cb, rte_mbuf* buffer, Time now);
     void send_syn(ControlBlock& cb, Time now);
+    /// SEG.SEQ of an ACK without payload: SND.NXT, but never beyond the window. A peer may take back a window that it gave (RFC 9293 3.8.6),
+    /// and what lies beyond the rest is not acceptable to it (3.10.7.4): it would never see that ACK, and both would send again for ever.
+    [[nodiscard]] static SeqNum sequence_of_ack(const ControlBlock& cb) noexcept;
     /// A segment without payload.
     void send_control(ControlBlock& cb, SeqNum seq, std::uint8_t flags, Time now);
     void send_reset(ControlBlock& cb) noexcept;

@@ -202,8 +202,11 @@ Verdict Core::check_sequence(ControlBlock& cb, Arrival& arrival) {
     const std::uint32_t length = arrival.sequence_length();
     const bool starts_inside = arrival.seq.in_window(cb.rcv_nxt, window);
     const bool ends_inside = length > 0 && (arrival.seq + (length - 1)).in_window(cb.rcv_nxt, window);
+    // A peer that has filled the window acknowledges with SEG.SEQ at its edge, RCV.NXT + RCV.WND, while a segment of it is lost.
+    // By the letter that is not acceptable; but then our retransmissions would go on until its own arrive. Linux takes it, too.
+    const bool ack_at_edge = length == 0 && arrival.seq == cb.rcv_nxt + window && !arrival.has(kRst);
     bool acceptable = window == 0 ? arrival.seq == cb.rcv_nxt && length == 0
-                                  : (length == 0 ? starts_inside : starts_inside || ends_inside);
+                                  : (length == 0 ? starts_inside || ack_at_edge : starts_inside || ends_inside);
     // A segment that begins before the window and ends behind it has octets that we want, too.
     if (!acceptable && window > 0 && length > 0)
         acceptable = arrival.seq.before(cb.rcv_nxt) && (arrival.seq + length).after(cb.rcv_nxt);

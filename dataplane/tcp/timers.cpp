@@ -124,7 +124,9 @@ Verdict Core::retransmission_timeout(ControlBlock& cb) {
         mark_dirty(cb);
         return Verdict::go_on;
     }
-    if (given_up(cb)) {  // R2 (RFC 9293 3.8.3)
+    // R2 (RFC 9293 3.8.3). What a peer has taken back the window for is not held against it as long as it answers (3.8.6, SHLD-17).
+    const bool shut = cb.snd_wnd == 0 && now_ - cb.last_received < settings_.user_timeout;
+    if (given_up(cb) && !shut) {
         send_reset(cb);
         end(cb, End::timed_out);
         return Verdict::done;

@@ -61,7 +61,7 @@ void Core::flush(ControlBlock& cb, Time now) {
     // ACKs of a burst are one, but a peer without SACK counts duplicates.
     for (unsigned left = std::max<unsigned>(cb.duplicate_acks_due, 1); cb.ack_now && left > 0; --left) {
         const bool more = left > 1;
-        send_control(cb, cb.snd_nxt, kAck, now);
+        send_control(cb, sequence_of_ack(cb), kAck, now);
         if (more) cb.ack_now = true;
     }
     cb.duplicate_acks_due = 0;
@@ -216,6 +216,11 @@ wire::TcpOptions Core::options_for(ControlBlock& cb, Time now) noexcept {
     return options;
 }
 
+SeqNum Core::sequence_of_ack(const ControlBlock& cb) noexcept {
+    const SeqNum edge = cb.snd_una + cb.snd_wnd;
+    return edge.before(cb.snd_nxt) ? edge : cb.snd_nxt;
+}
+
 void Core::send_control(ControlBlock& cb, SeqNum seq, std::uint8_t flags, Time now) {
     rte_mbuf* buffer = rte_pktmbuf_alloc(pool_);
     if (buffer == nullptr) {
@@ -234,7 +239,7 @@ void Core::send_control(ControlBlock& cb, SeqNum seq, std::uint8_t flags, Time n
 
 void Core::send_reset(ControlBlock& cb) noexcept {
     ++counters.resets_out;
-    send_control(cb, cb.snd_nxt, kRst | kAck, now_);
+    send_control(cb, sequence_of_ack(cb), kRst | kAck, now_);
 }
 
 void Core::answer(const Arrival& arrival, const network::Path& path, SeqNum seq, SeqNum ack, std::uint8_t flags,

@@ -223,4 +223,14 @@ def appliance_with(manager):
 def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
     if report.failed and "manager" in item.funcargs and item.funcargs["manager"].running is not None:
-        report.sections.append(("appliance's logs", item.funcargs["manager"].running.logs()))
+        running = item.funcargs["manager"].running
+        report.sections.append(("appliance's logs", running.logs()))
+        if not STAND_IN:
+            report.sections.append(("appliance's counters", told_counters(running)))
+
+
+def told_counters(running):
+    try:
+        return "\n".join(f"{name} {value}" for name, value in sorted(running.counters().items()) if value)
+    except Exception as error:
+        return f"none: {error}"

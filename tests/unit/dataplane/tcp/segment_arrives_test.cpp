@@ -334,6 +334,19 @@ TEST_F(Established, BeyondTheWindow_IsCut) {
     EXPECT_EQ(peer.sent.size(), 1u);
 }
 
+TEST_F(Established, AckAtTheEdgeOfTheWindow_IsTaken) {  // so acknowledges a peer that has filled the window, with a hole in it
+    peer.write(6);
+    ASSERT_EQ(peer.output().size(), 1u);
+    peer.rcv_nxt += 6;
+    const std::uint32_t window = peer.connection->status().rcv_wnd;
+    peer.exchange(kAck, peer.snd_nxt + window + 1, peer.rcv_nxt);
+    EXPECT_EQ(peer.drops[DropReason::tcp_out_of_window], 1u);
+    EXPECT_EQ(peer.connection->status().in_flight, 6u);
+    peer.exchange(kAck, peer.snd_nxt + window, peer.rcv_nxt);
+    EXPECT_EQ(peer.drops[DropReason::tcp_out_of_window], 1u);
+    EXPECT_EQ(peer.connection->status().in_flight, 0u);
+}
+
 TEST_F(Established, Reset_OnlyWithTheExactSeq) {  // RFC 5961 3.2
     peer.exchange(kRst, peer.snd_nxt + 1, SeqNum{});
     ASSERT_EQ(peer.sent.size(), 1u);

@@ -269,6 +269,42 @@ TEST(SenderWindow, TakenBackBelowASegmentInFlight_RetransmissionIsCutToIt) {  //
     EXPECT_EQ(peer.sent.back().payload.size(), 448u);
 }
 
+TEST(SenderWindow, TakenBackWithSegmentsInFlight_AcksStayInside) {  // RFC 9293 3.8.6, 3.10.7.4: what lies outside is dropped, its ACK unseen
+    Peer peer;
+    peer.establish({.window_scale = 0});
+    peer.write(4344);
+    ASSERT_EQ(peer.output().size(), 3u);
+    const SeqNum first = peer.sent[0].seq;
+    const auto acknowledged_at = [&](std::uint16_t window) {
+        peer.exchange(kAck, peer.snd_nxt, peer.rcv_nxt, {}, {.window = window});
+        peer.exchange(kAck, peer.snd_nxt + 1448, peer.rcv_nxt, std::string(1448, 'b'), {.window = window});   // a gap: an ACK at once
+        EXPECT_FALSE(peer.sent.empty());
+        return peer.sent.empty() ? SeqNum{} : peer.sent.back().seq;
+    };
+    EXPECT_EQ(acknowledged_at(60000), first + 4344);
+    EXPECT_EQ(acknowledged_at(1000), first + 1000);
+    EXPECT_EQ(acknowledged_at(0), first);
+    peer.connection->abort();
+    ASSERT_FALSE(peer.output().empty());
+    EXPECT_EQ(peer.sent.back().flags, kRst | kAck);
+    EXPECT_EQ(peer.sent.back().seq, first) << "a reset outside the window would be ignored";
+}
+
+TEST(SenderWindow, TakenBackWithSegmentsInFlight_NoTimeOutWhileThePeerAnswers) {  // RFC 9293 3.8.6, SHLD-17
+    Peer peer;
+    peer.establish({.window_scale = 0});
+    peer.write(1448);
+    ASSERT_EQ(peer.output().size(), 1u);
+    for (int i = 0; i < 20; ++i) {
+        peer.exchange(kAck, peer.snd_nxt, peer.rcv_nxt, {}, {.window = 0});
+        peer.after(20s);
+    }
+    EXPECT_EQ(peer.connection->end(), End::none);
+    peer.after(300s);
+    EXPECT_EQ(peer.connection->end(), End::timed_out) << "silence is another matter";
+    peer.connection->release();
+}
+
 TEST_F(Sender, ReceiveLimit_WindowFollowsWithoutShrinking) {
     const std::uint32_t unit = 8;
     peer.data(std::string(1448, 'a'));
