@@ -130,7 +130,7 @@ void HandshakeWorker::finish_backend(Session& session) {
     session.backend_anchor = handed.negotiated.anchor;
     session.backend_identity = std::move(handed.negotiated.identity);
     // The handshake may have begun before the last change of anchors and CRLs.
-    if (const auto objection = object_to_backend(session, *runtime_)) {
+    if (const auto objection = object_to_backend(session, current(session))) {
         handshake::Failure failure;
         failure.text = objection->why;
         failure.violation = objection->violation;

@@ -103,7 +103,7 @@ void HandshakeWorker::on_client_done(Session& session) {
     session.server.reset();
     session.client_done = true;
     // CAs or CRLs may have changed since the handshake began, or since the backend's was done.
-    if (const auto objection = no_longer_good(session, *runtime_)) {
+    if (const auto objection = no_longer_good(session, current(session))) {
         crypto::wipe(&handed.handoff, sizeof handed.handoff);
         end_no_longer_good(session, *objection);
         return;
@@ -214,8 +214,7 @@ std::optional<HandshakeWorker::Objection> HandshakeWorker::object_to_client(cons
     const handshake::Identity& identity = *session.negotiated->identity;
     const Service& began = *session.runtime->services[session.service];
     const Service* service = &began;
-    for (const auto& each : runtime.services)
-        if (each->settings.name == began.settings.name) service = each.get();
+    if (const auto at = runtime.find_service(began.id); at && *at < runtime.services.size()) service = runtime.services[*at].get();
     const configuration::ClientAuth &asked = began.settings.client_auth, &asks = service->settings.client_auth;
     const auto object = [&](policy::Violation violation, std::string why) { return Objection{violation, identity.subject, std::move(why)}; };
     if (auto why = revoked(identity, service->client_crls.get(), revocation::Clock::now())) return object(policy::Violation::client_revoked, *why);
@@ -232,8 +231,7 @@ std::optional<HandshakeWorker::Objection> HandshakeWorker::object_to_backend(con
     const handshake::Identity& identity = *session.backend_identity;
     const Pool* const before = &pool_of(session);
     const Pool* pool = before;
-    for (const auto& each : runtime.pools)
-        if (each->settings().name == before->settings().name) pool = each.get();
+    if (const auto at = runtime.find_pool(before->id())) pool = runtime.pools[*at].get();
     const auto &trusted = before->settings().tls, &trusts = pool->settings().tls;
     if (!trusted || !trusts) return std::nullopt;
     const auto object = [&](policy::Violation violation, std::string why) { return Objection{violation, identity.subject, std::move(why)}; };
@@ -243,6 +241,9 @@ std::optional<HandshakeWorker::Objection> HandshakeWorker::object_to_backend(con
     if (auto why = not_named(identity, trusted->names, trusts->names)) return object(policy::Violation::backend_name_not_allowed, *why);
     return std::nullopt;
 }
+
+/// What a session whose handshake is done is held to: the runtime now, or the one that comes, if it began under that.
+const Runtime& HandshakeWorker::current(const Session& session) const { return session.runtime == prepared_ ? *prepared_ : *runtime_; }
 
 std::optional<HandshakeWorker::Objection> HandshakeWorker::no_longer_good(const Session& session, const Runtime& runtime) {
     auto objection = object_to_client(session, runtime);

@@ -169,6 +169,7 @@ class HandshakeWorker {
     [[nodiscard]] static std::optional<Objection> object_to_client(const Session& session, const Runtime& runtime);
     [[nodiscard]] static std::optional<Objection> object_to_backend(const Session& session, const Runtime& runtime);
     [[nodiscard]] static std::optional<Objection> no_longer_good(const Session& session, const Runtime& runtime);
+    [[nodiscard]] const Runtime& current(const Session& session) const;
     void end_no_longer_good(Session& session, const Objection& objection);
     [[nodiscard]] static std::string text_of(channel::FlowId id);
     [[nodiscard]] static channel::EndReason reason_of(std::uint8_t value) noexcept;

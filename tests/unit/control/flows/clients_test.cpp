@@ -121,6 +121,41 @@ TEST_F(UnderWay, NameNoLongerLetIn_IsNotHandedOff) {
     EXPECT_TRUE(has(seen, MessageType::end_leg, EndReason::identity_revoked));
 }
 
+/// A flow of a service that is only prepared has a pool of the same name as before, which trusts another CA.
+TEST(Prepared, BackendHandshake_IsHeldToTheConfigurationThatItBeganUnder) {
+    const Identity ca = make_ca("Before"), next_ca = make_ca("After");
+    const auto first = small_runtime({}, ca);
+    configuration::Configuration configuration = first->configuration;
+    configuration.services[0].name = "new";
+    configuration.pools[0].tls->anchors = {handshake::share(next_ca.certificate.get())};
+    flows::Materials materials;
+    materials.before = first;
+    const auto second = std::make_shared<flows::Runtime>(std::move(configuration), materials);
+    Dataplane dataplane(first);
+    dataplane.worker.prepare(second);
+
+    const auto client_context = peer_context({.version = TLS1_3_VERSION});
+    Peer client(client_context.get(), false, "www.example");
+    const Octets hello = client.feed({});
+    dataplane.open_by_id(flow(1), channel::service_id("new"));
+    dataplane.octets(flow(1), 0, {reinterpret_cast<const char*>(hello.data()), hello.size()});
+    (void)dataplane.settle();
+    dataplane.tell(MessageType::backend_opened, flow(1), channel::LegEvent{channel::Leg::backend, 1, 0});
+    Octets to_member;
+    for (const auto& seen : dataplane.settle())
+        if (seen.type == MessageType::send_octets && seen.leg == channel::Leg::backend) to_member = Octets(octets_of(seen.payload).begin(), octets_of(seen.payload).end());
+    const Identity member = make_leaf({"web.internal"}, next_ca);
+    const auto member_context = peer_context({.server = true, .version = TLS1_3_VERSION, .identity = &member});
+    Peer server(member_context.get(), true);
+    const Octets flight = server.feed(to_member);
+    ASSERT_FALSE(flight.empty());
+    dataplane.tell(MessageType::stream_octets, flow(1), channel::StreamOctets{channel::Leg::backend, 1, 0}, flight);
+    const auto seen = dataplane.settle();
+    EXPECT_TRUE(std::ranges::any_of(seen, [](const auto& each) { return each.type == MessageType::handoff; }));
+    EXPECT_EQ(second->violations(policy::Violation::backend_not_trusted), 0u);
+    dataplane.worker.stop();
+}
+
 /// The gate: what the load check would have refused is not spoken to either.
 TEST(PlainText, IsNeverHandedOffFromLevel2On) {
     const auto until = [](int level, std::vector<configuration::Waiver> waivers) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <format>
+#include <set>
 
 #include "control/channel/object_id.h"
 #include "tests/certificates.h"
@@ -144,6 +145,48 @@ TEST_F(RunningTest, CannotBeKept_DataplaneGetsTheOldOneBack) {
     EXPECT_EQ(running->dataplane().generation, generation);
     EXPECT_EQ(running->configuration().services[0].name, "www");
     EXPECT_FALSE(running->runtime()->pools[0]->member(0).up) << "what both share is as it was";
+}
+
+TEST_F(RunningTest, Refused_LeavesNoTraceInTheStateDirectory) {
+    directory.write("state/revocation/crl-of-the-running-one", "kept");
+    const auto files = [&] {
+        std::set<std::string> names;
+        for (const auto& entry : std::filesystem::recursive_directory_iterator(directory.path() / "state"))
+            if (entry.is_regular_file()) names.insert(entry.path().filename().string());
+        return names;
+    };
+    const auto before = files();
+    const Text hiding{.services = R"({ name = "www"; listen = [ "192.0.2.10:443" ]; pool = "web"; ech: { public_name = "www.example"; };
+                                       certificates = ( { certificate = "leaf.pem"; key = "leaf.key"; } ); })"};
+    refusal = "no such thing";
+    EXPECT_EQ(change(hiding).size(), 1u);
+    EXPECT_EQ(files(), before);
+    refusal.clear();
+    EXPECT_THAT(change(hiding), ElementsAre());
+    EXPECT_TRUE(files().contains("www.pem"));
+}
+
+TEST_F(RunningTest, SecondAlarmOfARequirement_IsLoggedThoughItsStateStays) {
+    using namespace std::chrono_literals;
+    std::filesystem::create_directory(directory.path() / "roots");
+    test::make_ca("Root").write(directory.path() / "roots", "root");
+    const Text text{.more = "certificates = { public_roots = \"roots\"; };"};
+    start(text);
+    const auto logged = [&](const auto& act) {
+        testing::internal::CaptureStderr();
+        testing::internal::CaptureStdout();
+        act();
+        return testing::internal::GetCapturedStderr() + testing::internal::GetCapturedStdout();
+    };
+    const auto now = Running::Clock::now() + std::chrono::days(20);   // the certificate has 30
+    EXPECT_THAT(logged([&] { (void)running->policy(now); }), HasSubstr("expires in"));
+    EXPECT_THAT(logged([&] { (void)running->policy(now + 1s); }), testing::Not(HasSubstr("policy_alarm"))) << "nothing is new";
+    test::make_ca("Another root").write(directory.path() / "roots", "another");
+    EXPECT_THAT(logged([&] { running->turn(now + 2min); }), HasSubstr("has changed since it was loaded"));
+    const std::string over = logged([&] { (void)running->policy(Running::Clock::now()); });
+    EXPECT_THAT(over, HasSubstr("policy_alarm_over"));
+    EXPECT_THAT(over, HasSubstr("expires in"));
+    EXPECT_THAT(over, testing::Not(HasSubstr("has changed"))) << "that one stands";
 }
 
 TEST_F(RunningTest, WhatOnlyAStartChanges_IsRefusedWithItsLine) {
