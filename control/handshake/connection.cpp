@@ -134,6 +134,7 @@ void Connection::on_message(int write, int, int content_type, const void* octets
     Connection& connection = of(ssl);
     const auto type = *static_cast<const unsigned char*>(octets);
     const bool by_server = (write != 0) == connection.server_;
+    if (!by_server && connection.server_ && type == SSL3_MT_CLIENT_HELLO) connection.hello_received({static_cast<const unsigned char*>(octets), length});
     if (by_server && type == SSL3_MT_SERVER_HELLO)
         connection.hello_extended_master_secret_ =
             server_hello_has({static_cast<const unsigned char*>(octets), length}, TLSEXT_TYPE_extended_master_secret);

@@ -43,6 +43,8 @@ class Connection {
         static_cast<void>(alert);
         return SSL_CLIENT_HELLO_SUCCESS;
     }
+    /// A server's: a ClientHello as it came, with its header (RFC 8446 4), before libssl looks into it. Borrowed for the call.
+    virtual void hello_received(std::span<const unsigned char> message) { static_cast<void>(message); }
     /// A client's new-session callback (SSL_CTX_sess_set_new_cb): 1 when it keeps the reference.
     [[nodiscard]] virtual int new_session(SSL_SESSION* session) {
         static_cast<void>(session);

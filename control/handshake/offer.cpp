@@ -124,6 +124,28 @@ std::optional<std::string> host_name(Octets server_name) {
     return text;
 }
 
+std::optional<HelloView> parse_client_hello(Octets message) {
+    constexpr std::size_t kClientHello = 1, kRandom = 32;
+    HelloView hello;
+    Reader reader(message);
+    std::size_t type = 0, length = 0, version = 0;
+    Octets body, skipped, extensions;
+    if (!reader.number(1, type) || type != kClientHello || !reader.number(3, length) || !reader.octets(length, body) || !reader.at_end()) return std::nullopt;
+    Reader fields(body);
+    if (!fields.number(2, version) || !fields.octets(kRandom, skipped) || !fields.number(1, length) || !fields.octets(length, skipped) ||
+        !fields.number(2, length) || !fields.octets(length, hello.suites) || !fields.number(1, length) || !fields.octets(length, skipped))
+        return std::nullopt;
+    hello.legacy_version = static_cast<std::uint16_t>(version);
+    if (fields.at_end()) return hello;   // TLS 1.2 may have no extensions at all (RFC 5246 7.4.1.2)
+    if (!fields.number(2, length) || !fields.octets(length, extensions) || !fields.at_end()) return std::nullopt;
+    for (Reader list(extensions); !list.at_end();) {
+        Octets content;
+        if (!list.number(2, type) || !list.number(2, length) || !list.octets(length, content)) return std::nullopt;
+        hello.extensions.emplace_back(static_cast<std::uint16_t>(type), content);
+    }
+    return hello;
+}
+
 std::string ja4(const HelloView& hello) {
     constexpr std::size_t kMostCounted = 99;
     auto suites = values(hello.suites);
@@ -146,9 +168,9 @@ std::string ja4(const HelloView& hello) {
 }
 
 bool is_absurd(const HelloView& hello) {
-    // Some 370 suites are registered, 20 groups, 40 schemes; GREASE and private ones on top. Extensions are those that libssl knows.
+    // Some 370 suites are registered, 20 groups, 40 schemes, 70 extensions; GREASE and private ones on top.
     constexpr std::size_t kMost = 512;
-    return std::ranges::any_of(std::array{hello.suites, list_of(hello, kSupportedGroups, 2), list_of(hello, kSignatureAlgorithms, 2)},
+    return hello.extensions.size() > kMost || std::ranges::any_of(std::array{hello.suites, list_of(hello, kSupportedGroups, 2), list_of(hello, kSignatureAlgorithms, 2)},
                                [](Octets list) { return list.size() / 2 > kMost; });
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <exception>
 #include <format>
+#include <new>
+#include <utility>
 
 #include "control/channel/address.h"
 #include "control/handshake/connection.h"
@@ -22,6 +24,13 @@ struct ServerHandshake::State final : Connection {
 
     /// RFC 6066 3, RFC 7627 5.2: reads the offer, chooses the certificates before libssl looks for a session, and refuses what it would let pass.
     [[nodiscard]] int client_hello(int* alert) override;
+    void hello_received(std::span<const unsigned char> message) override {
+        try {
+            received_.assign(message.begin(), message.end());
+        } catch (const std::bad_alloc&) {  // no exception may pass through libssl; without it there is no fingerprint
+            received_.clear();
+        }
+    }
     [[nodiscard]] int staple() override;
 
     [[nodiscard]] std::optional<Refusal> check_side() override;
@@ -48,6 +57,7 @@ struct ServerHandshake::State final : Connection {
     Admit admit;
     Offer offer;
     ServerContext::Set set;   ///< the certificates of the name
+    std::vector<unsigned char> received_;   ///< the ClientHello on the wire, until it has been read: libssl tells only of extensions that it knows
     bool asked_ = false;      ///< admit has been asked: a second ClientHello (HelloRetryRequest) does not ask again
     bool braked = false;
 };
@@ -113,6 +123,9 @@ int ServerHandshake::State::client_hello(int* alert) try {
     using policy::Violation;
     *alert = SSL_AD_INTERNAL_ERROR;
     const HelloView hello = view();
+    const auto received = std::exchange(received_, {});
+    const auto on_the_wire = parse_client_hello(received);
+    std::string fingerprint = std::move(offer.ja4);   // after a HelloRetryRequest: of the first ClientHello
     offer = read_offer(hello);
     // Name and ECH come first: whatever refuses the client from here on leaves a record, in which an inner name must be protected.
     negotiated_.server_name.clear();
@@ -126,7 +139,7 @@ int ServerHandshake::State::client_hello(int* alert) try {
     }
     negotiated_.ech = ech_outcome(name);
     if (malformed) return fail(alert, {SSL_AD_DECODE_ERROR, "the server_name extension is malformed"});
-    if (is_absurd(hello)) return fail(alert, {SSL_AD_ILLEGAL_PARAMETER, "the ClientHello has a list longer than any client has use for"});
+    if (is_absurd(hello) || (on_the_wire && is_absurd(*on_the_wire))) return fail(alert, {SSL_AD_ILLEGAL_PARAMETER, "the ClientHello has a list longer than any client has use for"});
     if (!asked_ && admit) {
         asked_ = true;
         if (!admit(offer)) {
@@ -136,7 +149,8 @@ int ServerHandshake::State::client_hello(int* alert) try {
         }
     }
     asked_ = true;
-    offer.ja4 = ja4(hello);
+    if (fingerprint.empty() && on_the_wire) fingerprint = ja4(*on_the_wire);
+    offer.ja4 = std::move(fingerprint);
     const bool rejected = negotiated_.ech == EchOutcome::rejected;
     if (!context->public_name().empty() && name == context->public_name() && !rejected)
         return fail(alert, refusal_of(Violation::unknown_name, std::format("\"{}\" is the public name of Encrypted ClientHello, under which nothing is served", shown_name())));

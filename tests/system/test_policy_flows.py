@@ -1,5 +1,6 @@
 """What the policy refuses in a flow, from clients and from backends: the right alert, the counter, and not one octet passed on."""
 
+import hashlib
 import os
 import ssl
 
@@ -273,6 +274,34 @@ def test_failure_leaves_one_record(level2, policy_lab, lab):
     assert failure["ja4"].startswith("t12d"), failure["ja4"]
     assert failure["versions"] and failure["groups"] and failure["signature_schemes"] and failure["suites"]
     assert control_log(lab).count("t12d") == logged + 1
+
+
+def ja4_of(hello):
+    """JA4 of a ClientHello of client_hello() with a name, TLS 1.3 and no ALPN, by the format's description, from what is in the record."""
+    at = 5 + 4 + 2 + 32
+    at += 1 + hello[at]
+    length = int.from_bytes(hello[at:at + 2], "big")
+    suites = sorted(hello[at + 2 + i:at + 4 + i].hex() for i in range(0, length, 2))
+    at += 2 + length
+    at += 1 + hello[at] + 2
+    extensions = {}
+    while at < len(hello):
+        number, size = hello[at:at + 2].hex(), int.from_bytes(hello[at + 2:at + 4], "big")
+        extensions[number] = hello[at + 4:at + 4 + size]
+        at += 4 + size
+    schemes = extensions["000d"][2:]
+    rest = ",".join(sorted(set(extensions) - {"0000"})) + "_" + ",".join(schemes[i:i + 2].hex() for i in range(0, len(schemes), 2))
+    hashed = [hashlib.sha256(text.encode()).hexdigest()[:12] for text in (",".join(suites), rest)]
+    return f"t13d{len(suites):02}{len(extensions):02}00_{hashed[0]}_{hashed[1]}"
+
+
+def test_fingerprint_has_extensions_that_no_library_knows(level2):
+    """JA4 is the same as anyone's who saw the ClientHello on the wire: with record_size_limit, a browser's application settings, and a private one."""
+    known = len(failures(level2))
+    hello = client_hello(suites=(0x1304, 0x1305), more=((28, b"\x40\x01"), (0x44cd, b"\x00\x03\x02h2"), (0xfafb, b"")))
+    exchange(ECHO, hello)
+    wait_for("the failure", lambda: len(failures(level2)) > known)
+    assert failures(level2)[0]["ja4"] == ja4_of(hello)
 
 
 def test_failure_of_a_backend_leaves_one_record(level2, policy_lab, lab):

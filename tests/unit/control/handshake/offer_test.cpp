@@ -64,6 +64,68 @@ TEST(Ja4, OrderOfSuitesAndExtensionsDoesNotMatter_OfSchemesItDoes) {
     EXPECT_NE(other, ja4(browser().view()));
 }
 
+/// The message that a view was taken from.
+Octets message_of(const HelloView& hello) {
+    const auto append = [](Octets& to, std::size_t length, int length_octets, std::span<const unsigned char> octets) {
+        for (int i = length_octets - 1; i >= 0; --i) to.push_back(static_cast<unsigned char>(length >> (8 * i)));
+        to.insert(to.end(), octets.begin(), octets.end());
+    };
+    Octets body, extensions, message{1};
+    append(body, hello.legacy_version, 2, Octets(32, 'r'));
+    append(body, 3, 1, Octets(3, 's'));
+    append(body, hello.suites.size(), 2, hello.suites);
+    append(body, 1, 1, Octets{0});
+    for (const auto& [type, octets] : hello.extensions) {
+        append(extensions, type, 2, {});
+        append(extensions, octets.size(), 2, octets);
+    }
+    append(body, extensions.size(), 2, extensions);
+    append(message, body.size(), 3, body);
+    return message;
+}
+
+TEST(ClientHello, AsItCame_WithExtensionsThatNoLibraryKnows) {
+    Hello hello = browser();
+    hello.extensions.push_back({0xfafb, {1, 2, 3}});
+    const Octets message = message_of(hello.view());
+    const auto parsed = parse_client_hello(message);
+    ASSERT_TRUE(parsed);
+    EXPECT_EQ(parsed->legacy_version, 0x0303);
+    EXPECT_EQ(parsed->extensions.size(), hello.extensions.size());
+    EXPECT_EQ(parsed->extensions.back().first, 0xfafb);
+    EXPECT_THAT(parsed->extensions.back().second, ElementsAre(1, 2, 3));
+    EXPECT_EQ(ja4(*parsed), ja4(hello.view()));
+    EXPECT_NE(ja4(*parsed), ja4(browser().view()));
+}
+
+TEST(ClientHello, CutAnywhereOrLonger_IsNone) {
+    Octets message = message_of(browser().view());
+    for (std::size_t length = 0; length < message.size(); ++length) {
+        EXPECT_FALSE(parse_client_hello(std::span(message).first(length))) << length;
+        // With lengths of the whole that are right, so that what is inside is looked at.
+        if (length < 4) continue;
+        Octets shorter(message.begin(), message.begin() + static_cast<std::ptrdiff_t>(length));
+        shorter[1] = 0;
+        shorter[2] = static_cast<unsigned char>((length - 4) >> 8);
+        shorter[3] = static_cast<unsigned char>(length - 4);
+        const bool without_extensions = length == 4 + 2 + 32 + 1 + 3 + 2 + browser().suites.size() + 2;
+        EXPECT_EQ(parse_client_hello(shorter).has_value(), without_extensions) << length;
+    }
+    message.push_back(0);
+    EXPECT_FALSE(parse_client_hello(message));
+    message = message_of(browser().view());
+    message[0] = 2;
+    EXPECT_FALSE(parse_client_hello(message));
+}
+
+TEST(ClientHello, ManyExtensions_AreAbsurd) {
+    Hello hello;
+    for (int i = 0; i < 513; ++i) hello.extensions.push_back({static_cast<std::uint16_t>(0x7000 + i), {}});
+    EXPECT_TRUE(is_absurd(hello.view()));
+    hello.extensions.pop_back();
+    EXPECT_FALSE(is_absurd(hello.view()));
+}
+
 TEST(Ja4, NothingAtAll) { EXPECT_EQ(ja4({.legacy_version = 0x0301, .suites = {}, .extensions = {}}), "t10i000000_000000000000_000000000000"); }
 
 TEST(Ja4, ProtocolThatIsNotAlphanumeric_InHexadecimal) {
