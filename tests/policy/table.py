@@ -41,7 +41,7 @@ PROOFS = {
     "9.2.2": {
         LOAD: refused("pool-in-plain-text"),
         FLOW: flows("test_nothing_was_passed_on", "test_backend_outside_the_policy[not-tls]") + ["Connections.PlainTextBackend_IsRefusedByTheGate"],
-        RUN: ["test_policy_report.py::test_every_connection_is_listed", "test_policy_report.py::test_clear_connection_that_is_waived_is_an_alarm_when_it_is_not",
+        RUN: ["test_policy_report.py::test_every_connection_is_listed", "test_policy_report.py::test_clear_connection_stands_in_the_matrix_with_its_waiver", "Waiver.ForPlainText_EndsWhileItRuns",
               "Running.Connections_AreAMatrixToWhichOthersAdd"],
     },
     "9.2.6": {
@@ -52,7 +52,7 @@ PROOFS = {
     "9.3.1": {
         LOAD: refused("internal-pool-in-plain-text"),
         FLOW: flows("test_backend_outside_the_policy[not-tls]"),
-        RUN: ["test_policy_report.py::test_health_checks_verify"],
+        RUN: ["test_policy_report.py::test_health_checks_verify", "Waiver.ForPlainText_EndsWhileItRuns"],
     },
     "9.3.2": {
         LOAD: refused("pool-trusts-a-public-root", "pool-trusts-no-authority"),

@@ -97,7 +97,7 @@ def test_every_connection_is_listed(level2, policy_lab):
     assert any("management: the local socket" in row for row in rows) and any("OCSP" in row and "signed" in row for row in rows), evidence
 
 
-def test_clear_connection_that_is_waived_is_an_alarm_when_it_is_not(appliance_with, policy_lab):
+def test_clear_connection_stands_in_the_matrix_with_its_waiver(appliance_with, policy_lab):
     """A pool in plain text, under waivers: both requirements say so, and neither calls it in order."""
     until = (datetime.date.today() + datetime.timedelta(days=20)).isoformat()
     config = copy.copy(policy_lab.level2)

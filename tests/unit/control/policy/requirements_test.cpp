@@ -296,6 +296,21 @@ TEST(Waiver, ThatEndsWhileItRuns_IsAViolation) {
     EXPECT_THAT(after.alarms[0], HasSubstr("the waiver ended on"));
 }
 
+TEST(Waiver, ForPlainText_EndsWhileItRuns) {
+    const std::string until = date_in(std::chrono::days(3));
+    const auto loaded = load({.tls = "", .waivers = waiver("9.2.2", "pool web", until) + ", " + waiver("9.3.1", "pool web", until)});
+    ASSERT_TRUE(loaded);
+    for (const RequirementModule* module : {&modules::r9_2_2, &modules::r9_3_1}) {
+        RunState run{.now = std::chrono::system_clock::now()};
+        EXPECT_EQ(evaluate(*module, *loaded, run).state, State::waived);
+        run.now += std::chrono::days(5);
+        const Evidence after = evaluate(*module, *loaded, run);
+        EXPECT_EQ(after.state, State::violated);
+        ASSERT_FALSE(after.alarms.empty());
+        EXPECT_THAT(after.alarms.back(), HasSubstr("the waiver ended on"));
+    }
+}
+
 TEST(LongestValidity, FollowsTheDateOfIssue) {
     using std::chrono::days;
     using std::chrono::sys_days;
