@@ -137,7 +137,7 @@ class Backend:
                                               namespace="backend", cores=self.cores))
         before = self.listening_events()
         wait_for(lambda: f"{self.name} to listen: {tail(self.process.log)}",
-                 lambda: self.listening_events() > before or self.reap(), 20)
+                 lambda: self.listening_events() > before or self.reap(), 60)
 
     def reap(self):
         if not self.process.running():

@@ -17,6 +17,7 @@ from tests.lab.configuration import Configuration, Pool, Service
 from tests.lab.lab import Appliance, best_profile, wait_for
 from tests.lab.management import Candidate, Management, Refused
 from .conftest import SLOW_BUILD
+from .test_live import Changer, Load, live_configuration
 from .tls_client import TlsClient, context_for
 
 pytestmark = pytest.mark.needs_appliance
@@ -27,14 +28,15 @@ ECHO, NEW = 4433, 4950
 class Site:
     """An appliance whose configuration file stands in a directory that control's user may write."""
 
-    def __init__(self, lab, standard):
+    def __init__(self, lab, standard, config=None):
         self.lab, self.directory = lab, lab.directory / "changes"
         shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir()
         both = [lab.certificates.rsa, lab.certificates.ecdsa]
         patient = {"handshake_timeout_ms": 60000}
-        config = Configuration([Service("web", 443, "web", both, alpn=("h2", "http/1.1")), Service("echo", ECHO, "echo", both, settings=patient)],
-                               lab.standard_pools(), profile=best_profile(), state_directory=self.directory / "state")
+        config = config or Configuration([Service("web", 443, "web", both, alpn=("h2", "http/1.1")), Service("echo", ECHO, "echo", both, settings=patient)],
+                                         lab.standard_pools(), profile=best_profile())
+        config.state_directory = self.directory / "state"
         self.file = lab.write_configuration(config, "changes/sallyport.conf")
         shutil.chown(self.directory, "sallyport", "sallyport")
         self.original = self.file.read_text()
@@ -242,11 +244,49 @@ def test_directory_that_control_may_not_write(site):
     assert site.file.read_text() == site.original
 
 
+class Committer(Changer):
+    """Changes the configuration in configuration mode."""
+
+    def __init__(self, site, config, copies):
+        super().__init__(site.lab, site.appliance, config, copies)
+        self.candidate, self.commits = Candidate(site.management), 0
+
+    def apply(self, text=None):
+        self.commits += 1
+        assert not self.candidate.call("load", text=text or self.text(), how="override")["problems"]
+        self.candidate.commit(comment=f"change {self.commits}")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_hundred_commits_of_every_kind_under_load(lab, standard, manager):
+    """No connection is lost, and the history is whole: each revision with its digest, its comment and its number."""
+    manager.stop()
+    config, copies = live_configuration(lab, standard)
+    site = Site(lab, standard, config)
+    try:
+        committer = Committer(site, config, copies)
+        with Load(lab, site.appliance) as load:
+            for n in range(100):
+                committer.change(n)
+                load.check_alive()
+        known = [entry for _, entry in site.revisions()]
+        assert [entry["number"] for entry in known] == list(range(1, len(known) + 1))
+        # A change that changes no text (a certificate is replaced in its file) makes no revision of its own.
+        comments = [int(entry["comment"].split()[1]) for entry in known[1:]]
+        assert comments == sorted(set(comments)) and len(comments) >= 80, comments
+        assert known[-1]["digest"] == hashlib.sha256(site.file.read_bytes()).hexdigest()
+    finally:
+        TlsClient.close_all()
+        lab.end_clients()
+        site.appliance.stop()
+
+
 @pytest.mark.long
 def test_control_killed_in_the_middle_of_commits(site):
-    """At moments of chance; every step by itself is killed in tests/unit/control/changes. The flow that no commit concerns goes on."""
+    """At moments of chance; every step by itself is killed in tests/unit/control/changes. Flows that no commit concerns go on."""
     chance = random.Random(11)
-    with TlsClient(ECHO, context_for(site.lab.certificates.ca), timeout=60).handshake() as alive:
+    with Load(site.lab, site.appliance, new_connections=False) as load:
         for turn in range(8):
             before = site.file.read_text()
             candidate = Candidate(site.management)
@@ -268,5 +308,4 @@ def test_control_killed_in_the_middle_of_commits(site):
             assert known["how"] in ("boot", "commit")
             assert (known["comment"] == f"turn {turn}") == (site.file.read_text() == after)
             assert site.history()[0]["number"] == number
-            alive.write(b"on")
-            assert alive.read_exactly(2) == b"on"
+            load.check_alive()

@@ -27,9 +27,8 @@ EXTRA = "192.0.2.60"
 OURS = ["192.0.2.1/24", "2001:db8:1::1/64"]
 
 
-@pytest.fixture
-def live(appliance_with, lab, standard):
-    """The appliance with a configuration of this file's own; the test changes it. Yields (appliance, Changer)."""
+def live_configuration(lab, standard):
+    """A configuration with something of each kind to change; and the files of a certificate that may be replaced."""
     directory = lab.directory / "live"
     directory.mkdir(exist_ok=True)
     copies = []
@@ -43,7 +42,13 @@ def live(appliance_with, lab, standard):
     services = [Service("web", WEB, "web", both, alpn=("h2", "http/1.1")), Service("echo", ECHO, "echo", both, settings=dict(patient)),
                 Service("rotating", ROTATING, "echo", [tuple(copies)], settings=dict(patient)),
                 Service("moving", MOVING, "spare", both, settings=dict(patient))]
-    config = Configuration(services, pools, profile=best_profile())
+    return Configuration(services, pools, profile=best_profile()), copies
+
+
+@pytest.fixture
+def live(appliance_with, lab, standard):
+    """The appliance with a configuration of this file's own; the test changes it. Yields (appliance, Changer)."""
+    config, copies = live_configuration(lab, standard)
     appliance = appliance_with(config)
     changer = Changer(lab, appliance, config, copies)
     yield appliance, changer
