@@ -278,6 +278,7 @@ json Appliance::counters_report() {
         tcp.octets_out += t.octets_out;
         tcp.retransmitted += t.retransmitted;
         tcp.fast_retransmits += t.fast_retransmits;
+        tcp.black_holes += t.black_holes;
         tcp.timeouts += t.timeouts;
         tcp.resets_in += t.resets_in;
         tcp.resets_out += t.resets_out;
@@ -311,6 +312,7 @@ json Appliance::counters_report() {
     add("tcp", "tcp_connected", "connections made to pool members", tcp.connected);
     add("tcp", "tcp_retransmitted", "segments sent again", tcp.retransmitted);
     add("tcp", "tcp_fast_retransmits", "recoveries that needed no time-out", tcp.fast_retransmits);
+    add("tcp", "tcp_black_holes", "connections that took to short segments because long ones vanished without a word (RFC 4821)", tcp.black_holes);
     add("tcp", "tcp_timeouts", "retransmission time-outs", tcp.timeouts);
     add("tcp", "tcp_out_of_order", "segments that came out of order", tcp.out_of_order);
     add("tcp", "tcp_resets_in", "resets received", tcp.resets_in);

@@ -35,11 +35,18 @@ Verdict Core::acknowledge(ControlBlock& cb, Arrival& arrival) {
         if (delivery.acked > 0) {
             cb.backoff = 0;
             cb.last_progress = arrival.now;
-            if (delivery.any_sent_once)
+            if (cb.unproven_mtu != 0) trust_path_again(cb, arrival.now);
+            if (delivery.any_sent_once) {
                 cb.rtt.sample(arrival.now - delivery.oldest_sent);
-            else if (cb.timestamps && arrival.options.timestamps->echo != 0)  // all were retransmitted: RFC 7323 4
+                cb.cubic.on_rtt(arrival.now - delivery.newest_sent);
+            }
+            if (!delivery.any_sent_once && cb.timestamps && arrival.options.timestamps->echo != 0)  // all were retransmitted: RFC 7323 4
                 cb.rtt.sample(Duration{1ms} * std::max<std::int32_t>(
                     1, static_cast<std::int32_t>(ts_now(cb, arrival.now) - arrival.options.timestamps->echo)));
+        }
+        if (cb.snd_una.at_or_after(cb.round_end)) {
+            cb.cubic.on_round();
+            cb.round_end = cb.snd_nxt;
         }
         if (cb.tlp_outstanding) tail_loss_probe_acknowledged(cb, arrival, delivery, duplicate_ack);
         recover(cb, arrival, delivery, duplicate_ack);

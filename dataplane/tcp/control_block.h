@@ -112,6 +112,7 @@ struct ControlBlock final : Connection, TimerEntry {
     Time rack_sent_at{};                 ///< RACK.xmit_ts
     Duration rack_rtt{};
     SeqNum tlp_end;
+    SeqNum round_end;                    ///< SND.NXT when this round trip began (RFC 9406 4.2)
     SeqNum reo_wnd_end;                  ///< a duplicate is counted once a round trip (RFC 8985 6.2, step 4)
     std::uint8_t reo_wnd_multiplier = 1;
     std::uint8_t reo_wnd_persist = 0;
@@ -121,6 +122,8 @@ struct ControlBlock final : Connection, TimerEntry {
     std::uint32_t prr_delivered = 0, prr_out = 0, recover_flight = 0;  ///< RFC 6937
     std::uint32_t undo_timestamp = 0;    ///< our timestamp clock at the first retransmission of this recovery
 
+    std::uint16_t unproven_mtu = 0;      ///< path MTU before it was lowered because nothing came through; 0: it was not
+    Time mtu_lowered{};
     SeqNum iss, irs, peer_fin_seq;
     ReassemblyQueue reassembly;
     std::uint8_t challenges = 0;         ///< sent in the current period

@@ -32,6 +32,9 @@ constexpr Duration kPersistMaximum = 60s;
 constexpr Duration kPawsIdle = std::chrono::days{24};  ///< RFC 7323 5.5
 constexpr std::uint32_t kMinimumMtu4 = 552;        ///< we do not cut below it whatever ICMP says (RFC 5927 7.2 allows 68)
 constexpr std::uint32_t kMinimumMtu6 = 1280;       ///< RFC 8200 5
+constexpr std::uint32_t kBlackHoleMtu4 = 1064;     ///< 1,024 octets of payload (RFC 4821 7.2)
+constexpr unsigned kBlackHoleTimeouts = 3;         ///< in a row, of the same segment
+constexpr Duration kRaiseMtu = 600s;               ///< RFC 4821 7.4 leaves it open; RFC 8899 5.1.1 has the same
 constexpr std::uint32_t kMaxSendSegments = 1024;   ///< buffers that one send buffer may hold, however small the segments are
 /// Octets that a connection may hold each way while buffers are short: a whole TLS record with room for alerts and key updates (RFC 8446 5.2:
 /// 2^14 + 256 and the header), since a user that moves whole records must be able to move one.
@@ -166,6 +169,10 @@ class Core {
     [[nodiscard]] std::uint32_t timestamp_offset(const Tuple& tuple) const noexcept;
     [[nodiscard]] std::uint16_t mss_for(const network::Path& path, const IpAddress& remote) const noexcept;
     void update_mss(ControlBlock& cb) noexcept;
+    /// A path that drops long packets without a word (RFC 4821 7.7): after some timeouts in a row it is tried with short ones; and later
+    /// with long ones again.
+    void suspect_black_hole(ControlBlock& cb) noexcept;
+    void trust_path_again(ControlBlock& cb, Time now) noexcept;
 
     // ---- acknowledge.cpp, sack_scoreboard.cpp, rack.cpp ----
     [[nodiscard]] Verdict acknowledge(ControlBlock& cb, Arrival& arrival);

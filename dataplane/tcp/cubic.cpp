@@ -11,6 +11,14 @@ constexpr float kBeta = 0.7f;    // RFC 9438 4.6
 constexpr float kAlpha = 3 * (1 - kBeta) / (1 + kBeta);  // RFC 9438 4.3
 constexpr std::uint32_t kLargest = 1u << 30;  // the largest window that RFC 7323 can express
 
+// RFC 9406 4.3
+constexpr std::uint32_t kLeastRttGrowth = 4000, kMostRttGrowth = 16000;   // microseconds
+constexpr std::uint32_t kRttDivisor = 8;
+constexpr std::uint8_t kSamples = 8;
+constexpr std::uint32_t kCssDivisor = 4;
+constexpr std::uint8_t kCssRounds = 5;
+constexpr std::uint32_t kMostGrowth = 8;   // segments an ACK, since bursts are not paced
+
 float seconds(Duration duration) noexcept { return std::chrono::duration<float>(duration).count(); }
 }  // namespace
 
@@ -23,11 +31,39 @@ void Cubic::start(std::uint32_t mss) noexcept {
     cwnd_ = initial_window(mss);
 }
 
+void Cubic::on_rtt(Duration rtt) noexcept {
+    if (ssthresh_ != UINT32_MAX) return;
+    const auto microseconds = static_cast<std::uint32_t>(std::clamp<std::int64_t>(rtt / 1us, 1, kNoRtt - 1));
+    this_round_ = std::min(this_round_, microseconds);
+    if (samples_ < kSamples) ++samples_;
+    if (samples_ < kSamples || last_round_ == kNoRtt) return;
+    if (css_rounds_ > 0) {
+        // The growth was of the moment: on as before.
+        if (this_round_ < css_baseline_) css_rounds_ = 0;
+    } else if (this_round_ >= last_round_ + std::clamp(last_round_ / kRttDivisor, kLeastRttGrowth, kMostRttGrowth)) {
+        css_baseline_ = this_round_;
+        css_rounds_ = 1;
+    }
+}
+
+void Cubic::on_round() noexcept {
+    if (ssthresh_ != UINT32_MAX) return;
+    last_round_ = this_round_;
+    this_round_ = kNoRtt;
+    samples_ = 0;
+    if (css_rounds_ > 0 && ++css_rounds_ > kCssRounds) {
+        ssthresh_ = cwnd_;   // congestion avoidance from here on
+        css_rounds_ = 0;
+    }
+}
+
 void Cubic::on_ack(std::uint32_t acked, std::uint32_t mss, Duration srtt, Time now) noexcept {
     last_ack_ = now;
     if (slow_start()) {
-        const std::uint32_t growth = std::min(acked, ssthresh_ - cwnd_);
+        const std::uint32_t most = std::min(acked, kMostGrowth * mss);
+        const std::uint32_t growth = std::min(conservative() ? most / kCssDivisor : most, ssthresh_ - cwnd_);
         cwnd_ = std::min(cwnd_ + growth, kLargest);
+        if (slow_start()) return;
         acked -= growth;
         if (acked == 0) return;
     }

@@ -6,8 +6,8 @@
 
 namespace sallyport::tcp {
 
-/// CUBIC (RFC 9438) with the slow start of RFC 5681 3.1 and the initial window of RFC 6928. Knows nothing of recovery: the caller says
-/// when the window is to grow and when there was congestion. Octets.
+/// CUBIC (RFC 9438) with the slow start of RFC 5681 3.1, left early by HyStart++ (RFC 9406), and the initial window of RFC 6928. Knows
+/// nothing of recovery: the caller says when the window is to grow and when there was congestion. Octets.
 class Cubic {
  public:
     /// Initial window: min(10 * MSS, max(2 * MSS, 14600)) (RFC 6928 2).
@@ -16,6 +16,13 @@ class Cubic {
     [[nodiscard]] std::uint32_t cwnd() const noexcept { return cwnd_; }
     [[nodiscard]] std::uint32_t ssthresh() const noexcept { return ssthresh_; }
     [[nodiscard]] bool slow_start() const noexcept { return cwnd_ < ssthresh_; }
+
+    /// A segment that was sent once was acknowledged after this time; and what was outstanding when the round began is acknowledged (RFC 9406
+    /// 4.2). Only the first slow start listens to them: later ones end at an ssthresh that was learnt.
+    void on_rtt(Duration rtt) noexcept;
+    void on_round() noexcept;
+    /// Slow start goes on at a quarter of its speed because the round trips have grown: "conservative slow start".
+    [[nodiscard]] bool conservative() const noexcept { return css_rounds_ > 0; }
 
     /// `acked` octets were acknowledged outside of fast recovery while the window was in full use.
     void on_ack(std::uint32_t acked, std::uint32_t mss, Duration srtt, Time now) noexcept;
@@ -47,6 +54,11 @@ class Cubic {
     float w_est_ = 0;
     float k_ = 0;           ///< seconds
     float fraction_ = 0;    ///< growth that has not made an octet yet
+    // HyStart++: least round trips in microseconds of the round before and of this one, and when conservative slow start began.
+    static constexpr std::uint32_t kNoRtt = UINT32_MAX;
+    std::uint32_t last_round_ = kNoRtt, this_round_ = kNoRtt, css_baseline_ = kNoRtt;
+    std::uint8_t samples_ = 0;
+    std::uint8_t css_rounds_ = 0;   ///< 0: not in conservative slow start; else rounds that it has lasted, the one it began in included
     bool epoch_ = false;    ///< a congestion avoidance stage has begun
     Time epoch_start_{};
     Time last_ack_{};

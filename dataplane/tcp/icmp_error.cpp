@@ -47,6 +47,7 @@ void Core::icmp_error(const network::Received::IcmpError& error, Time now) {
     const std::uint32_t mtu = std::max(told, v4 ? kMinimumMtu4 : kMinimumMtu6);
     if (mtu >= cb->path.mtu) return;
     cb->path.mtu = static_cast<std::uint16_t>(mtu);
+    if (cb->unproven_mtu != 0) cb->unproven_mtu = cb->path.mtu;   // told is better than tried
     network_.lower_mtu(cb->tuple.remote.address, cb->path.mtu, now);
     update_mss(*cb);
     if (!cb->synchronized()) return;

@@ -41,6 +41,30 @@ void Core::update_mss(ControlBlock& cb) noexcept {
     cb.snd_mss = static_cast<std::uint16_t>(mss);
 }
 
+void Core::suspect_black_hole(ControlBlock& cb) noexcept {
+    const std::uint32_t least = cb.tuple.remote.address.is_v4() ? kBlackHoleMtu4 : kMinimumMtu6;
+    const std::uint16_t before = cb.snd_mss;
+    if (cb.path.mtu <= least) return;
+    const std::uint16_t mtu = cb.path.mtu;
+    cb.path.mtu = static_cast<std::uint16_t>(least);
+    update_mss(cb);
+    if (cb.snd_mss == before || send_segment(cb.send_buffer.front()).length <= cb.snd_mss) {   // what is lost is not long
+        cb.path.mtu = mtu;
+        update_mss(cb);
+        return;
+    }
+    if (cb.unproven_mtu == 0) cb.unproven_mtu = mtu;
+    cb.mtu_lowered = now_;
+    ++counters.black_holes;
+}
+
+void Core::trust_path_again(ControlBlock& cb, Time now) noexcept {
+    if (now - cb.mtu_lowered < kRaiseMtu) return;
+    cb.path.mtu = std::max(cb.path.mtu, cb.unproven_mtu);
+    cb.unproven_mtu = 0;
+    update_mss(cb);
+}
+
 ControlBlock* Core::make_connection(const Tuple& tuple, const network::Path& path, Time now) {
     ControlBlock* cb = blocks_.make(*this);
     if (cb == nullptr) {

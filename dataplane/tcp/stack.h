@@ -197,6 +197,7 @@ class Stack {
         std::uint64_t segments_in = 0, segments_out = 0, octets_in = 0, octets_out = 0;
         std::uint64_t retransmitted = 0, fast_retransmits = 0, timeouts = 0, resets_in = 0, resets_out = 0;
         std::uint64_t accepted = 0, connected = 0, cookies_sent = 0, cookies_accepted = 0, out_of_order = 0;
+        std::uint64_t black_holes = 0;   ///< connections that took to short segments because long ones vanished
     };
     [[nodiscard]] const Counters& counters() const noexcept;
     /// Connections in the table, TIME-WAIT included; and of them half open.

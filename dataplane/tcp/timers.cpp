@@ -133,6 +133,7 @@ Verdict Core::retransmission_timeout(ControlBlock& cb) {
     }
     ++cb.timeouts;
     ++counters.timeouts;
+    if (cb.backoff + 1u == kBlackHoleTimeouts) suspect_black_hole(cb);
     const bool first = cb.backoff == 0;
     if (first) cb.cubic.save();
     cb.cubic.on_timeout(cb.snd_mss, first);

@@ -21,6 +21,80 @@ TEST(Cubic, SlowStart_GrowsByWhatIsAcknowledged) {
     EXPECT_TRUE(cubic.slow_start());
 }
 
+/// A round of acknowledgments, each with this round-trip time.
+void round(Cubic& cubic, Duration rtt, int acks = 10) {
+    cubic.on_round();
+    for (int i = 0; i < acks; ++i) {
+        cubic.on_rtt(rtt);
+        cubic.on_ack(kMss, kMss, rtt, Time{1s});
+    }
+}
+
+TEST(HyStart, RoundTripsThatGrow_EndSlowStartAfterFiveSlowRounds) {  // RFC 9406 4.2
+    Cubic cubic;
+    cubic.start(kMss);
+    round(cubic, 40ms);
+    round(cubic, 44ms);   // an eighth would be 5 ms
+    EXPECT_FALSE(cubic.conservative());
+    std::uint32_t before = cubic.cwnd();
+    round(cubic, 50ms);
+    EXPECT_TRUE(cubic.conservative());
+    before = cubic.cwnd();
+    round(cubic, 50ms);
+    EXPECT_EQ(cubic.cwnd() - before, 10 * kMss / 4);
+    for (int i = 0; i < 3; ++i) round(cubic, 50ms);
+    EXPECT_TRUE(cubic.slow_start());
+    cubic.on_round();
+    EXPECT_FALSE(cubic.slow_start());
+    EXPECT_EQ(cubic.ssthresh(), cubic.cwnd());
+}
+
+TEST(HyStart, GrowthOfTheMoment_IsForgiven) {
+    Cubic cubic;
+    cubic.start(kMss);
+    round(cubic, 10ms);
+    round(cubic, 20ms);
+    ASSERT_TRUE(cubic.conservative());
+    round(cubic, 12ms);
+    EXPECT_FALSE(cubic.conservative());
+    const std::uint32_t before = cubic.cwnd();
+    round(cubic, 12ms);
+    EXPECT_EQ(cubic.cwnd() - before, 10 * kMss);
+}
+
+TEST(HyStart, FewSamplesOrSmallGrowth_SayNothing) {
+    Cubic cubic;
+    cubic.start(kMss);
+    round(cubic, 10ms);
+    round(cubic, 30ms, 7);
+    EXPECT_FALSE(cubic.conservative()) << "of seven samples";
+    cubic.start(kMss);
+    round(cubic, 1ms);
+    round(cubic, 4ms);
+    EXPECT_FALSE(cubic.conservative()) << "less than 4 ms";
+    cubic.start(kMss);
+    round(cubic, 400ms);
+    round(cubic, 417ms);
+    EXPECT_TRUE(cubic.conservative()) << "more than 16 ms";
+}
+
+TEST(HyStart, LaterSlowStarts_AreLeftAlone) {
+    Cubic cubic;
+    cubic.start(kMss);
+    cubic.set_cwnd(100000);
+    cubic.on_timeout(kMss, true);
+    round(cubic, 10ms);
+    round(cubic, 30ms);
+    EXPECT_FALSE(cubic.conservative());
+}
+
+TEST(Cubic, SlowStart_AnAckOfMany_CountsAsEight) {  // RFC 9406 4.2, L
+    Cubic cubic;
+    cubic.start(kMss);
+    cubic.on_ack(50 * kMss, kMss, 10ms, Time{1s});
+    EXPECT_EQ(cubic.cwnd(), 18 * kMss);
+}
+
 TEST(Cubic, Congestion_SsthreshIsSevenTenths) {  // RFC 9438 4.6
     Cubic cubic;
     cubic.start(kMss);

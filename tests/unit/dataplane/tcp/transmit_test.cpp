@@ -135,9 +135,9 @@ TEST_F(Sender, NoAnswer_TimeoutsBackOffAndResendTheFirst) {  // RFC 6298 5
     warm_up();
     peer.write(4 * kMss);
     peer.output();
-    peer.after(3s);
-    // The probe, then RTO = 200 ms after it, then doubled.
-    ASSERT_GE(peer.sent.size(), 4u);
+    peer.after(1s);
+    // The probe, then RTO = 200 ms after it, then doubled. The third makes the path suspect: BlackHole.
+    ASSERT_GE(peer.sent.size(), 3u);
     for (std::size_t i = 1; i < peer.sent.size(); ++i) EXPECT_EQ(peer.sent[i].seq, peer.rcv_nxt);
     EXPECT_LE(peer.sent.size(), 6u);
     EXPECT_EQ(peer.connection->status().cwnd, kMss);
@@ -356,6 +356,64 @@ TEST_F(Sender, PacketTooBig_CutsWhatIsInFlight) {  // RFC 1191, RFC 5927
     EXPECT_EQ(peer.sent[0].seq, peer.rcv_nxt);
     peer.icmp(What::packet_too_big, peer.rcv_nxt, 68);
     EXPECT_EQ(peer.connection->mss(), kMinimumMtu4 - 52) << "not below our least";
+}
+
+TEST_F(Sender, BlackHole_ShortSegmentsAfterThreeTimeoutsAndLongOnesLater) {  // RFC 4821 7.7
+    warm_up();
+    constexpr std::uint32_t kShort = kBlackHoleMtu4 - 52;
+    // The path takes nothing that is longer, and says nothing.
+    const auto through = [&] {
+        std::size_t octets = 0;
+        bool all = true;
+        for (const auto& segment : peer.sent) {
+            if (segment.payload.size() > kShort) all = false;
+            else if (all && segment.seq == peer.rcv_nxt + static_cast<std::uint32_t>(octets)) octets += segment.payload.size();
+        }
+        return octets;
+    };
+    peer.write(3 * kMss);
+    peer.output();
+    std::size_t arrived = 0;
+    for (int i = 0; i < 100 && arrived == 0; ++i) {
+        EXPECT_LT(i, 99) << "it never came to short segments";
+        peer.after(100ms);
+        arrived = through();
+    }
+    EXPECT_EQ(peer.connection->mss(), kShort);
+    EXPECT_EQ(peer.core.counters.black_holes, 1u);
+    std::size_t total = 0;
+    for (int i = 0; i < 20 && total < 3u * kMss; ++i) {
+        ASSERT_GT(arrived, 0u);
+        total += arrived;
+        peer.ts_echo = peer.sent.back().options.timestamps->value;   // of a short one: the timeouts were real
+        peer.rcv_nxt += static_cast<std::uint32_t>(arrived);
+        peer.exchange(kAck, peer.snd_nxt, peer.rcv_nxt);
+        arrived = through();
+        if (arrived == 0 && total < 3u * kMss) {
+            peer.after(2s);
+            arrived = through();
+        }
+    }
+    EXPECT_EQ(total, 3u * kMss);
+    EXPECT_EQ(peer.connection->mss(), kShort);
+    for (int i = 0; i < 10; ++i) {
+        peer.after(kRaiseMtu / 10);
+        peer.exchange(kAck, peer.snd_nxt, peer.rcv_nxt);   // a sign of life
+    }
+    peer.write(kShort);
+    ASSERT_EQ(peer.output().size(), 1u);
+    peer.rcv_nxt += kShort;
+    peer.exchange(kAck, peer.snd_nxt, peer.rcv_nxt);
+    EXPECT_EQ(peer.connection->mss(), kMss) << "tried again";
+}
+
+TEST_F(Sender, ShortSegmentsThatAreLost_AreNoBlackHole) {
+    warm_up();
+    peer.write(500);
+    peer.output();
+    peer.after(10s);
+    EXPECT_EQ(peer.connection->mss(), kMss);
+    EXPECT_EQ(peer.core.counters.black_holes, 0u);
 }
 
 TEST_F(Sender, Keepalive_ProbesThenGivesUp) {  // RFC 9293 3.8.4
