@@ -9,9 +9,9 @@ namespace sallyport {
 
 using nlohmann::json;
 
-void DataplaneLink::send(const json& message) {
+void DataplaneLink::send(const json& message, std::span<const int> descriptors) {
     if (!attachment_) return;
-    if (auto sent = attachment_->send(message.dump(-1, ' ', false, json::error_handler_t::replace)); !sent) lose(sent.error());
+    if (auto sent = attachment_->send(message.dump(-1, ' ', false, json::error_handler_t::replace), descriptors); !sent) lose(sent.error());
 }
 
 void DataplaneLink::lose(const std::string& why) {
@@ -64,6 +64,10 @@ void DataplaneLink::on_frame(channel::Attachment::Frame frame) {
         if (message.contains("refused")) {
             refusal_ = message["refused"].get<std::string>();
             daemon::log(daemon::Level::error, "dataplane_refused", {{"why", refusal_}});
+            return;
+        }
+        if (message.contains("capture_ended") && attached_) {
+            if (capture_ended_) capture_ended_(message["capture_ended"]);
             return;
         }
         if (message.contains("id") && waiting_for_ != 0 && message["id"].get<std::uint64_t>() == waiting_for_) {
@@ -125,9 +129,9 @@ void DataplaneLink::on_configured(const json& configured, std::vector<channel::D
         if (auto changed = configure(running_.dataplane()); !changed) lose(changed.error());
 }
 
-std::expected<json, std::string> DataplaneLink::ask(const std::string& what, const json& arguments) {
+std::expected<json, std::string> DataplaneLink::ask(const std::string& what, const json& arguments, std::span<const int> descriptors) {
     if (!attached_) return std::unexpected("no dataplane is attached" + (refusal_.empty() ? std::string() : ": it refused: " + refusal_));
-    return send_and_wait({{"ask", what}, {"arguments", arguments}}, std::chrono::seconds(2));
+    return send_and_wait({{"ask", what}, {"arguments", arguments}}, std::chrono::seconds(2), descriptors);
 }
 
 std::expected<void, std::string> DataplaneLink::configure(const channel::DataplaneConfiguration& configuration) {
@@ -142,12 +146,12 @@ std::expected<void, std::string> DataplaneLink::configure(const channel::Datapla
     return std::unexpected("the dataplane did not take it: " + answer.error());
 }
 
-std::expected<json, std::string> DataplaneLink::send_and_wait(json message, std::chrono::milliseconds patience) {
+std::expected<json, std::string> DataplaneLink::send_and_wait(json message, std::chrono::milliseconds patience, std::span<const int> descriptors) {
     const std::uint64_t question = next_question_++;
     const bool change = message.contains("configure");
     message["id"] = question;
     waiting_for_ = question;
-    send(message);
+    send(message, descriptors);
     const auto until = std::chrono::steady_clock::now() + patience;
     while (waiting_for_ == question) {
         const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(until - std::chrono::steady_clock::now()).count();

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -30,8 +31,12 @@ class DataplaneLink {
     [[nodiscard]] bool wants_to_write() const noexcept { return attachment_ && attachment_->wants_to_write(); }
 
     /// Asks for a report and waits for it, two seconds at most. The error is for a person.
+    /// `descriptors` go with the question; they stay the caller's.
     [[nodiscard]] std::expected<nlohmann::json, std::string> ask(const std::string& what,
-                                                                 const nlohmann::json& arguments = nlohmann::json::object());
+                                                                 const nlohmann::json& arguments = nlohmann::json::object(),
+                                                                 std::span<const int> descriptors = {});
+    /// Called when a capture has come to one of its limits, with the dataplane's report of it.
+    void on_capture_ended(std::function<void(const nlohmann::json&)> callback) { capture_ended_ = std::move(callback); }
 
     /// Makes the attached dataplane run another configuration and waits until all its workers do, six seconds at most. The error says why it
     /// refused, and then nothing has changed; one that does not answer is dropped, and gets what Running says when it attaches again. Where
@@ -49,8 +54,9 @@ class DataplaneLink {
     void on_frame(channel::Attachment::Frame frame);
     void on_hello(const nlohmann::json& hello);
     void on_configured(const nlohmann::json& configured, std::vector<channel::Descriptor> descriptors);
-    void send(const nlohmann::json& message);
-    [[nodiscard]] std::expected<nlohmann::json, std::string> send_and_wait(nlohmann::json message, std::chrono::milliseconds patience);
+    void send(const nlohmann::json& message, std::span<const int> descriptors = {});
+    [[nodiscard]] std::expected<nlohmann::json, std::string> send_and_wait(nlohmann::json message, std::chrono::milliseconds patience,
+                                                                           std::span<const int> descriptors = {});
 
     channel::Descriptor listener_;
     const Running& running_;
@@ -60,6 +66,7 @@ class DataplaneLink {
     std::int32_t pid_ = 0;
     std::chrono::system_clock::time_point attached_at_{};
     std::string refusal_;
+    std::function<void(const nlohmann::json&)> capture_ended_;
     std::uint64_t next_question_ = 1;
     std::uint64_t waiting_for_ = 0;   ///< number of the question that send_and_wait() waits for; 0: none
     std::expected<nlohmann::json, std::string> answer_;

@@ -24,6 +24,7 @@
 #include "control/daemon/signals.h"
 #include "control/dataplane_link.h"
 #include "control/management/server.h"
+#include "control/operations/capture.h"
 #include "control/operations/operations.h"
 #include "control/policy/requirements/requirements.h"
 #include "control/running.h"
@@ -206,6 +207,7 @@ int main(int argc, char** argv) {
     auto listener = channel::listen_at(settings.channel_socket.string(), owner.uid, owner.gid);
     if (!listener) return fail(exit_code::kUnavailable, listener.error());
 
+    flows::SecretFiles secrets;   // outlives the workers, which write them
     std::vector<std::unique_ptr<flows::HandshakeWorker>> workers;
     management::CommandTable commands;
     management::Server::Settings server_settings;
@@ -247,9 +249,15 @@ int main(int argc, char** argv) {
     appearance.reload = [&](const management::Peer& peer) { return reload(changes::who_of(peer)); };
     add_operations(commands, appearance);
     if (changes) changes::add_change_commands(commands, *changes);
+    const operations::Dataplane dataplane{
+        [&](const std::string& what, const nlohmann::json& arguments, std::span<const int> descriptors) { return link.ask(what, arguments, descriptors); },
+        [&] { return link.attached(); }};
+    operations::Captures captures(dataplane, [&]() -> const configuration::Capture& { return running->configuration().capture; }, secrets);
+    link.on_capture_ended([&](const nlohmann::json& report) { captures.ended(report); });
+    operations::add_capture_commands(commands, captures, dataplane);
     const unsigned worker_count = running->configuration().handshake_workers;
     for (unsigned i = 0; i < worker_count; ++i) {
-        workers.push_back(std::make_unique<flows::HandshakeWorker>(i, worker_count));
+        workers.push_back(std::make_unique<flows::HandshakeWorker>(i, worker_count, &secrets));
         workers.back()->start();
         workers.back()->use(running->runtime());
     }
@@ -264,6 +272,7 @@ int main(int argc, char** argv) {
         running->turn(std::chrono::system_clock::now());
         if (changes) changes->turn();
         link.turn();
+        captures.turn();
         (*server)->poll(std::chrono::milliseconds(0));
         while (const auto signal = signals.take()) {
             if (*signal == daemon::kReloadSignal) {

@@ -127,12 +127,17 @@ std::expected<std::unique_ptr<Appliance>, std::string> Appliance::start(const ch
         if (!transmit) return std::unexpected(transmit.error());
         appliance->transmit_pools_.push_back(*transmit);
     }
+    const auto largest = std::ranges::max(environment.ports, {}, &drivers::PortSettings::mtu).mtu;
+    const auto copies = drivers::make_capture_pool("capture", drivers::kCaptureBuffers, largest);
+    if (!copies) return std::unexpected(copies.error());
+    appliance->capture_pool_ = *copies;
     for (const auto& settings : environment.ports) {
         auto port = drivers::Port::open(settings, workers, appliance->receive_pools_);
         if (!port) return std::unexpected(port.error());
         appliance->ports_.push_back(std::move(*port));
     }
     appliance->start_workers(workers);
+    appliance->start_diagnostics(appliance->capture_pool_);
     return appliance;
 }
 
@@ -190,6 +195,7 @@ void Appliance::end_process() {
 
 Appliance::~Appliance() {
     if (!alive()) end_process();
+    captures_.reset();   // while the workers still run: they let go of its taps
     for (auto& worker : workers_) worker->stop();
     for (unsigned w = 0; w < workers_.size(); ++w) rte_eal_wait_lcore(drivers::worker_lcore(w));
     workers_.clear();
@@ -197,6 +203,7 @@ Appliance::~Appliance() {
     ports_.clear();
     for (rte_mempool* const pool : receive_pools_) drivers::free_buffer_pool(pool);
     for (rte_mempool* const pool : transmit_pools_) drivers::free_buffer_pool(pool);
+    drivers::free_buffer_pool(capture_pool_);
 }
 
 bool Appliance::on_every_worker(const std::function<void(Worker&, Time)>& task) {

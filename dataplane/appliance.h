@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <expected>
 #include <memory>
 #include <string>
@@ -10,6 +11,8 @@
 
 #include "control/channel/dataplane_configuration.h"
 #include "control/channel/shared_memory.h"
+#include "dataplane/captures.h"
+#include "dataplane/pings.h"
 #include "dataplane/worker.h"
 
 namespace sallyport {
@@ -41,9 +44,19 @@ class Appliance {
     /// A worker has found its lanes spoilt by control.
     [[nodiscard]] bool lanes_broken() const;
 
-    /// Answers: the reports "ports", "workers", "flows", "flow", "log", "counters", "neighbours", "listeners", "version"; "end_flows" ends those that its arguments mean
-    /// (service, pool, member, flow: ids; client: prefix; client_port; all optional). The error is for a person.
-    [[nodiscard]] std::expected<nlohmann::json, std::string> answer(const std::string& what, const nlohmann::json& arguments);
+    /// Answers: the reports "ports", "workers", "flows", "flow", "log", "counters", "neighbours", "listeners", "version"; "end_flows" ends those that its
+    /// arguments mean (service, pool, member, flow: ids; client: prefix; client_port; all optional); and what diagnostics.cpp does: "capture start" (with the
+    /// file), "capture stop", "captures", "ping start", "ping read". The error is for a person.
+    [[nodiscard]] std::expected<nlohmann::json, std::string> answer(const std::string& what, const nlohmann::json& arguments,
+                                                                    const std::vector<channel::Descriptor>& descriptors = {});
+
+    /// Writes captures, sends pings, publishes telemetry; after that it wants to be called again within patience().
+    void turn();
+    [[nodiscard]] std::chrono::milliseconds patience() const noexcept;
+    /// Control has gone: what it alone could stop ends.
+    void control_lost() { captures_->control_lost(); }
+    /// Reports of captures that have ended by themselves since the last call.
+    [[nodiscard]] std::vector<nlohmann::json> take_ended_captures() { return captures_->take_ended(); }
 
     [[nodiscard]] const channel::DataplaneConfiguration& configuration() const noexcept { return configuration_; }
     [[nodiscard]] unsigned workers() const noexcept { return static_cast<unsigned>(workers_.size()); }
@@ -60,6 +73,16 @@ class Appliance {
     [[nodiscard]] bool on_every_worker(const std::function<void(Worker&, Time)>& task);
 
     [[nodiscard]] std::expected<nlohmann::json, std::string> end_matching(const nlohmann::json& filter);
+    // diagnostics.cpp
+    void start_diagnostics(rte_mempool* capture_pool);
+    [[nodiscard]] std::expected<nlohmann::json, std::string> diagnose(const std::string& what, const nlohmann::json& arguments,
+                                                                      const std::vector<channel::Descriptor>& descriptors);
+    [[nodiscard]] std::expected<nlohmann::json, std::string> start_capture(nlohmann::json arguments, const std::vector<channel::Descriptor>& descriptors);
+    [[nodiscard]] std::expected<std::string, std::string> filter_of_flow(channel::FlowId id);
+    [[nodiscard]] std::expected<nlohmann::json, std::string> start_ping(const nlohmann::json& arguments);
+    void run_pings();
+    void publish_telemetry();
+
     nlohmann::json ports_report() const;
     nlohmann::json workers_report();
     nlohmann::json flows_report(std::size_t limit);
@@ -73,6 +96,7 @@ class Appliance {
     std::uint32_t connection_buffers_ = 0;       ///< of each pool that connections may hold
     std::vector<rte_mempool*> receive_pools_;    ///< one a worker
     std::vector<rte_mempool*> transmit_pools_;
+    rte_mempool* capture_pool_ = nullptr;
     std::vector<std::unique_ptr<drivers::Port>> ports_;
     std::unique_ptr<TscClock> clock_;
     std::unique_ptr<steering::Crossbar> crossbar_;
@@ -84,6 +108,10 @@ class Appliance {
     };
     std::vector<Sample> samples_;   ///< of the last workers report
     bool hung_ = false;
+    std::unique_ptr<Captures> captures_;
+    Pings pings_;
+    bool listening_ = false;   ///< worker 0 keeps what it hears of pings
+    std::chrono::steady_clock::time_point next_publication_{};
 };
 
 }  // namespace sallyport

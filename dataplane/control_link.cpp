@@ -21,6 +21,7 @@ void ControlLink::send(const json& message, std::span<const int> descriptors) {
 void ControlLink::lose(const std::string& why) {
     daemon::log(daemon::Level::warning, "control_lost", {{"why", why}});
     attachment_.reset();
+    if (appliance_) appliance_->control_lost();
     if (attached_ && appliance_) {
         if (auto detached = appliance_->attach({}, {}); !detached) daemon::log(daemon::Level::error, "detach", {{"why", detached.error()}});
     }
@@ -29,6 +30,8 @@ void ControlLink::lose(const std::string& why) {
 
 std::expected<void, std::string> ControlLink::turn() {
     if (appliance_ && attached_ && appliance_->lanes_broken()) lose("control wrote nonsense into the channel");
+    if (appliance_ && attached_)
+        for (const json& ended : appliance_->take_ended_captures()) send({{"capture_ended", ended}});
     if (!attachment_) {
         const auto now = std::chrono::steady_clock::now();
         if (now < next_try_) return {};
@@ -64,13 +67,13 @@ std::expected<void, std::string> ControlLink::turn() {
             return {};
         }
         if (!*frame) return {};
-        if (auto done = on_frame((*frame)->text); !done) return done;
+        if (auto done = on_frame(**frame); !done) return done;
     }
     return {};
 }
 
-std::expected<void, std::string> ControlLink::on_frame(const std::string& text) {
-    const json message = json::parse(text, nullptr, false);
+std::expected<void, std::string> ControlLink::on_frame(const channel::Attachment::Frame& frame) {
+    const json message = json::parse(frame.text, nullptr, false);
     if (!message.is_object()) {
         lose("control sent something that is not JSON");
         return {};
@@ -83,7 +86,7 @@ std::expected<void, std::string> ControlLink::on_frame(const std::string& text) 
             return {};
         }
         try {
-            auto answer = appliance_->answer(message["ask"].get<std::string>(), message.value("arguments", json::object()));
+            auto answer = appliance_->answer(message["ask"].get<std::string>(), message.value("arguments", json::object()), frame.descriptors);
             if (answer)
                 send({{"answer", std::move(*answer)}, {"id", id}});
             else

@@ -31,7 +31,7 @@ class ControlLink {
 
  private:
     void lose(const std::string& why);
-    [[nodiscard]] std::expected<void, std::string> on_frame(const std::string& text);
+    [[nodiscard]] std::expected<void, std::string> on_frame(const channel::Attachment::Frame& frame);
     [[nodiscard]] std::expected<void, std::string> on_configure(const nlohmann::json& message);
     void on_change(const nlohmann::json& message, const channel::DataplaneConfiguration& configuration);
     void send(const nlohmann::json& message, std::span<const int> descriptors = {});

@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 
@@ -84,6 +85,7 @@ int main(int argc, char** argv) {
             daemon::log(daemon::Level::info, "stopped");
             return exit_code::kOk;
         }
+        if (link.appliance() != nullptr) link.appliance()->turn();
         const auto now = std::chrono::steady_clock::now();
         if (now >= next_tick && link.appliance() != nullptr) {
             next_tick = now + std::chrono::milliseconds(100);
@@ -96,6 +98,7 @@ int main(int argc, char** argv) {
         watchdog.tick(now);
         pollfd fds[2] = {{signals.fd(), POLLIN, 0},
                          {link.fd(), static_cast<short>(POLLIN | (link.wants_to_write() ? POLLOUT : 0)), 0}};
-        (void)poll(fds, link.fd() >= 0 ? 2 : 1, link.fd() >= 0 ? 100 : 50);
+        const auto patience = link.appliance() != nullptr ? link.appliance()->patience() : std::chrono::milliseconds(100);
+        (void)poll(fds, link.fd() >= 0 ? 2 : 1, static_cast<int>(std::min<std::int64_t>(patience.count(), link.fd() >= 0 ? 100 : 50)));
     }
 }

@@ -92,7 +92,8 @@ json log_report(const json& arguments) {
 
 }  // namespace
 
-std::expected<json, std::string> Appliance::answer(const std::string& what, const json& arguments) {
+std::expected<json, std::string> Appliance::answer(const std::string& what, const json& arguments,
+                                                   const std::vector<channel::Descriptor>& descriptors) {
     if (what == "ports") return ports_report();
     if (what == "workers") return workers_report();
     if (what == "flows") return flows_report(arguments.value("limit", std::size_t{1000}));
@@ -103,7 +104,7 @@ std::expected<json, std::string> Appliance::answer(const std::string& what, cons
     if (what == "end_flows") return end_matching(arguments);
     if (what == "listeners") return listeners_report();
     if (what == "version") return json{{"dpdk", rte_version()}, {"ipsec_mb", imb_get_version_str()}, {"eal", drivers::environment_line()}};
-    return std::unexpected("the dataplane knows no report '" + what + "'");
+    return diagnose(what, arguments, descriptors);
 }
 
 /// Every address that a SYN is answered at, and what becomes of its octets: TLS that control ends, or plain HTTP that control answers.

@@ -98,6 +98,8 @@ bool Worker::receive(Time now) {
             if (count == 0) continue;
             any = true;
             counters_.packets_in += count;
+            if (tap_ != nullptr) [[unlikely]]
+                tap_->take(interface, queue, drivers::PcapngFile::Direction::in, std::span(frames, count));
             for (std::uint16_t i = 0; i < count; ++i) rte_prefetch0(rte_pktmbuf_mtod(frames[i], void*));
             if (settings_.count == 1)
                 for (std::uint16_t i = 0; i < count; ++i) take_frame(frames[i], interface, now);
@@ -194,6 +196,8 @@ void Worker::send_burst(std::uint16_t interface, std::span<rte_mbuf*> frames) {
     drivers::Port& port = *settings_.ports[interface];
     const auto queue = static_cast<std::uint16_t>(settings_.index);
     std::vector<rte_mbuf*>& waiting = backlog_[interface];
+    if (tap_ != nullptr) [[unlikely]]   // what waits was shown when it came
+        tap_->take(interface, queue, drivers::PcapngFile::Direction::out, frames);
     if (!waiting.empty()) {
         const std::uint16_t sent = port.transmit(queue, waiting);
         counters_.packets_out += sent;

@@ -14,6 +14,7 @@
 #include "dataplane/steering/crossbar.h"
 #include "dataplane/tcp/stack.h"
 #include "dataplane/time.h"
+#include "drivers/capture.h"
 #include "drivers/port.h"
 
 struct rte_mempool;
@@ -82,6 +83,8 @@ class Worker {
     /// Between iterations (from call()): swaps the lanes, and keeps them.
     void attach(std::unique_ptr<flow::Lanes> lanes, Time now);
     [[nodiscard]] flow::Lanes* lanes() noexcept { return lanes_.get(); }
+    /// Between iterations: what is received and transmitted is shown to `tap` from now on; nullptr: to nobody. Borrowed until the next call.
+    void show_to(const drivers::CaptureTap* tap) noexcept { tap_ = tap; }
 
  private:
     static constexpr unsigned kBurst = 32;
@@ -105,6 +108,7 @@ class Worker {
     std::unique_ptr<tcp::Stack> stack_;
     std::unique_ptr<flow::FlowEngine> engine_;
     std::unique_ptr<flow::Lanes> lanes_;
+    const drivers::CaptureTap* tap_ = nullptr;      ///< nullptr: nothing is captured
     std::vector<std::vector<rte_mbuf*>> backlog_;   ///< by interface
     Time next_network_tick_{};
     std::atomic<bool> stopping_{false};

@@ -20,9 +20,11 @@
 ///              each handshake worker; flows: {"service", "pool", "member": ids of object_id.h, "flows": how many} that outlived another control
 ///          or  {"refused": "text"}
 ///   control:   {"ask": "ports", "id": 7, "arguments": {...}} at any time after that
+///              with a descriptor where the question says so (the file of a capture)
 ///   dataplane: {"answer": ..., "id": 7} or {"error": "text", "id": 7}
 ///   control:   {"configure": {...}, "id": 8}, a change: all or nothing
 ///   dataplane: {"answer": {"generation": G}, "id": 8}, the workers run it; or {"error": "text", "id": 8}, and nothing has changed
+///   dataplane: {"capture_ended": {...}} when a capture has come to one of its limits
 namespace sallyport::channel {
 
 /// Longest frame that either side takes.

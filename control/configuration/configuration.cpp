@@ -228,6 +228,12 @@ class Builder {
                     problems_.add(secret, read.error().wrong, read.error().right, "9.4.1 (12.1.2)");
             }
         }
+        configuration_.capture.directory = configuration_.state_directory / "captures";
+        if (Value& group = root["capture"]; group.good) {
+            if (Value& directory = group["directory"]; !directory.absent && directory.good) configuration_.capture.directory = resolve(directory);
+            configuration_.capture.max_octets = static_cast<std::uint64_t>(group["max_octets"].integer);
+            configuration_.capture.secrets = group["secrets"].boolean;
+        }
         if (Value& group = root["brake"]; group.good) {
             configuration_.brake = {number(group, "connections"), number(group, "connections_per_source"), number(group, "handshakes"),
                                     number(group, "handshakes_per_source"), number(group, "cost_per_second"), number(group, "burst")};

@@ -185,6 +185,13 @@ struct Brake {
     std::uint32_t burst = 8000;             ///< that a source may spend at once
 };
 
+/// Packet captures. Their files hold what clients and members sent, and with `secrets` what opens it.
+struct Capture {
+    std::filesystem::path directory;        ///< never empty after load(): "captures" in the state directory by default
+    std::uint64_t max_octets = std::uint64_t{1} << 30;   ///< of all files in it, and of those that are being written
+    bool secrets = false;                   ///< whether a capture may hold TLS secrets
+};
+
 /// A setting that holds from one start to the next, as it is written or by default: what a change is refused for that has another.
 struct Fixed {
     std::string setting;                    ///< dotted path
@@ -219,6 +226,7 @@ struct Configuration {
     Revocation revocation;
     Tickets tickets;
     Brake brake;
+    Capture capture;
     std::uint32_t handshake_workers = 1;
     std::filesystem::path management_socket = "/run/sallyport/control.sock";
     ManagementAccess access;

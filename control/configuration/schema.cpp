@@ -85,6 +85,15 @@ constexpr std::array kBrake{
             .documentation = "cost that one source may cause at once"},
 };
 
+constexpr std::array kCapture{
+    Setting{.name = "directory", .kind = Kind::text, .optional = true, .least_items = 1, .most_items = kMaxPath,
+            .documentation = "directory of the files of packet captures, of the user control.user; left out: captures in the state directory"},
+    Setting{.name = "max_octets", .kind = Kind::integer, .fallback = "1073741824", .least = 1048576, .most = std::int64_t{1} << 40,
+            .documentation = "octets of all files of packet captures; a capture that would exceed them is refused"},
+    Setting{.name = "secrets", .kind = Kind::boolean, .fallback = "false",
+            .documentation = "whether a capture may hold the TLS secrets that open it; the policy's report shows it"},
+};
+
 constexpr std::array kDataplane{
     Setting{.name = "cores",
             .kind = Kind::integers,
@@ -569,6 +578,11 @@ constexpr std::array kRoot{
             .fallback = "{ }",
             .members = kBrake,
             .documentation = "what handshakes may cost before established flows would pay for them"},
+    Setting{.name = "capture",
+            .kind = Kind::group,
+            .fallback = "{ }",
+            .members = kCapture,
+            .documentation = "packet captures"},
     Setting{.name = "management",
             .kind = Kind::group,
             .fallback = "{ }",

@@ -95,6 +95,7 @@ void HandshakeWorker::on_backend_opened(Session& session) {
                                                  : std::string();
     session.backend = std::make_unique<handshake::ClientHandshake>(pool.context(), alpn,
                                                                    pool.settings().members[*session.member].address.to_string());
+    if (session.secrets_since) session.backend->keep_key_log();
     output_.clear();
     const Step step = session.backend->start(output_);
     send_octets(session.lane, session.id, Leg::backend, session.attempt, 0, output_);
@@ -110,6 +111,7 @@ void HandshakeWorker::on_backend_octets(Session& session, const channel::StreamO
     output_.clear();
     const std::uint64_t before = session.backend->consumed();
     const Step step = session.backend->feed(octets, output_);
+    write_secrets(session, session.backend->key_log());
     answer_backend(session.lane, session.id, session.attempt, before, session.backend->consumed());
     switch (step) {
         case Step::more:

@@ -2,6 +2,7 @@
 
 #include "control/daemon/logging.h"
 #include "control/flows/identity_check.h"
+#include "control/handshake/key_log.h"
 #include "crypto/secret.h"
 
 /// The clients' legs: from the first octet to the hand-off, and what a failure leaves behind.
@@ -54,9 +55,23 @@ void HandshakeWorker::on_flow_opened(std::size_t lane, FlowId id, const channel:
     // The session outlives its handshake, and does not move.
     session->server = std::make_unique<handshake::ServerHandshake>(
         service.context.load(), [this, each = session.get()](const handshake::Offer& offer) { return admit(*each, offer); });
+    if (secrets_ != nullptr && secrets_->wanted()) {
+        session->secrets_since = SecretFiles::Clock::now();
+        session->server->keep_key_log();
+    }
     ++service.state.flows_now;
     ++service.state.flows_total;
     sessions_[id.value] = std::move(session);
+}
+
+/// What a leg's handshake has brought to its key log goes to the captures that want it; wherever there is no log nothing is done.
+void HandshakeWorker::write_secrets(const Session& session, handshake::KeyLog* log) {
+    if (log == nullptr || log->lines().empty()) return;
+    const std::string server_name = session.negotiated ? session.negotiated->server_name
+                                    : session.server   ? session.server->negotiated().server_name
+                                                       : std::string();
+    secrets_->write({*session.secrets_since, session.runtime->services[session.service]->settings.name, server_name, session.client.address}, log->lines());
+    log->clear();
 }
 
 /// Asked when the ClientHello has been read and nothing costly has been done.
@@ -74,6 +89,7 @@ void HandshakeWorker::on_client_octets(Session& session, std::uint64_t offset, s
     session.client_next += octets.size();
     output_.clear();
     const Step step = session.server->feed(octets, output_);
+    write_secrets(session, session.server->key_log());
     send_octets(session.lane, session.id, Leg::client, 0, session.server->consumed(), output_);
     switch (step) {
         case Step::more:

@@ -48,9 +48,10 @@ EndReason HandshakeWorker::reason_of(std::uint8_t value) noexcept {
     return value < static_cast<std::uint8_t>(EndReason::count_) ? static_cast<EndReason>(value) : EndReason::none;
 }
 
-HandshakeWorker::HandshakeWorker(unsigned index, unsigned count)
+HandshakeWorker::HandshakeWorker(unsigned index, unsigned count, SecretFiles* secrets)
     : index_(index),
       count_(count),
+      secrets_(secrets),
       wake_for_tasks_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       message_(std::make_unique<channel::Message>()) {
     SALLYPORT_CHECK(wake_for_tasks_.valid());

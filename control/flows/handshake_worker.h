@@ -16,6 +16,7 @@
 #include "control/channel/ring.h"
 #include "control/channel/shared_memory.h"
 #include "control/flows/runtime.h"
+#include "control/flows/secret_files.h"
 #include "control/http/redirect.h"
 
 namespace sallyport::flows {
@@ -31,7 +32,8 @@ struct Lane {
 /// Owns its sessions; other threads speak to it by post().
 class HandshakeWorker {
  public:
-    HandshakeWorker(unsigned index, unsigned count);
+    /// `secrets`: the captures that want them; nullptr: there are none. Borrowed.
+    HandshakeWorker(unsigned index, unsigned count, SecretFiles* secrets = nullptr);
     ~HandshakeWorker();   ///< stops the thread
     HandshakeWorker(const HandshakeWorker&) = delete;
     HandshakeWorker& operator=(const HandshakeWorker&) = delete;
@@ -90,6 +92,7 @@ class HandshakeWorker {
         std::uint32_t service = 0;                            ///< position in the runtime
         std::uint32_t pool = 0;
         SocketAddress client, local;
+        std::optional<SecretFiles::Clock::time_point> secrets_since;   ///< it began while a capture wanted secrets
         std::unique_ptr<handshake::ServerHandshake> server;   ///< until it is handed off
         std::uint64_t client_next = 0;                        ///< stream offset of the octet that comes next
         Brake::Connected connected;                           ///< from the first segment to the end of the client's handshake
@@ -156,6 +159,7 @@ class HandshakeWorker {
     void hand_off_backend(Session& session, channel::Handoff handoff);
     void leave_member(Session& session);
     void refuse_client(Session& session, const handshake::Failure& failure);
+    void write_secrets(const Session& session, handshake::KeyLog* log);
     [[nodiscard]] bool admit(Session& session, const handshake::Offer& offer);
     void record_client_failure(Session& session, const handshake::Failure& failure, channel::EndReason reason);
     void record_backend_failure(const Session& session, const configuration::Member& member, const handshake::Failure& failure,
@@ -209,6 +213,7 @@ class HandshakeWorker {
     void wait(Clock::time_point until);
 
     unsigned index_, count_;
+    SecretFiles* secrets_;
     std::thread thread_;
     std::atomic<bool> stopping_{false};
     std::atomic<bool> broken_{false};

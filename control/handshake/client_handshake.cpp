@@ -188,6 +188,8 @@ std::uint64_t ClientHandshake::consumed() const { return state_->consumed(); }
 const Negotiated& ClientHandshake::negotiated() const { return state_->negotiated(); }
 const Failure& ClientHandshake::failure() const { return state_->failure(); }
 Handed ClientHandshake::take_handed() { return state_->take_handed(); }
+void ClientHandshake::keep_key_log() { state_->keep_key_log(); }
+KeyLog* ClientHandshake::key_log() const { return state_->key_log(); }
 void ClientHandshake::ticket_record(std::span<const std::byte> record) { state_->after_handshake(record); }
 
 }  // namespace sallyport::handshake

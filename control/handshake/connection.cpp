@@ -111,6 +111,7 @@ void Connection::install(SSL_CTX* context) {
 void Connection::on_secret(const SSL* ssl, const char* line) {
     // "LABEL CLIENT_RANDOM SECRET", both in hexadecimal. The line is libssl's, and wiped by it.
     const std::string_view text(line);
+    if (KeyLog* const log = of(ssl).key_log()) log->add(text);
     const auto label_end = text.find(' ');
     const auto secret_begin = text.rfind(' ');
     if (label_end == std::string_view::npos || secret_begin <= label_end) return;

@@ -1,12 +1,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "control/handshake/handshake.h"
+#include "control/handshake/key_log.h"
 #include "control/handshake/libssl.h"
 #include "control/handshake/record_stream.h"
 #include "crypto/key_schedule.h"
@@ -35,6 +37,9 @@ class Connection {
     [[nodiscard]] bool flight_written() const { return flight_written_; }
     [[nodiscard]] const Negotiated& negotiated() const { return negotiated_; }
     [[nodiscard]] const Failure& failure() const { return failure_; }
+    /// From now on the secrets are kept as lines too: a capture wants them.
+    void keep_key_log() { key_log_ = std::make_unique<KeyLog>(); }
+    [[nodiscard]] KeyLog* key_log() const { return key_log_.get(); }
 
     /// Callbacks that every SSL_CTX of a side needs: traffic secrets, alerts, handshake messages.
     static void install(SSL_CTX* context);
@@ -124,6 +129,7 @@ class Connection {
     bool change_cipher_spec_sent_ = false;
     std::uint64_t explicit_nonce_ = 0;
     crypto::TrafficSecret client_secret_, server_secret_;
+    std::unique_ptr<KeyLog> key_log_;  ///< nullptr: nobody wants the secrets
     Handed handed_;
 };
 

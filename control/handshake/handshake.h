@@ -93,6 +93,7 @@ struct Handed {
 class ServerContext;   ///< what the handshakes of one service share; immutable, shared by the threads that use it
 class ClientContext;   ///< likewise for one pool; holds the sessions for resumption (thread-safe)
 class TicketKeys;      ///< keys of session tickets, shared by all services; rotated by time (thread-safe)
+class KeyLog;          ///< a handshake's secrets in lines, where a capture wants them
 class EchKeys;         ///< ECH keys of one service, with those that still open; immutable snapshot
 
 /// What a service's handshakes need beyond the configuration. All of it thread-safe.
@@ -138,12 +139,16 @@ class ServerHandshake {
     [[nodiscard]] Handed take_handed();
     /// Whether libssl is at work: the first record has come.
     [[nodiscard]] bool begun() const noexcept { return state_ != nullptr; }
+    /// Before the first octet: the secrets are kept in key_log() too. Without it, and before the first record has come, that is nullptr.
+    void keep_key_log();
+    [[nodiscard]] KeyLog* key_log() const;
 
  private:
     struct State;
     std::shared_ptr<const ServerContext> context_;   ///< until it is the state's
     Admit admit_;
     std::vector<std::byte> early_;                   ///< the beginning of the first record, until the rest has come
+    bool keeps_key_log_ = false;
     std::unique_ptr<State> state_;
 };
 
@@ -160,6 +165,9 @@ class ClientHandshake {
     [[nodiscard]] const Negotiated& negotiated() const;
     [[nodiscard]] const Failure& failure() const;
     [[nodiscard]] Handed take_handed();
+    /// Before start(): as ServerHandshake's.
+    void keep_key_log();
+    [[nodiscard]] KeyLog* key_log() const;
     /// After done: one whole record of ciphertext that holds a NewSessionTicket; the session is kept for resumption.
     void ticket_record(std::span<const std::byte> record);
 

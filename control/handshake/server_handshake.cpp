@@ -332,6 +332,7 @@ Step ServerHandshake::feed(std::span<const std::byte> octets, std::vector<std::b
     early_.insert(early_.end(), octets.begin(), octets.end());
     if (is_part_of_a_record(early_)) return Step::more;
     state_ = std::make_unique<State>(std::move(context_), std::move(admit_));
+    if (keeps_key_log_) state_->keep_key_log();
     return state_->feed(std::exchange(early_, {}), output);
 }
 
@@ -341,5 +342,7 @@ const Negotiated& ServerHandshake::negotiated() const { return state_ ? state_->
 const Failure& ServerHandshake::failure() const { return state_ ? state_->failure() : kNoFailure; }
 const Offer& ServerHandshake::offer() const { return state_ ? state_->offer : kNothingOffered; }
 Handed ServerHandshake::take_handed() { return state_->take_handed(); }
+void ServerHandshake::keep_key_log() { keeps_key_log_ = true; }
+KeyLog* ServerHandshake::key_log() const { return state_ ? state_->key_log() : nullptr; }
 
 }  // namespace sallyport::handshake

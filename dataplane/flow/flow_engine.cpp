@@ -601,6 +601,7 @@ std::vector<FlowStatus> FlowEngine::statuses(std::uint32_t& first, std::size_t l
         }
         if (backend.connection != nullptr) {
             status.backend_tcp_known = true;
+            status.backend_local = backend.connection->local();
             status.backend_tcp = backend.connection->status();
         }
         result.push_back(status);

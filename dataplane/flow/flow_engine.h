@@ -73,6 +73,7 @@ struct FlowStatus {
     std::uint64_t service = 0, pool = 0, member = 0;   ///< ids
     bool has_member = false, ending = false;
     SocketAddress client, local, backend;
+    SocketAddress backend_local;   ///< our end of the backend's leg; port 0 while there is none
     LegPhase client_phase{}, backend_phase{};
     std::uint16_t client_suite = 0, client_group = 0, backend_suite = 0, backend_group = 0;
     bool backend_plain = false;

@@ -64,6 +64,17 @@ struct Received {
     IcmpError error;
 };
 
+/// What came of an echo request of ours (RFC 792, RFC 4443 4): the reply, or an error that quotes it.
+struct EchoHeard {
+    enum class What : std::uint8_t { reply, packet_too_big, unreachable, time_exceeded, parameter_problem };
+    What what = What::reply;
+    std::uint8_t code = 0;          ///< of the error
+    IpAddress from;                 ///< who says it
+    IpAddress to;                   ///< whom the request asked
+    std::uint16_t identifier = 0, sequence = 0;
+    Time at{};
+};
+
 /// Ethernet, ARP (RFC 826), IPv4, IPv6, neighbour discovery (RFC 4861), ICMP (RFC 792, 4443) of one worker: everything below TCP.
 /// Each worker has one, with the same interfaces and routes. Neighbour tables are per worker: an ARP or ND packet is handed to all
 /// workers by the caller. Owning worker only; no system calls; allocation only in construction and in prepare().
@@ -135,6 +146,19 @@ class Network {
     void link_up(std::uint16_t interface, Time now);
 
     [[nodiscard]] bool is_local(const IpAddress& address) const;
+
+    /// Sends an echo request with `octets` octets of data after its header. Errors: no_route, no_buffer, neighbour_unresolved (no slot).
+    /// Where the next hop is not resolved yet, the request waits for it. What does not fit into the path's MTU is an error of the
+    /// caller's: see echo_room().
+    [[nodiscard]] std::expected<void, DropReason> send_echo(const IpAddress& to, std::uint16_t identifier, std::uint16_t sequence,
+                                                            std::uint16_t octets, Time now);
+    /// Octets of data that an echo request to `to` can carry in one packet; no_route.
+    [[nodiscard]] std::expected<std::uint16_t, DropReason> echo_room(const IpAddress& to, Time now);
+    /// Whether the next hop towards `to` has answered when it was asked for its link-layer address.
+    [[nodiscard]] bool is_resolved(const IpAddress& to, Time now);
+    /// While somebody listens, what is heard of echo requests is kept, a bounded number; whoever listens takes it often.
+    void listen_for_echoes(bool listen);
+    [[nodiscard]] std::vector<EchoHeard> take_echoes();
 
     struct NeighbourStatus {
         IpAddress address;

@@ -149,6 +149,13 @@ auto Network::State::receive_icmp(const Frame& frame, const wire::IpHeader& ip, 
     switch (icmp->type) {
         case wire::icmp::kEchoRequest:
             return answer_echo(frame, ip, offset, length, now);
+        case wire::icmp::kEchoReply:
+            hear_echo({.from = ip.source,
+                       .to = ip.source,
+                       .identifier = static_cast<std::uint16_t>(icmp->rest >> 16),
+                       .sequence = static_cast<std::uint16_t>(icmp->rest),
+                       .at = now});
+            return Outcome::done;
         case wire::icmp::kUnreachable:
             error.what = classify_ipv4(icmp->code);
             if (icmp->code == 4) {  // fragmentation needed (RFC 1191 4)
@@ -161,8 +168,9 @@ auto Network::State::receive_icmp(const Frame& frame, const wire::IpHeader& ip, 
             error.what = What::soft_unreachable;
             break;
         default:
-            return Outcome::done;  // source quench (RFC 6633), redirects, replies: not for us
+            return Outcome::done;  // source quench (RFC 6633), redirects: not for us
     }
+    if (hear_error(ip, *icmp, message.subspan(wire::kIcmpHeaderLength), now)) return Outcome::done;
     const auto quoted = wire::parse_quote_ipv4(message.subspan(wire::kIcmpHeaderLength));
     if (!quoted || quoted->source != ip.destination) return std::unexpected(DropReason::icmp_unmatched);
     error.local = quoted->source;
@@ -187,6 +195,13 @@ auto Network::State::receive_icmpv6(const Frame& frame, const wire::IpHeader& ip
     switch (icmp->type) {
         case wire::icmpv6::kEchoRequest:
             return answer_echo(frame, ip, offset, length, now);
+        case wire::icmpv6::kEchoReply:
+            hear_echo({.from = ip.source,
+                       .to = ip.source,
+                       .identifier = static_cast<std::uint16_t>(icmp->rest >> 16),
+                       .sequence = static_cast<std::uint16_t>(icmp->rest),
+                       .at = now});
+            return Outcome::done;
         case wire::icmpv6::kUnreachable:
             error.what = classify_ipv6(icmp->code);
             break;
@@ -201,6 +216,7 @@ auto Network::State::receive_icmpv6(const Frame& frame, const wire::IpHeader& ip
         default:
             return Outcome::done;  // router advertisements and redirects: routes are configured
     }
+    if (hear_error(ip, *icmp, message.subspan(wire::kIcmpHeaderLength), now)) return Outcome::done;
     const auto quoted = wire::parse_quote_ipv6(message.subspan(wire::kIcmpHeaderLength));
     if (!quoted || quoted->source != ip.destination) return std::unexpected(DropReason::icmp_unmatched);
     error.local = quoted->source;

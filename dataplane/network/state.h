@@ -13,6 +13,7 @@
 #include "dataplane/network/path_mtu_cache.h"
 #include "dataplane/network/route_table.h"
 #include "dataplane/wire/arp.h"
+#include "dataplane/wire/icmp.h"
 #include "dataplane/wire/ipv4.h"
 #include "dataplane/wire/ipv6.h"
 
@@ -90,6 +91,10 @@ struct Network::State {
                                     Time now, Received& result);
     [[nodiscard]] Step receive_icmpv6(const Frame& frame, const wire::IpHeader& ip, std::uint32_t offset,
                                       std::uint32_t length, Time now, Received& result);
+    /// Keeps what was heard of an echo request, if somebody listens.
+    void hear_echo(const EchoHeard& heard);
+    /// An error that quotes no TCP segment: perhaps an echo request of ours. Whether it did.
+    [[nodiscard]] bool hear_error(const wire::IpHeader& ip, const wire::IcmpHeader& icmp, std::span<const std::byte> quote, Time now);
     [[nodiscard]] Step answer_echo(const Frame& frame, const wire::IpHeader& ip, std::uint32_t offset, std::uint32_t length,
                                    Time now);
     [[nodiscard]] bool martian_ipv4(const IpAddress& source) const noexcept;
@@ -125,6 +130,10 @@ struct Network::State {
     PathMtuCache path_mtus;
     NeighbourTable neighbours;
     std::vector<std::vector<rte_mbuf*>> outgoing;   ///< by interface
+
+    static constexpr std::size_t kMaxEchoes = 256;   ///< kept until they are taken
+    bool listening_for_echoes = false;
+    std::vector<EchoHeard> echoes;
 
     RateLimit echo_limit;
     RateLimit solicit_limit;

@@ -58,4 +58,14 @@ struct QuotedSegment {
 [[nodiscard]] std::optional<QuotedSegment> parse_quote_ipv4(std::span<const std::byte> quote) noexcept;
 [[nodiscard]] std::optional<QuotedSegment> parse_quote_ipv6(std::span<const std::byte> quote) noexcept;
 
+/// What an error quotes of an echo request of ours.
+struct QuotedEcho {
+    IpAddress source, destination;
+    std::uint16_t identifier = 0, sequence = 0;
+};
+
+/// The same for an echo request that we sent. Nothing when it is another packet.
+[[nodiscard]] std::optional<QuotedEcho> parse_quoted_echo_ipv4(std::span<const std::byte> quote) noexcept;
+[[nodiscard]] std::optional<QuotedEcho> parse_quoted_echo_ipv6(std::span<const std::byte> quote) noexcept;
+
 }  // namespace sallyport::wire

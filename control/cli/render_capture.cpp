@@ -1,0 +1,100 @@
+#include "control/cli/render_capture.h"
+
+#include <algorithm>
+#include <format>
+
+#include "control/cli/render.h"
+
+namespace sallyport::cli {
+
+using namespace sallyport::management;
+
+namespace {
+
+void field(std::string& text, std::string_view name, std::string_view value) {
+    if (!value.empty()) text += std::format("{:<10}{}\n", name, printable(value));
+}
+
+std::string end_text(const CaptureView& capture) {
+    if (capture.state == "running") return "running";
+    if (capture.end == "stopped") return "stopped";
+    if (capture.end == "packets" || capture.end == "octets" || capture.end == "time") return "ended: limit of " + capture.end;
+    if (capture.end == "write_failed") return "ended: " + capture.error;
+    if (capture.end == "control_lost") return "ended: sallyport-control went away";
+    if (capture.end == "dataplane_lost") return "ended: the dataplane went away";
+    return capture.state;
+}
+
+std::string whose(const CaptureView& capture) {
+    if (!capture.secrets) return {};
+    std::string text = std::format("TLS secrets of {} legs", capture.secrets_legs);
+    if (!capture.secrets_service.empty()) text += " of service " + capture.secrets_service;
+    if (!capture.secrets_server_name.empty()) text += " under " + capture.secrets_server_name;
+    if (!capture.secrets_client.empty()) text += " of clients in " + capture.secrets_client;
+    if (capture.secrets_dropped > 0) text += std::format("; {} found no room", capture.secrets_dropped);
+    return text;
+}
+
+/// "0.042 ms"
+std::string milliseconds(std::uint64_t microseconds) { return std::format("{}.{:03} ms", microseconds / 1000, microseconds % 1000); }
+
+}  // namespace
+
+std::string render_text(const CaptureView& capture) {
+    std::string text;
+    field(text, "capture", std::to_string(capture.id));
+    field(text, "file", capture.file);
+    field(text, "state", end_text(capture));
+    field(text, "from", capture.started);
+    field(text, "to", capture.ended);
+    field(text, "port", capture.port);
+    field(text, "flow", capture.flow);
+    field(text, "filter", capture.filter);
+    field(text, "comment", capture.comment);
+    field(text, "limits", std::format("{}, {} packets, {} s", octets(capture.limit_octets), quantity(capture.limit_packets), capture.limit_seconds));
+    field(text, "packets", std::format("{} written, {} dropped, {} matched", capture.packets, capture.dropped, capture.seen));
+    field(text, "octets", octets(capture.octets));
+    field(text, "secrets", whose(capture));
+    return text;
+}
+
+std::string render_text(const CapturesView& captures) {
+    std::string text;
+    for (const CaptureView& capture : captures.captures) text += render_text(capture) + "\n";
+    std::size_t width = 4;
+    for (const CaptureFileView& file : captures.files) width = std::max(width, file.file.size());
+    if (!captures.files.empty()) {
+        text += std::format("{:<{}}  {:>9}  {:<20}\n", "file", width, "size", "modified");
+        for (const CaptureFileView& file : captures.files)
+            text += std::format("{:<{}}  {:>9}  {:<20}{}\n", printable(file.file), width, octets(file.octets), file.modified, file.secrets ? "  TLS secrets" : "");
+    }
+    text += std::format("{} of {} taken in {}; TLS secrets are {}allowed\n", octets(captures.octets), octets(captures.max_octets), printable(captures.directory),
+                        captures.secrets_allowed ? "" : "not ");
+    return text;
+}
+
+std::string render_text(const PingView& ping, std::size_t from) {
+    std::string text;
+    for (std::size_t i = from; i < ping.probes.size(); ++i) {
+        const ProbeView& probe = ping.probes[i];
+        if (probe.outcome == "reply")
+            text += std::format("{}: reply {}, {}\n", printable(probe.from), probe.sequence + 1, milliseconds(probe.round_trip_us));
+        else if (probe.outcome != "waiting")
+            text += std::format("{}: request {}: {}{}\n", printable(ping.address), probe.sequence + 1, printable(probe.why),
+                                probe.from.empty() ? "" : " (says " + printable(probe.from) + ")");
+    }
+    if (!ping.done) return text;
+    std::uint64_t least = UINT64_MAX, most = 0, sum = 0;
+    for (const ProbeView& probe : ping.probes) {
+        if (probe.outcome != "reply") continue;
+        least = std::min(least, probe.round_trip_us);
+        most = std::max(most, probe.round_trip_us);
+        sum += probe.round_trip_us;
+    }
+    const double lost = ping.sent == 0 ? 0 : 1 - static_cast<double>(ping.received) / ping.sent;
+    text += std::format("{} sent, {} received, {} lost", ping.sent, ping.received, percent(lost));
+    if (ping.received > 0) text += std::format("; round trip {} least, {} mean, {} most", milliseconds(least), milliseconds(sum / ping.received), milliseconds(most));
+    return text + "\n";
+}
+
+}  // namespace sallyport::cli
