@@ -35,9 +35,9 @@ void Appliance::start_diagnostics(rte_mempool* capture_pool) {
 /// The filter that holds both legs of a flow, by their addresses and ports. The error says that it is gone.
 std::expected<std::string, std::string> Appliance::filter_of_flow(channel::FlowId id) {
     std::string filter;
-    if (id.worker() < workers_.size()) {
+    if (id.worker() < workers_.size() && id.index() != 0) {
         const bool called = workers_[id.worker()]->call([&](Worker& worker, Time now) {
-            std::uint32_t at = id.index();
+            std::uint32_t at = id.index() - 1;   // of its record
             const auto found = worker.engine().statuses(at, 1, now);
             if (found.empty() || found[0].id != id) return;
             filter = leg_filter(found[0].client, found[0].local);

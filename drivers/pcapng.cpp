@@ -107,19 +107,26 @@ std::uint32_t PcapngFile::octets_of(const rte_mbuf* copied) noexcept { return co
 
 std::expected<void, std::string> PcapngFile::write(std::span<rte_mbuf*> copied) {
     constexpr std::size_t kAtOnce = 256;
-    while (!copied.empty()) {
+    std::expected<void, std::string> result;
+    // The library frees nothing, whatever its header says, and reports a write that was cut short by its length alone.
+    while (result && !copied.empty()) {
         const auto part = copied.first(std::min(copied.size(), kAtOnce));
         copied = copied.subspan(part.size());
+        std::uint64_t octets = 0;
+        for (const rte_mbuf* const each : part) octets += octets_of(each);
         const ssize_t written = rte_pcapng_write_packets(file_, part.data(), static_cast<std::uint16_t>(part.size()));
-        if (written >= 0) {
-            octets_ += static_cast<std::uint64_t>(written);
+        const int why = rte_errno;
+        rte_pktmbuf_free_bulk(part.data(), static_cast<unsigned>(part.size()));
+        if (written >= 0 && static_cast<std::uint64_t>(written) == octets) {
+            octets_ += octets;
             continue;
         }
-        const int why = errno;
-        for (rte_mbuf* const left : copied) rte_pktmbuf_free(left);
-        return Error(std::string("cannot write the capture: ") + std::strerror(why));
+        result = Error(std::string("cannot write the capture: ") + (written < 0 ? rte_strerror(why) : "no room is left in its file system"));
+        // A block that is not whole would make the file unreadable from there on.
+        if (ftruncate(descriptor_, static_cast<off_t>(octets_)) == 0) static_cast<void>(lseek(descriptor_, static_cast<off_t>(octets_), SEEK_SET));
     }
-    return {};
+    rte_pktmbuf_free_bulk(copied.data(), static_cast<unsigned>(copied.size()));
+    return result;
 }
 
 std::expected<void, std::string> PcapngFile::write_statistics(std::uint16_t port, std::uint64_t seen, std::uint64_t dropped) {

@@ -27,7 +27,7 @@ std::string end_text(const CaptureView& capture) {
 
 std::string whose(const CaptureView& capture) {
     if (!capture.secrets) return {};
-    std::string text = std::format("TLS secrets of {} legs", capture.secrets_legs);
+    std::string text = std::format("{} lines of TLS secrets", capture.secrets_lines);
     if (!capture.secrets_service.empty()) text += " of service " + capture.secrets_service;
     if (!capture.secrets_server_name.empty()) text += " under " + capture.secrets_server_name;
     if (!capture.secrets_client.empty()) text += " of clients in " + capture.secrets_client;

@@ -38,6 +38,7 @@ void SecretFiles::end(std::uint64_t capture) {
 void SecretFiles::write(const Flow& flow, std::string_view lines) {
     const std::lock_guard lock(mutex_);
     const Clock::time_point now = Clock::now();
+    const auto count = static_cast<std::uint64_t>(std::ranges::count(lines, '\n'));
     for (File& file : files_) {
         if (flow.begun < file.since || now >= file.until) continue;
         const Selection& wants = file.selection;
@@ -49,12 +50,12 @@ void SecretFiles::write(const Flow& flow, std::string_view lines) {
         const std::array<iovec, 2> octets{iovec{const_cast<char*>(lines.data()), lines.size()}, iovec{&comment, 1}};
         const std::size_t length = lines.size() + 1;
         if (length > file.left || pwritev(file.file.get(), octets.data(), octets.size(), static_cast<off_t>(file.offset)) != static_cast<ssize_t>(length)) {
-            ++file.counts.dropped;
+            file.counts.dropped += count;
             continue;
         }
         file.offset += lines.size();
         file.left -= static_cast<std::uint32_t>(lines.size());
-        ++file.counts.legs;
+        file.counts.lines += count;
     }
 }
 

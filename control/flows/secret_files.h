@@ -43,8 +43,8 @@ class SecretFiles {
     void write(const Flow& flow, std::string_view lines);
 
     struct Counts {
-        std::uint64_t legs = 0;       ///< whose secrets were written
-        std::uint64_t dropped = 0;    ///< whose secrets found no room, or could not be written
+        std::uint64_t lines = 0;      ///< written
+        std::uint64_t dropped = 0;    ///< that found no room, or could not be written
     };
     [[nodiscard]] Counts counts(std::uint64_t capture) const;
 

@@ -28,12 +28,12 @@ struct CaptureView {
     std::uint64_t octets = 0;           ///< of the file
     bool secrets = false;
     std::string secrets_service, secrets_client, secrets_server_name;   ///< whose; empty: everyone's
-    std::uint64_t secrets_legs = 0;     ///< legs whose secrets were written
-    std::uint64_t secrets_dropped = 0;  ///< legs whose secrets found no room
+    std::uint64_t secrets_lines = 0;     ///< of secrets written: four a leg with TLS 1.3, one with 1.2
+    std::uint64_t secrets_dropped = 0;  ///< lines of secrets that found no room
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(CaptureView, id, file, state, end, error, started, ended, port, flow, filter, comment, limit_packets,
                                                 limit_octets, limit_seconds, snap, seen, packets, dropped, octets, secrets, secrets_service,
-                                                secrets_client, secrets_server_name, secrets_legs, secrets_dropped)
+                                                secrets_client, secrets_server_name, secrets_lines, secrets_dropped)
 
 struct CaptureFileView {
     std::string file;

@@ -230,7 +230,7 @@ void Captures::take(CaptureView& view, const json& report) {
     view.error = report.value("error", view.error);
     if (view.state == "running" && view.secrets) {
         const auto counts = secrets_.counts(view.id);
-        view.secrets_legs = counts.legs;
+        view.secrets_lines = counts.lines;
         view.secrets_dropped = counts.dropped;
     }
     if (view.state == "running" && report.value("state", std::string()) == "ended") end(view, report.value("end", std::string()));
@@ -239,7 +239,7 @@ void Captures::take(CaptureView& view, const json& report) {
 void Captures::end(CaptureView& view, const std::string& why) {
     if (view.secrets) {
         const auto counts = secrets_.counts(view.id);
-        view.secrets_legs = counts.legs;
+        view.secrets_lines = counts.lines;
         view.secrets_dropped = counts.dropped;
         secrets_.end(view.id);
     }
@@ -248,7 +248,7 @@ void Captures::end(CaptureView& view, const std::string& why) {
     view.ended = now_text();
     daemon::log(daemon::Level::info, "capture_ended",
                 {{"capture", view.id}, {"file", view.file}, {"why", why}, {"packets", view.packets}, {"dropped", view.dropped}, {"octets", view.octets},
-                 {"secrets_legs", view.secrets_legs}, {"error", view.error}});
+                 {"secrets_lines", view.secrets_lines}, {"error", view.error}});
 }
 
 void Captures::ended(const json& report) {

@@ -71,6 +71,7 @@ Result report_policy(Appearance& appearance) {
                          {"level", configuration.policy_level},
                          {"requirements", policy_views(appearance, now)},
                          {"waivers", waivers},
+                         {"capture_secrets_allowed", configuration.capture.secrets},
                          {"waived", waived},
                          // Who cuts the audit log after this cannot make it end here: `sallyport-control verify-audit --head` looks.
                          {"audit_head", appearance.audit.head().to_string()}};

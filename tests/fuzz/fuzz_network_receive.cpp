@@ -70,6 +70,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                                 .receive_checksum_good = true}};
         settings.max_neighbours = 4;
         network::Network network(settings, buffers, drops);
+        network.listen_for_echoes(true);
         Time now{};
         for (const char* neighbour : {"192.0.2.1", "2001:db8::a"}) static_cast<void>(network.route(*IpAddress::parse(neighbour), now));
         while (size >= 2) {
@@ -103,6 +104,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                 SALLYPORT_CHECK(octets == mbuf->pkt_len);
                 rte_pktmbuf_free(mbuf);
             }
+            static_cast<void>(network.take_echoes());
             network.advance(now);
             for (rte_mbuf* sent : network.to_transmit(0)) rte_pktmbuf_free(sent);
             network.taken(0);

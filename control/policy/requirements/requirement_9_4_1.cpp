@@ -35,7 +35,7 @@ std::string counts_text(const std::vector<std::pair<std::uint16_t, std::uint64_t
     return text.empty() ? "none" : text;
 }
 
-Evidence run(const Configuration&, const RunState& run) {
+Evidence run(const Configuration& configuration, const RunState& run) {
     std::vector<std::string> alarms;
     for (const auto& [id, count] : run.by_suite)
         if (find_suite(id) == nullptr) alarms.push_back(count_of(count, "handshake") + " with suite number " + std::to_string(id) + ", which is not of the catalogue");
@@ -52,6 +52,8 @@ Evidence run(const Configuration&, const RunState& run) {
     std::string evidence = "suites, groups and signature schemes of the catalogue only, read back from each handshake; by suite: " +
                            counts_text(run.by_suite, [](std::uint16_t id) { return find_suite(id); }) + "; by group: " +
                            counts_text(run.by_group, [](std::uint16_t id) { return find_group(id); }) + "; own keys: " + (keys.empty() ? "none" : keys) + "; ";
+    // Forward secrecy ends where a capture holds the secrets: the auditor must see that it may.
+    if (configuration.capture.secrets) evidence += "captures may hold TLS secrets (capture.secrets); ";
     if (run.dataplane)
         evidence += count_of(run.dataplane->key_updates, "KeyUpdate") + " sent, " + count_of(run.dataplane->key_limits, "flow") + " ended at the limit of a key, " +
                     count_of(run.dataplane->renegotiations, "renegotiation") + " refused; ";

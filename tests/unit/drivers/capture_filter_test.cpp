@@ -22,7 +22,7 @@ void append(Octets& to, const Octets& more) { to.insert(to.end(), more.begin(), 
 /// Ethernet, perhaps a tag, IPv4, TCP from 192.0.2.1:1000 to 192.0.2.2:443, no options.
 Octets tcp_frame(std::uint16_t vlan = 0) {
     Octets frame = octets({2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2});
-    if (vlan != 0) append(frame, octets({0x81, 0, vlan >> 8u, vlan & 0xffu}));
+    if (vlan != 0) append(frame, octets({0x81, 0, static_cast<unsigned>(vlan >> 8), vlan & 0xffu}));
     append(frame, octets({8, 0, 0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2}));
     append(frame, octets({0x03, 0xe8, 0x01, 0xbb, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x12, 0xff, 0xff, 0, 0, 0, 0}));
     return frame;

@@ -164,6 +164,17 @@ TEST(Configuration, Smallest_HasTheDefaultsOfTheHeaders) {
     EXPECT_EQ(h.pools[0].health->fall, HealthCheck{}.fall);
 }
 
+TEST(Configuration, Captures_AreKeptBesideTheStateUnlessALineSaysOtherwise) {
+    const Configuration c = load_good("smallest");
+    EXPECT_EQ(c.capture.directory, c.state_directory / "captures");
+    EXPECT_EQ(c.capture.max_octets, Capture{}.max_octets);
+    EXPECT_FALSE(c.capture.secrets);
+    const Configuration written = load_good("capture");
+    EXPECT_EQ(written.capture.directory, files().path() / "taken");
+    EXPECT_EQ(written.capture.max_octets, 100'000'000'000u);
+    EXPECT_TRUE(written.capture.secrets);
+}
+
 TEST(Configuration, Example_IsLoadedWhole) {
     const auto loaded = load(files().place(SALLYPORT_CONFIGURATION_EXAMPLE));
     ASSERT_TRUE(loaded) << text(loaded.error());

@@ -528,6 +528,79 @@ Octets error_frame(const IpAddress& router, const IpAddress& ours, const IpAddre
                     ip_packet(router, ours, ours.is_v4() ? 1 : 58, icmp(router, ours, type, code, rest, quote)));
 }
 
+// --- echo requests of our own
+
+TEST_F(NetworkTest, EchoRequest_ReplyIsHeard) {
+    a.network.listen_for_echoes(true);
+    for (const IpAddress& to : {kB4, kB6}) {
+        ASSERT_TRUE(a.network.send_echo(to, 0x1234, 7, 500, at(1s)));
+        carry();   // asks for the neighbour, sends, answers
+        const auto heard = a.network.take_echoes();
+        ASSERT_EQ(heard.size(), 1u);
+        EXPECT_EQ(heard[0].what, EchoHeard::What::reply);
+        EXPECT_EQ(heard[0].from, to);
+        EXPECT_EQ(heard[0].to, to);
+        EXPECT_EQ(heard[0].identifier, 0x1234);
+        EXPECT_EQ(heard[0].sequence, 7);
+        EXPECT_EQ(heard[0].at, at(1s));
+        EXPECT_TRUE(a.network.is_resolved(to, at(1s)));
+    }
+    EXPECT_TRUE(a.network.take_echoes().empty());
+    EXPECT_EQ(a.counted_all() + b.counted_all(), 0u);
+}
+
+TEST_F(NetworkTest, EchoReply_NobodyListens_IsNotKept) {
+    ASSERT_TRUE(a.network.send_echo(kB4, 1, 1, 8, at(1s)));
+    carry();
+    a.network.listen_for_echoes(true);
+    EXPECT_TRUE(a.network.take_echoes().empty());
+}
+
+TEST_F(NetworkTest, EchoReplies_AreKeptInABoundedNumber) {
+    b.network.listen_for_echoes(true);
+    for (int i = 0; i < 1000; ++i)
+        b.receive(ethernet(kMacB, kMacA, 0x0800, ip_packet(kA4, kB4, 1, icmp(kA4, kB4, 0, 0, 0x00010002, octets("00")))));
+    EXPECT_EQ(b.network.take_echoes().size(), 256u);
+}
+
+TEST_F(NetworkTest, EchoRequest_NoRouteAndRoom) {
+    EXPECT_EQ(a.network.send_echo(ip("203.0.113.1"), 1, 1, 8, at(1s)).error(), DropReason::no_route);
+    EXPECT_EQ(a.network.echo_room(ip("203.0.113.1"), at(1s)).error(), DropReason::no_route);
+    EXPECT_EQ(*a.network.echo_room(kB4, at(1s)), 1500 - 28);
+    EXPECT_EQ(*a.network.echo_room(kB6, at(1s)), 1500 - 48);
+    EXPECT_FALSE(a.network.is_resolved(kB4, at(1s)));
+}
+
+TEST_F(NetworkTest, ErrorsThatQuoteAnEchoRequest_AreHeard) {
+    struct Case {
+        bool v4;
+        std::uint8_t type, code;
+        EchoHeard::What what;
+    };
+    using Heard = EchoHeard::What;
+    for (const Case& c : {Case{true, 3, 1, Heard::unreachable}, {true, 3, 4, Heard::packet_too_big}, {true, 11, 0, Heard::time_exceeded}, {true, 12, 0, Heard::parameter_problem},
+                          {false, 1, 3, Heard::unreachable}, {false, 2, 0, Heard::packet_too_big}, {false, 3, 0, Heard::time_exceeded}, {false, 4, 1, Heard::parameter_problem}}) {
+        const IpAddress ours = c.v4 ? kB4 : kB6, router = c.v4 ? kA4 : kA6, far = ip(c.v4 ? "203.0.113.9" : "2001:db8:9::9");
+        const auto request = icmp(ours, far, c.v4 ? 8 : 128, 0, 0x12340007, octets("0102"));
+        const auto quote = ip_packet(ours, far, c.v4 ? 1 : 58, request);
+        const auto frame = ethernet(kMacB, kMacA, c.v4 ? 0x0800 : 0x86dd, ip_packet(router, ours, c.v4 ? 1 : 58, icmp(router, ours, c.type, c.code, 0, quote)));
+        EXPECT_EQ(b.receive(frame).kind, Kind::taken);
+        EXPECT_EQ(b.counted(DropReason::icmp_unmatched), 1u) << "nobody listens";
+        b.network.listen_for_echoes(true);
+        EXPECT_EQ(b.receive(frame).kind, Kind::taken);
+        EXPECT_EQ(b.counted_all(), 0u);
+        const auto heard = b.network.take_echoes();
+        ASSERT_EQ(heard.size(), 1u) << int{c.type};
+        EXPECT_EQ(heard[0].what, c.what);
+        EXPECT_EQ(heard[0].code, c.code);
+        EXPECT_EQ(heard[0].from, router);
+        EXPECT_EQ(heard[0].to, far);
+        EXPECT_EQ(heard[0].identifier, 0x1234);
+        EXPECT_EQ(heard[0].sequence, 7);
+        b.network.listen_for_echoes(false);
+    }
+}
+
 TEST_F(NetworkTest, IcmpErrors_AreTold) {
     struct Case {
         bool v4;
