@@ -166,7 +166,7 @@ def test_secrets_of_flows_that_began_before_are_not_written(capturing, lab, tmp_
 
 
 def test_policy_shows_that_secrets_are_allowed(capturing):
-    row = next(row for row in capturing.show("policy") if row["requirement"] == "9.4.1")
+    row = next(row for row in capturing.show("policy") if row["id"] == "9.4.1")
     assert "capture.secrets" in row["evidence"], row
     report = ask(capturing, "report", "policy")
     assert json.loads(pathlib.Path(report["report"]).read_text())["capture_secrets_allowed"] is True
