@@ -6,8 +6,8 @@
 
 namespace sallyport {
 
-using nlohmann::json;
 using drivers::Capture;
+using nlohmann::json;
 
 namespace {
 constexpr std::size_t kKept = 32;   ///< reports of captures that have ended

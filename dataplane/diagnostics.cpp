@@ -121,7 +121,8 @@ void Appliance::turn() {
 
 std::chrono::milliseconds Appliance::patience() const noexcept {
     using std::chrono::milliseconds;
-    return captures_->running() ? milliseconds(1) : listening_ ? milliseconds(10) : milliseconds(100);
+    return captures_->running() ? milliseconds(1) : listening_ ? milliseconds(10)
+                                                               : milliseconds(100);
 }
 
 void Appliance::publish_telemetry() {
@@ -151,9 +152,7 @@ void Appliance::publish_telemetry() {
     for (std::size_t i = 0; i < drops.values.size(); ++i) snapshot.drops[name(static_cast<DropReason>(i))] = drops.values[i];
     for (const auto& port : ports_) {
         const drivers::PortStatus status = port->status();
-        snapshot.ports[status.name] = {{"packets_in", status.packets_in}, {"packets_out", status.packets_out}, {"octets_in", status.octets_in},
-                                       {"octets_out", status.octets_out}, {"missed", status.missed},           {"errors_in", status.errors_in},
-                                       {"errors_out", status.errors_out}, {"no_buffer", status.no_buffer},     {"link_up", status.link_up ? 1 : 0}};
+        snapshot.ports[status.name] = {{"packets_in", status.packets_in}, {"packets_out", status.packets_out}, {"octets_in", status.octets_in}, {"octets_out", status.octets_out}, {"missed", status.missed}, {"errors_in", status.errors_in}, {"errors_out", status.errors_out}, {"no_buffer", status.no_buffer}, {"link_up", status.link_up ? 1 : 0}};
     }
     telemetry::publish(std::move(snapshot));
 }

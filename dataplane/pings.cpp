@@ -135,8 +135,7 @@ std::expected<json, std::string> Pings::read(std::uint64_t id) const {
                           {"why", probe.why},
                           {"from", probe.from.is_unspecified() ? std::string() : probe.from.to_string()}});
     }
-    return json{{"id", ping->id}, {"address", ping->settings.to.to_string()}, {"done", ping->done()}, {"sent", ping->probes.size()},
-                {"received", received}, {"octets", ping->settings.octets}, {"count", ping->settings.count}, {"probes", std::move(probes)}};
+    return json{{"id", ping->id}, {"address", ping->settings.to.to_string()}, {"done", ping->done()}, {"sent", ping->probes.size()}, {"received", received}, {"octets", ping->settings.octets}, {"count", ping->settings.count}, {"probes", std::move(probes)}};
 }
 
 bool Pings::running() const noexcept { return !std::ranges::all_of(pings_, &Ping::done); }

@@ -51,7 +51,10 @@ class Pings {
     [[nodiscard]] bool running() const noexcept;
 
  private:
-    enum class Outcome : std::uint8_t { waiting, reply, timeout, error };
+    enum class Outcome : std::uint8_t { waiting,
+                                        reply,
+                                        timeout,
+                                        error };
     struct Probe {
         Time sent{};
         Outcome outcome = Outcome::waiting;

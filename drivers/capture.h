@@ -99,12 +99,18 @@ class Capture {
         std::chrono::seconds duration{};
         std::uint32_t secrets_room = 0;    ///< octets of key log to leave room for; 0: none
     };
-    enum class End : std::uint8_t { running, stopped, packets, octets, time, write_failed, control_lost };
+    enum class End : std::uint8_t { running,
+                                    stopped,
+                                    packets,
+                                    octets,
+                                    time,
+                                    write_failed,
+                                    control_lost };
 
     /// Begins the file. Errors: the filter's, the file's.
     [[nodiscard]] static std::expected<std::unique_ptr<Capture>, std::string> open(const Settings& settings, const channel::Descriptor& file,
-                                                                                  const std::vector<CapturedPort>& ports, unsigned workers,
-                                                                                  rte_mempool* pool, std::chrono::steady_clock::time_point now);
+                                                                                   const std::vector<CapturedPort>& ports, unsigned workers,
+                                                                                   rte_mempool* pool, std::chrono::steady_clock::time_point now);
     ~Capture();
 
     [[nodiscard]] CaptureLane* lane(unsigned worker) noexcept { return lanes_[worker].get(); }

@@ -17,7 +17,8 @@ namespace sallyport::drivers {
 /// librte_pcapng's; that of decryption secrets, which it does not know, is ours. Main thread; writes block as the file does.
 class PcapngFile {
  public:
-    enum class Direction : std::uint8_t { in = 1, out = 2 };   ///< as the flags of an Enhanced Packet Block have them
+    enum class Direction : std::uint8_t { in = 1,
+                                          out = 2 };   ///< as the flags of an Enhanced Packet Block have them
 
     /// Writes the section's header into an empty file.
     [[nodiscard]] static std::expected<PcapngFile, std::string> open(const channel::Descriptor& file, const std::string& comment);

@@ -80,7 +80,7 @@ std::string now_text() { return management::iso8601(std::chrono::system_clock::n
 std::expected<channel::Descriptor, Error> open_file(const std::filesystem::path& directory, const std::string& name, int flags) {
     if (!is_capture_name(name)) return bad("argument file is no plain file name: letters, digits, '-', '_' and '.', not first");
     channel::Descriptor file(::open((directory / name).c_str(), flags | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
-    struct stat status {};
+    struct stat status{};
     if (!file.valid() || fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode))
         return std::unexpected(Error{"no_such_file", "there is no file of a capture named '" + name + "'; `show captures` lists them"});
     return file;
@@ -110,7 +110,7 @@ std::uint64_t Captures::octets_taken(std::vector<CaptureFileView>* files) const 
     std::uint64_t sum = 0;
     std::error_code error;
     for (const auto& entry : std::filesystem::directory_iterator(settings_().directory, error)) {
-        struct stat status {};
+        struct stat status{};
         if (lstat(entry.path().c_str(), &status) != 0 || !S_ISREG(status.st_mode)) continue;
         const std::string name = entry.path().filename().string();
         const auto size = static_cast<std::uint64_t>(status.st_size);
@@ -156,7 +156,7 @@ Result Captures::start(const Request& request, const Peer& peer) {
 
     CaptureView view;
     view.id = next_id_++;
-    const std::string base = name->empty() ? std::format("{:%Y%m%dT%H%M%SZ}-{}", std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now()), view.id)
+    const std::string base = name->empty()              ? std::format("{:%Y%m%dT%H%M%SZ}-{}", std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now()), view.id)
                              : name->ends_with(kSuffix) ? name->substr(0, name->size() - kSuffix.size())
                                                         : *name;
     // A file that holds secrets says so wherever it goes.
@@ -174,11 +174,7 @@ Result Captures::start(const Request& request, const Peer& peer) {
         return std::unexpected(errno == EEXIST ? Error{"exists", "there is a file '" + view.file + "' already"} : Error{"not_started", system_text(path)});
 
     const auto room = *secrets ? static_cast<std::uint32_t>(std::clamp<std::uint64_t>(*octets / 4, kLeastSecretsRoom, kMostSecretsRoom)) : 0u;
-    const json arguments = {{"id", view.id},       {"ports", port->empty() ? json::array() : json::array({*port})},
-                            {"flow", flow_id},     {"filter", *filter},
-                            {"comment", *comment}, {"snap", *snap},
-                            {"packets", *packets}, {"octets", *octets},
-                            {"seconds", *seconds}, {"secrets_room", room}};
+    const json arguments = {{"id", view.id}, {"ports", port->empty() ? json::array() : json::array({*port})}, {"flow", flow_id}, {"filter", *filter}, {"comment", *comment}, {"snap", *snap}, {"packets", *packets}, {"octets", *octets}, {"seconds", *seconds}, {"secrets_room", room}};
     const int descriptor = file.get();
     const auto until = flows::SecretFiles::Clock::now() + std::chrono::seconds(*seconds);
     const auto started = dataplane_.ask("capture start", arguments, {&descriptor, 1});
@@ -247,8 +243,7 @@ void Captures::end(CaptureView& view, const std::string& why) {
     view.end = why;
     view.ended = now_text();
     daemon::log(daemon::Level::info, "capture_ended",
-                {{"capture", view.id}, {"file", view.file}, {"why", why}, {"packets", view.packets}, {"dropped", view.dropped}, {"octets", view.octets},
-                 {"secrets_lines", view.secrets_lines}, {"error", view.error}});
+                {{"capture", view.id}, {"file", view.file}, {"why", why}, {"packets", view.packets}, {"dropped", view.dropped}, {"octets", view.octets}, {"secrets_lines", view.secrets_lines}, {"error", view.error}});
 }
 
 void Captures::ended(const json& report) {
@@ -297,7 +292,7 @@ Result Captures::read(const Request& request) const {
     if (!offset) return std::unexpected(offset.error());
     const auto file = open_file(settings_().directory, *name, O_RDONLY);
     if (!file) return std::unexpected(file.error());
-    struct stat status {};
+    struct stat status{};
     std::vector<unsigned char> octets(kChunk);
     std::size_t length = 0;
     while (length < octets.size()) {

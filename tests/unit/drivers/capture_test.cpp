@@ -1,7 +1,7 @@
 #include "drivers/capture.h"
 
-#include <gtest/gtest.h>
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
 #include <sys/mman.h>

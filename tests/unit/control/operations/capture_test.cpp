@@ -59,7 +59,7 @@ TEST_F(CapturesTest, Start_MakesAFileOfItsOwn) {
     EXPECT_EQ(asked["packets"], 5);
     EXPECT_EQ(asked["octets"], 4 << 20);   // the default is more than the configuration allows
     EXPECT_EQ(asked["seconds"], Captures::kDefaultSeconds);
-    struct stat status {};
+    struct stat status{};
     ASSERT_EQ(stat((settings.directory / "mine.pcapng").c_str(), &status), 0);
     EXPECT_EQ(status.st_mode & 0777u, 0600u);
     EXPECT_EQ(fs::status(settings.directory).permissions(), fs::perms::owner_all);
