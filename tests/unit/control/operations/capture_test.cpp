@@ -73,7 +73,7 @@ TEST_F(CapturesTest, RefusedByTheDataplane_LeavesNoFile) {
     EXPECT_EQ(started.error().text, "the filter is not good: syntax error");
     EXPECT_FALSE(fs::exists(settings.directory / "mine.pcapng"));
     attached = false;
-    EXPECT_EQ(code(start({})), "away");
+    EXPECT_EQ(code(start(json::object())), "away");
 }
 
 TEST_F(CapturesTest, Names_CannotLeaveTheDirectory) {
@@ -134,8 +134,8 @@ TEST_F(CapturesTest, Secrets_OnlyWhereTheConfigurationAllowsThem) {
     ASSERT_TRUE(shown);
     EXPECT_EQ((*shown)["captures"][0]["secrets_lines"], 1);
     EXPECT_EQ((*shown)["captures"][0]["end"], "octets");
-    EXPECT_TRUE((*shown)["files"][0]["secrets"]);
-    EXPECT_TRUE((*shown)["secrets_allowed"]);
+    EXPECT_TRUE((*shown)["files"][0]["secrets"].get<bool>());
+    EXPECT_TRUE((*shown)["secrets_allowed"].get<bool>());
 }
 
 TEST_F(CapturesTest, DataplaneGone_EndsThem) {
@@ -153,9 +153,9 @@ TEST_F(CapturesTest, Read_GoesOnToTheEnd) {
     written = std::string(Captures::kChunk + 10, 'a');
     ASSERT_TRUE(start({{"file", "mine"}}));
     const auto read = [&](std::uint64_t offset) { return *captures.read({.id = {}, .command = {"x"}, .arguments = {{"file", "mine.pcapng"}, {"offset", offset}}}); };
-    EXPECT_FALSE(read(0)["last"]);
+    EXPECT_FALSE(read(0)["last"].get<bool>());
     EXPECT_EQ(read(0)["data"].get<std::string>().size(), (Captures::kChunk + 2) / 3 * 4);
-    EXPECT_TRUE(read(Captures::kChunk)["last"]);
+    EXPECT_TRUE(read(Captures::kChunk)["last"].get<bool>());
     EXPECT_EQ(read(Captures::kChunk + 7)["data"], "YWFh");
     EXPECT_EQ(read(1ull << 40)["data"], "");
     EXPECT_EQ(code(call(&Captures::remove, {{"file", "mine.pcapng"}})), "bad_argument");   // it runs
@@ -197,7 +197,14 @@ TEST(SecretFiles, OnlyTheFlowsThatWereAskedFor) {
 
 TEST(RenderCapture, CapturesAndPings) {
     management::CapturesView view;
-    view.captures.push_back({.id = 3, .file = "a.pcapng", .state = "ended", .end = "packets", .packets = 7, .octets = 1500});
+    management::CaptureView capture;
+    capture.id = 3;
+    capture.file = "a.pcapng";
+    capture.state = "ended";
+    capture.end = "packets";
+    capture.packets = 7;
+    capture.octets = 1500;
+    view.captures.push_back(capture);
     view.files.push_back({"a-secrets.pcapng", 1500, "2026-11-03T14:05:09Z", true});
     view.directory = "/var/lib/sallyport/captures";
     const std::string text = cli::render_text(view);

@@ -43,7 +43,7 @@ TEST_F(PingsTest, Reply_IsMatchedAndTimed) {
     EXPECT_EQ(probe(id, 0)["outcome"], "reply");
     EXPECT_EQ(probe(id, 0)["round_trip_us"], 1500);
     EXPECT_EQ(probe(id, 0)["from"], "192.0.2.1");
-    EXPECT_TRUE((*pings.read(id))["done"]);
+    EXPECT_TRUE((*pings.read(id))["done"].get<bool>());
     EXPECT_FALSE(pings.running());
     pings.heard(heard(due[0], at(9s)));   // a second one changes nothing
     EXPECT_EQ(probe(id, 0)["round_trip_us"], 1500);
