@@ -105,7 +105,9 @@ Result CommandTable::handle(const Request& request, const Peer& peer) const {
             Error{"unknown_command", std::format("unknown command \"{}\"; {}", shortened(name), advice)});
     }
     const Command& command = found->second;
-    if (peer.role < command.access.least) return refuse(request, peer, command.access);
+    Access access = command.access;
+    if (access.least_with != nullptr) access.least = std::max(access.least, access.least_with(request.arguments));
+    if (peer.role < access.least) return refuse(request, peer, access);
     for (const auto& [given, value] : request.arguments.items()) {
         if (std::ranges::contains(command.arguments, given, &Argument::name)) continue;
         std::vector<std::string> known;
@@ -114,14 +116,14 @@ Result CommandTable::handle(const Request& request, const Peer& peer) const {
             Error{"unknown_argument", std::format("\"{}\" has no argument \"{}\"; {}", name, shortened(given),
                                                   known.empty() ? "it takes none" : "it takes " + listed(known))});
     }
-    if (!command.access.audited || !audit_.before) return command.handler(request, peer);
-    if (auto may = audit_.before(request, peer, command.access); !may) return std::unexpected(std::move(may.error()));
+    if (!access.audited || !audit_.before) return command.handler(request, peer);
+    if (auto may = audit_.before(request, peer, access); !may) return std::unexpected(std::move(may.error()));
     try {
         Result result = command.handler(request, peer);
-        audit_.after(request, peer, command.access, result);
+        audit_.after(request, peer, access, result);
         return result;
     } catch (const std::exception& error) {
-        audit_.after(request, peer, command.access, std::unexpected(Error{"internal", error.what()}));
+        audit_.after(request, peer, access, std::unexpected(Error{"internal", error.what()}));
         throw;
     }
 }

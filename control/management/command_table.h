@@ -46,8 +46,8 @@ class CommandTable {
     CommandTable& operator=(const CommandTable&) = delete;
 
     /// `name`: words with one space between, such as "show flows". A name can be added once (else SALLYPORT_CHECK stops
-    /// us). A request with an argument that is not listed, or of a peer whose role is below `access.least`, is refused
-    /// before the handler sees it.
+    /// us). A request with an argument that is not listed, or of a peer whose role is below what `access` asks for,
+    /// is refused before the handler sees it.
     void add(std::string name, std::string help, std::vector<Argument> arguments, Handler handler, Access access = {});
 
     /// Commands that are audited, and refusals of any, are told to `audit` from now on.

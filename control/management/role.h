@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <span>
 #include <string>
@@ -25,6 +26,8 @@ struct Access {
     Role least = Role::read_only;
     bool audited = true;  ///< false: polling and completion, which would drown what matters
     bool changes = true;  ///< of an administrator's command: it is not run before the audit log has an entry on the disk that it begins
+    /// Which role the command needs with these arguments, if that is more than `least`. They may be anything, of any type. nullptr: never more.
+    Role (*least_with)(const nlohmann::json& arguments) = nullptr;
 };
 
 /// The Unix groups that give roles, by number; nullopt: there is no such group. Root and the user that control runs as

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <format>
+
 namespace sallyport::management {
 namespace {
 
@@ -79,6 +81,27 @@ TEST_F(Commands, Role_OpensWhatNeedsItAndWhatNeedsLess) {
     EXPECT_TRUE(may(Role::administrator, "help"));
     EXPECT_TRUE(may(Role::administrator, "drain"));
     EXPECT_TRUE(may(Role::administrator, "reload"));
+}
+
+TEST_F(Commands, Role_MayDependOnTheArguments) {
+    table_.add("capture", "", {{"secrets", ""}}, [](const Request&, const Peer&) -> Result { return "done"; },
+               {.least = Role::operator_, .least_with = [](const nlohmann::json& arguments) { return arguments.contains("secrets") ? Role::administrator : Role::none; }});
+    std::vector<std::string> told;
+    table_.audit_by({.before = [&](const Request&, const Peer&, const Access& access) -> std::expected<void, Error> {
+                         told.push_back(std::format("before {}", name_of(access.least)));
+                         return {};
+                     },
+                     .after = [&](const Request&, const Peer&, const Access& access, const Result& result) { told.push_back(std::format("{} {}", result ? "done" : result.error().code, name_of(access.least))); }});
+    const auto code = [&](Role role, const nlohmann::json& arguments) {
+        const auto result = table_.handle(request({"capture"}, arguments), {.role = role});
+        return result ? std::string() : result.error().code;
+    };
+    EXPECT_EQ(code(Role::read_only, nlohmann::json::object()), "forbidden");   // never less than `least`
+    EXPECT_EQ(code(Role::operator_, nlohmann::json::object()), "");
+    EXPECT_EQ(code(Role::operator_, {{"secrets", true}}), "forbidden");
+    EXPECT_EQ(code(Role::administrator, {{"secrets", true}}), "");
+    EXPECT_EQ(told, (std::vector<std::string>{"forbidden operator", "before operator", "done operator", "forbidden administrator", "before administrator",
+                                              "done administrator"}));
 }
 
 TEST_F(Commands, Forbidden_NamesBothRoles) {
