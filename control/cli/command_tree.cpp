@@ -4,6 +4,7 @@
 #include <format>
 
 #include "control/cli/render.h"
+#include "control/cli/render_capture.h"
 #include "control/cli/render_changes.h"
 #include "control/cli/render_operations.h"
 #include "control/management/views.h"
@@ -32,6 +33,10 @@ std::string fetched_text(const json&, const json&) {
     return "being fetched\n";
 }
 
+std::string deleted_text(const json&, const json&) {
+    return "deleted\n";
+}
+
 /// Several handshakes, one after another.
 constexpr double kTest = 60;
 /// A bundle collects files; a commit waits for both processes.
@@ -51,6 +56,9 @@ Argument member(const char* help) {
 }
 Argument path(Source source, const char* help, std::int64_t least = 0) {
     return {.word = "path", .help = help, .place = Place::rest, .source = source, .least = least};
+}
+Argument capture_file(const char* help) {
+    return {.word = "file", .help = help, .place = Place::required, .source = Source::capture_files};
 }
 std::vector<Argument> monitored() {
     return {{.word = "count", .help = "tables to print, then end; without it the screen is refreshed until q", .kind = Kind::number, .least = 1, .local = true},
@@ -147,6 +155,50 @@ const std::vector<Command>& operational_commands() {
                        {.word = "server-name", .help = "that the client asks for; otherwise the first of the service's certificates"}},
          .least = Role::operator_,
          .text = view_text<ServiceTestView>, .patience_s = kTest},
+        {.words = "show captures", .help = "packet captures and their files", .text = view_text<CapturesView>},
+        {.words = "capture start",
+         .help = "write packets into a file (pcapng) until a limit or capture stop; all ports without port and flow",
+         .arguments = {{.word = "port", .help = "of this port alone", .source = Source::ports},
+                       {.word = "flow", .help = "of both legs of this flow alone", .source = Source::flows},
+                       {.word = "filter", .help = "of packets like this alone, in libpcap's language, without names: filter \"tcp port 443\""},
+                       {.word = "octets", .help = "largest file; otherwise 16777216", .kind = Kind::number, .least = 65536, .most = std::int64_t{1} << 40},
+                       {.word = "packets", .help = "most packets; otherwise 100000", .kind = Kind::number, .least = 1, .most = 100'000'000},
+                       {.word = "seconds", .help = "longest time; otherwise 60", .kind = Kind::number, .least = 1, .most = 3600},
+                       {.word = "snap", .help = "octets of each packet to keep; otherwise all", .kind = Kind::number, .least = 64, .most = 65535},
+                       {.word = "file", .help = "name of the file, no path; otherwise the time"},
+                       {.word = "comment", .help = "why; the file and the log keep it"},
+                       {.word = "secrets",
+                        .help = "with the TLS secrets of flows that begin meanwhile, where capture.secrets allows it; administrators only",
+                        .place = Place::flag},
+                       service("with secrets: those of this service's flows alone"),
+                       {.word = "client", .help = "with secrets: those of this client alone: ADDRESS or ADDRESS/LENGTH"},
+                       {.word = "server-name", .help = "with secrets: those of flows to this name alone"}},
+         .least = Role::operator_,
+         .text = view_text<CaptureView>},
+        {.words = "capture stop",
+         .help = "end a capture; its file stays",
+         .arguments = {{.word = "id", .help = "number of the capture", .place = Place::required, .kind = Kind::number, .source = Source::captures}},
+         .least = Role::operator_,
+         .text = view_text<CaptureView>},
+        {.words = "capture read",
+         .help = "the file of a capture: ssh BOX capture read FILE > FILE, or | save",
+         .arguments = {capture_file("name, as show captures says it")},
+         .least = Role::operator_,
+         .action = Action::fetch},
+        {.words = "capture delete",
+         .help = "delete the file of a capture",
+         .arguments = {capture_file("name, as show captures says it")},
+         .least = Role::operator_,
+         .text = deleted_text},
+        {.words = "ping",
+         .help = "ask an address for an echo, from the dataplane's own addresses",
+         .arguments = {{.word = "address", .help = "IPv4 or IPv6 address", .place = Place::required},
+                       {.word = "count", .help = "requests; otherwise 5", .kind = Kind::number, .least = 1, .most = 1000},
+                       {.word = "interval-ms", .help = "between two requests; otherwise 1000", .kind = Kind::number, .least = 10, .most = 60000},
+                       {.word = "timeout-ms", .help = "to wait for each reply; otherwise 1000", .kind = Kind::number, .least = 10, .most = 60000},
+                       {.word = "size", .help = "octets of data; otherwise 56", .kind = Kind::number, .most = 9000}},
+         .least = Role::operator_,
+         .action = Action::ping},
         {.words = "support bundle", .help = "everything that a supporter asks for, without secrets, in one file", .least = Role::administrator, .text = view_text<BundleView>, .patience_s = kLong},
         {.words = "support read",
          .help = "the file of a bundle: ssh BOX support read FILE > FILE, or | save",

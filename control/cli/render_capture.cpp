@@ -20,6 +20,7 @@ std::string end_text(const CaptureView& capture) {
     if (capture.end == "stopped") return "stopped";
     if (capture.end == "packets" || capture.end == "octets" || capture.end == "time") return "ended: limit of " + capture.end;
     if (capture.end == "write_failed") return "ended: " + capture.error;
+    if (capture.end == "forbidden") return "ended: the configuration allows no TLS secrets any more";
     if (capture.end == "control_lost") return "ended: sallyport-control went away";
     if (capture.end == "dataplane_lost") return "ended: the dataplane went away";
     return capture.state;
@@ -34,9 +35,6 @@ std::string whose(const CaptureView& capture) {
     if (capture.secrets_dropped > 0) text += std::format("; {} found no room", capture.secrets_dropped);
     return text;
 }
-
-/// "0.042 ms"
-std::string milliseconds(std::uint64_t microseconds) { return std::format("{}.{:03} ms", microseconds / 1000, microseconds % 1000); }
 
 }  // namespace
 
@@ -71,30 +69,6 @@ std::string render_text(const CapturesView& captures) {
     text += std::format("{} of {} taken in {}; TLS secrets are {}allowed\n", octets(captures.octets), octets(captures.max_octets), printable(captures.directory),
                         captures.secrets_allowed ? "" : "not ");
     return text;
-}
-
-std::string render_text(const PingView& ping, std::size_t from) {
-    std::string text;
-    for (std::size_t i = from; i < ping.probes.size(); ++i) {
-        const ProbeView& probe = ping.probes[i];
-        if (probe.outcome == "reply")
-            text += std::format("{}: reply {}, {}\n", printable(probe.from), probe.sequence + 1, milliseconds(probe.round_trip_us));
-        else if (probe.outcome != "waiting")
-            text += std::format("{}: request {}: {}{}\n", printable(ping.address), probe.sequence + 1, printable(probe.why),
-                                probe.from.empty() ? "" : " (says " + printable(probe.from) + ")");
-    }
-    if (!ping.done) return text;
-    std::uint64_t least = UINT64_MAX, most = 0, sum = 0;
-    for (const ProbeView& probe : ping.probes) {
-        if (probe.outcome != "reply") continue;
-        least = std::min(least, probe.round_trip_us);
-        most = std::max(most, probe.round_trip_us);
-        sum += probe.round_trip_us;
-    }
-    const double lost = ping.sent == 0 ? 0 : 1 - static_cast<double>(ping.received) / ping.sent;
-    text += std::format("{} sent, {} received, {} lost", ping.sent, ping.received, percent(lost));
-    if (ping.received > 0) text += std::format("; round trip {} least, {} mean, {} most", milliseconds(least), milliseconds(sum / ping.received), milliseconds(most));
-    return text + "\n";
 }
 
 }  // namespace sallyport::cli

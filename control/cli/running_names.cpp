@@ -79,9 +79,9 @@ std::vector<Candidate> RunningNames::of(Source source, const json& arguments, co
         case Source::flows:
             return of_kind("flows");
         case Source::captures:
-            return named(part_of(ask("show captures"), "captures"), "id", {"state", "file"});
+            return named(part_of(ask("capture names"), "captures"), "name", {"help"});
         case Source::capture_files:
-            return named(part_of(ask("show captures"), "files"), "file", {"modified"});
+            return named(part_of(ask("capture names"), "files"), "name", {"help"});
         case Source::revisions: {
             constexpr int kMost = 50;
             return named(ask("configuration history", {{"limit", kMost}}), "number", {"time", "user", "comment"});

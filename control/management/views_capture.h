@@ -13,7 +13,7 @@ struct CaptureView {
     std::uint64_t id = 0;
     std::string file;                   ///< name, without its directory
     std::string state;                  ///< running, ended
-    std::string end;                    ///< stopped, packets, octets, time, write_failed, control_lost, dataplane_lost; empty while it runs
+    std::string end;                    ///< stopped, packets, octets, time, forbidden (no secrets any more), write_failed, control_lost, dataplane_lost; empty while it runs
     std::string error;                  ///< with write_failed: the system's words
     std::string started, ended;         ///< time
     std::string port;                   ///< empty: all

@@ -17,24 +17,31 @@
 #include "control/channel/messages.h"
 #include "control/daemon/logging.h"
 #include "control/management/views.h"
+#include "control/management/views_operations.h"
+#include "control/operations/helpers.h"
 
 namespace sallyport::operations {
 
 using management::CaptureFileView;
 using management::CaptureView;
-using management::Error;
-using management::Peer;
-using management::Request;
-using management::Result;
-using nlohmann::json;
-
 namespace {
 
 constexpr std::string_view kSuffix = ".pcapng", kSecretsSuffix = "-secrets.pcapng";
 constexpr std::size_t kKept = 32;                 ///< captures that are remembered
 constexpr std::uint32_t kLeastSecretsRoom = 16 << 10, kMostSecretsRoom = 1 << 20;
 
-std::unexpected<Error> bad(std::string text) { return std::unexpected(Error{"bad_argument", std::move(text)}); }
+std::unexpected<Error> bad(std::string text) { return bad_argument(std::move(text)); }
+
+/// Secrets open what clients and members said: administrators alone have them written, and read or delete a file that may hold them.
+Role least_to_start(const json& arguments) {
+    const auto secrets = arguments.find("secrets");
+    return secrets == arguments.end() || *secrets == json(false) ? Role::operator_ : Role::administrator;
+}
+Role least_for_file(const json& arguments) {
+    const auto file = arguments.find("file");
+    const bool secrets = file != arguments.end() && file->is_string() && file->get_ref<const std::string&>().ends_with(kSecretsSuffix);
+    return secrets ? Role::administrator : Role::operator_;
+}
 
 std::expected<std::string, Error> text_argument(const Request& request, const char* name, std::size_t most) {
     const auto found = request.arguments.find(name);
@@ -180,6 +187,8 @@ Result Captures::start(const Request& request, const Peer& peer) {
     const auto started = dataplane_.ask("capture start", arguments, {&descriptor, 1});
     if (!started) {
         ::unlink(path.c_str());
+        // One that answers late may have begun it all the same; what it is asked next reaches it next.
+        if (dataplane_.attached()) (void)dataplane_.ask("capture stop", {{"id", view.id}}, {});
         return std::unexpected(Error{dataplane_.attached() ? "not_started" : "away", started.error()});
     }
     view.state = "running";
@@ -251,9 +260,18 @@ void Captures::ended(const json& report) {
 }
 
 void Captures::turn() {
-    if (dataplane_.attached()) return;
-    for (CaptureView& view : captures_)
-        if (view.state == "running") end(view, "dataplane_lost");
+    const bool attached = dataplane_.attached(), allowed = settings_().secrets;
+    for (CaptureView& view : captures_) {
+        if (view.state != "running") continue;
+        if (!attached) end(view, "dataplane_lost");
+        else if (view.secrets && !allowed) forbid(view);
+    }
+}
+
+/// The configuration allows no secrets any more: none is written from here on, and the capture ends.
+void Captures::forbid(CaptureView& view) {
+    end(view, "forbidden");
+    if (const auto stopped = dataplane_.ask("capture stop", {{"id", view.id}}, {})) take(view, *stopped);
 }
 
 Result Captures::stop(const Request& request, const Peer& peer) {
@@ -283,6 +301,15 @@ Result Captures::show() {
     view.max_octets = settings.max_octets;
     view.secrets_allowed = settings.secrets;
     return view;
+}
+
+Result Captures::names() const {
+    management::CapturesView view;
+    (void)octets_taken(&view.files);
+    json names = {{"captures", json::array()}, {"files", json::array()}};
+    for (const CaptureView& each : captures_) names["captures"].push_back(management::NameView{std::to_string(each.id), each.state + ", " + each.file});
+    for (const CaptureFileView& each : view.files) names["files"].push_back(management::NameView{each.file, each.modified});
+    return names;
 }
 
 Result Captures::read(const Request& request) const {
@@ -371,22 +398,19 @@ void add_capture_commands(management::CommandTable& table, Captures& captures, c
                {"service", "with secrets: of this service alone"},
                {"client", "with secrets: of this client's address or prefix alone"},
                {"server_name", "with secrets: of this server name alone"}},
-              [&](const Request& request, const Peer& peer) { return captures.start(request, peer); });
-    table.add("capture stop", "end a capture", {{"id", "its number"}}, [&](const Request& request, const Peer& peer) { return captures.stop(request, peer); });
+              [&](const Request& request, const Peer& peer) { return captures.start(request, peer); }, {.least = Role::operator_, .least_with = least_to_start});
+    table.add("capture stop", "end a capture", {{"id", "its number"}}, [&](const Request& request, const Peer& peer) { return captures.stop(request, peer); }, kOperator);
     table.add("capture read", "a part of a capture's file, in base64", {{"file", "its name"}, {"offset", "of the first octet (otherwise 0)"}},
-              [&](const Request& request, const Peer&) { return captures.read(request); });
+              [&](const Request& request, const Peer&) { return captures.read(request); },
+              {.least = Role::operator_, .changes = false, .least_with = least_for_file});
     table.add("capture delete", "delete the file of a capture", {{"file", "its name"}},
-              [&](const Request& request, const Peer& peer) { return captures.remove(request, peer); });
+              [&](const Request& request, const Peer& peer) { return captures.remove(request, peer); },
+              {.least = Role::operator_, .least_with = least_for_file});
     table.add("show captures", "packet captures and their files", {}, [&](const Request&, const Peer&) { return captures.show(); });
-    table.add("ping start", "send ICMP echo requests from the appliance's ports",
-              {{"address", "IPv4 or IPv6"},
-               {"count", "requests (to 1000; otherwise 5)"},
-               {"interval_ms", "between two (10 to 60000; otherwise 1000)"},
-               {"timeout_ms", "for each reply (10 to 60000; otherwise 1000)"},
-               {"size", "octets of data (to 9000; otherwise 56)"}},
-              [&](const Request& request, const Peer&) { return start_ping(request, dataplane); });
+    table.add("capture names", "captures and files, for completion", {}, [&](const Request&, const Peer&) { return captures.names(); }, kPolled);
+    table.add("ping start", "send ICMP echo requests from the appliance's ports", {{"address", "IPv4 or IPv6"}, {"count", "requests (to 1000; otherwise 5)"}, {"interval_ms", "between two (10 to 60000; otherwise 1000)"}, {"timeout_ms", "for each reply (10 to 60000; otherwise 1000)"}, {"size", "octets of data (to 9000; otherwise 56)"}}, [&](const Request& request, const Peer&) { return start_ping(request, dataplane); }, kOperator);
     table.add("ping read", "what came of a ping so far", {{"id", "its number"}},
-              [&](const Request& request, const Peer&) { return read_ping(request, dataplane); });
+              [&](const Request& request, const Peer&) { return read_ping(request, dataplane); }, {.least = Role::operator_, .audited = false});
 }
 
 }  // namespace sallyport::operations

@@ -37,12 +37,14 @@ class Captures {
     [[nodiscard]] management::Result start(const management::Request& request, const management::Peer& peer);
     [[nodiscard]] management::Result stop(const management::Request& request, const management::Peer& peer);
     [[nodiscard]] management::Result show();
+    /// {"captures", "files"}: a NameView of each.
+    [[nodiscard]] management::Result names() const;
     [[nodiscard]] management::Result read(const management::Request& request) const;
     [[nodiscard]] management::Result remove(const management::Request& request, const management::Peer& peer);
 
     /// The dataplane says that one has come to its limit.
     void ended(const nlohmann::json& report);
-    /// Looks whether the dataplane is still there; once a turn.
+    /// Looks whether the dataplane is still there, and ends captures with secrets when the configuration allows none any more; once a turn.
     void turn();
 
     static constexpr std::uint64_t kDefaultOctets = 16 << 20, kDefaultPackets = 100'000, kDefaultSeconds = 60;
@@ -53,6 +55,7 @@ class Captures {
     [[nodiscard]] management::CaptureView* find(std::uint64_t id);
     void take(management::CaptureView& view, const nlohmann::json& report);
     void end(management::CaptureView& view, const std::string& why);
+    void forbid(management::CaptureView& view);
     [[nodiscard]] std::uint64_t octets_taken(std::vector<management::CaptureFileView>* files) const;
 
     Dataplane dataplane_;
@@ -65,7 +68,8 @@ class Captures {
 /// A plain file name that a capture may have: letters, digits, '-', '_' and '.', not first, at most 100 octets.
 [[nodiscard]] bool is_capture_name(std::string_view name);
 
-/// Adds `capture start|stop|read|delete`, `show captures`, `ping start|read`. Both are borrowed for the table's life.
+/// Adds `capture start|stop|read|delete|names`, `show captures`, `ping start|read`. Both are borrowed for the table's life. Operators capture and
+/// ping; secrets are for administrators. Everything is audited but what is asked again and again.
 void add_capture_commands(management::CommandTable& table, Captures& captures, const Dataplane& dataplane);
 
 }  // namespace sallyport::operations

@@ -51,7 +51,7 @@ bool Network::State::hear_error(const wire::IpHeader& ip, const wire::IcmpHeader
 }
 
 std::expected<std::uint16_t, DropReason> Network::echo_room(const IpAddress& to, Time now) {
-    const auto path = route(to, now);
+    const auto path = route(to, now, Use::open);
     if (!path) return std::unexpected(path.error());
     const std::size_t headers = (to.is_v4() ? wire::kIpv4HeaderLength : wire::kIpv6HeaderLength) + wire::kIcmpHeaderLength;
     return static_cast<std::uint16_t>(path->mtu > headers ? path->mtu - headers : 0);

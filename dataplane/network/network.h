@@ -66,7 +66,11 @@ struct Received {
 
 /// What came of an echo request of ours (RFC 792, RFC 4443 4): the reply, or an error that quotes it.
 struct EchoHeard {
-    enum class What : std::uint8_t { reply, packet_too_big, unreachable, time_exceeded, parameter_problem };
+    enum class What : std::uint8_t { reply,
+                                     packet_too_big,
+                                     unreachable,
+                                     time_exceeded,
+                                     parameter_problem };
     What what = What::reply;
     std::uint8_t code = 0;          ///< of the error
     IpAddress from;                 ///< who says it
@@ -152,7 +156,7 @@ class Network {
     /// caller's: see echo_room().
     [[nodiscard]] std::expected<void, DropReason> send_echo(const IpAddress& to, std::uint16_t identifier, std::uint16_t sequence,
                                                             std::uint16_t octets, Time now);
-    /// Octets of data that an echo request to `to` can carry in one packet; no_route.
+    /// Octets of data that an echo request to `to` can carry in one packet; no_route. Starts neighbour resolution.
     [[nodiscard]] std::expected<std::uint16_t, DropReason> echo_room(const IpAddress& to, Time now);
     /// Whether the next hop towards `to` has answered when it was asked for its link-layer address.
     [[nodiscard]] bool is_resolved(const IpAddress& to, Time now);

@@ -3,6 +3,7 @@
 import base64
 import json
 import pathlib
+import re
 import socket
 import stat
 import subprocess
@@ -11,13 +12,17 @@ import time
 import pytest
 
 from tests.lab import network
-from tests.lab.lab import wait_for
+from tests.lab.lab import program, wait_for
+from .management import Refused as Forbidden, User
 from .tls_client import TlsClient, context_for
 
 pytestmark = pytest.mark.needs_appliance
 
 WEB, ECHO = 443, 4433
 BACKEND = network.BACKEND_ADDRESSES[0]
+STATE = pathlib.Path("/var/lib/sallyport-capture")
+ADMINISTRATORS, OPERATORS, READERS = 60001, 60002, 60003
+READER, OPERATOR, ADMINISTRATOR = User(61001, (READERS,)), User(61002, (OPERATORS,)), User(61003, (ADMINISTRATORS,))
 
 
 class Refused(Exception):
@@ -84,7 +89,8 @@ def curl(lab, *options, path="/1k", port=WEB):
 def capturing_configuration(standard, lab):
     # Pools without health checks: what is captured is what the test made.
     names = ("web", "echo")
-    config = standard.configuration(capture={"max_octets": 64 << 20, "secrets": True})
+    config = standard.configuration(capture={"max_octets": 64 << 20, "secrets": True}, state_directory=str(STATE),
+                                    roles={"administrators": str(ADMINISTRATORS), "operators": str(OPERATORS), "readers": str(READERS)})
     config.pools = [pool for pool in config.pools if pool.name in names]
     config.services = [service for service in config.services if service.name in names]
     return config
@@ -296,11 +302,11 @@ def test_room_and_names(capturing):
 
 def test_under_load_flows_stay_whole_and_drops_are_counted(capturing, lab, tmp_path):
     """Everything is captured while wrk runs: what does not fit is counted, and no request fails."""
-    capture = ask(capturing, "capture", "start", octets=48 << 20, packets=10_000_000, snap=96)
-    done = lab.client("wrk", "-t", "1", "-c", "32", "-d", "4s", "https://www.example.com/16k")
-    assert done.returncode == 0 and "Socket errors" not in done.stdout and "Non-2xx" not in done.stdout, done.stdout
+    capture = ask(capturing, "capture", "start", octets=48 << 20, packets=10_000_000, seconds=3600, snap=96)
+    while show(capturing, capture["id"])["packets"] <= 10_000:   # more than there are buffers: they come back
+        done = lab.client("wrk", "-t", "1", "-c", "32", "-d", "2s", "https://www.example.com/16k")
+        assert done.returncode == 0 and "Socket errors" not in done.stdout and "Non-2xx" not in done.stdout, done.stdout
     ended = stop(capturing, capture)
-    assert ended["packets"] > 10_000, ended   # more than there are buffers: they come back
     if ended["end"] == "stopped":
         assert ended["packets"] + ended["dropped"] == ended["seen"], ended
     path = fetch(capturing, capture["file"], tmp_path)
@@ -321,6 +327,74 @@ def test_control_goes_away(capturing, lab):
     ended = stop(capturing, again)
     assert ended["packets"] > 0, ended
     capturing.wait_no_flows()
+
+
+# --- who may, by the command line, in the audit log
+
+def audit_lines():
+    return [json.loads(line) for file in [*sorted(STATE.glob("audit-*.log")), STATE / "audit.log"] for line in file.read_text().splitlines()]
+
+
+def test_roles_and_audit(capturing, lab):
+    """Operators capture, administrators alone with secrets; who did what, and who was refused it, is in the audit log."""
+    path, before = capturing.socket_path, len(audit_lines())
+    for user, words, arguments in ((READER, "capture start", {}), (READER, "ping start", {"address": BACKEND[0]}), (OPERATOR, "capture start", {"secrets": True}),
+                                   (OPERATOR, "capture read", {"file": "x-secrets.pcapng"}), (OPERATOR, "capture delete", {"file": "x-secrets.pcapng"})):
+        with pytest.raises(Forbidden) as refused:
+            user.ask(path, words, arguments)
+        assert refused.value.code == "forbidden", refused.value
+    assert READER.ask(path, "show captures")["captures"] is not None
+    plain = OPERATOR.ask(path, "capture start", {"filter": "tcp port 443", "comment": "why not"}, said_from="ssh 192.0.2.7 port 51234")
+    OPERATOR.ask(path, "capture stop", {"id": plain["id"]})
+    OPERATOR.ask(path, "capture read", {"file": plain["file"]})
+    OPERATOR.ask(path, "capture delete", {"file": plain["file"]})
+    secret = ADMINISTRATOR.ask(path, "capture start", {"secrets": True, "service": "web"})
+    ADMINISTRATOR.ask(path, "capture stop", {"id": secret["id"]})
+    told = [(line["uid"], line["event"], line.get("command"), line["outcome"]) for line in audit_lines()[before:] if "capture" in line.get("command", "")]
+    told = [line for line in told if line[2] != "show captures"]
+    assert told == [
+        (61001, "refused", "capture start", "forbidden"),
+        (61002, "refused", "capture start", "forbidden"),
+        (61002, "refused", "capture read", "forbidden"),
+        (61002, "refused", "capture delete", "forbidden"),
+        (61002, "command", "capture start", "ok"),
+        (61002, "command", "capture stop", "ok"),
+        (61002, "command", "capture read", "ok"),
+        (61002, "command", "capture delete", "ok"),
+        (61003, "begun", "capture start", "begun"),
+        (61003, "command", "capture start", "ok"),
+        (61003, "command", "capture stop", "ok"),
+    ]
+    mine = [line for line in audit_lines()[before:] if line.get("command") == "capture start" and line["outcome"] == "ok"]
+    assert mine[0]["arguments"] == {"filter": "tcp port 443", "comment": "why not"} and mine[0]["from"] == {"said_by_client": "ssh 192.0.2.7 port 51234"}, mine
+    assert mine[1]["arguments"] == {"secrets": True, "service": "web"}, mine
+    assert "capture_with_secrets" in (lab.directory / "control.log").read_text()
+
+
+def test_by_the_command_line(capturing, lab, tmp_path):
+    said = capturing.cli("capture", "start", "secrets", "filter", "tcp port 443", "file", "by-cli", "seconds", "600")
+    number = re.search(r"^capture +(\d+)$", said, re.M).group(1)
+    assert re.search(r"^file +by-cli-secrets.pcapng$", said, re.M) and re.search(r"^state +running$", said, re.M), said
+    curl(lab, path="/1k?wanted")
+    said = capturing.cli("capture", "stop", number)
+    assert re.search(r"^state +stopped$", said, re.M) and "8 lines of TLS secrets" in said, said
+    path = tmp_path / "fetched.pcapng"
+    with path.open("wb") as to:
+        subprocess.run([program("sallyport"), "--socket", capturing.socket_path, "capture", "read", "by-cli-secrets.pcapng"], stdout=to, timeout=60, check=True)
+    assert len(rows(path, "http.request.uri", match='http.request.method == "GET" && http.request.uri == "/1k?wanted"')) == 2
+    capturing.cli("capture", "read", "by-cli-secrets.pcapng", "|", "save", str(tmp_path / "saved.pcapng"))
+    assert (tmp_path / "saved.pcapng").read_bytes() == path.read_bytes()
+    said = capturing.cli("show", "captures")
+    assert "by-cli-secrets.pcapng" in said and "TLS secrets are allowed" in said, said
+    assert capturing.cli("capture", "delete", "by-cli-secrets.pcapng") == "deleted\n"
+    assert "by-cli-secrets.pcapng  " not in capturing.cli("show", "captures")
+
+
+def test_ping_by_the_command_line(capturing):
+    said = capturing.cli("ping", BACKEND[0], "count", "2", "interval-ms", "50", "timeout-ms", "10000")
+    assert len(re.findall(rf"^\d: reply from {re.escape(BACKEND[0])}, ", said, re.M)) == 2 and "2 sent, 2 received, 0 lost" in said, said
+    done = subprocess.run([program("sallyport"), "--socket", capturing.socket_path, "ping", "203.0.113.1", "count", "1"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "0: error, " in done.stdout and "route" in done.stdout, done
 
 
 # --- pings
@@ -357,7 +431,8 @@ def test_ping_nobody(capturing, lab):
             ask(capturing, "ping", "start", address=address)
     with pytest.raises(Refused):
         ask(capturing, "ping", "read", id=999999)
-    # One that hears and does not answer.
+    # One that hears and does not answer: its link-layer address is known from before.
+    assert ping(capturing, BACKEND[0], count=1)["received"] == 1
     lab.in_namespace("backend", "sysctl", "-qw", "net.ipv4.icmp_echo_ignore_all=1", check=True)
     try:
         view = ping(capturing, BACKEND[0], count=1, timeout_ms=500)

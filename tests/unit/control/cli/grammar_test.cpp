@@ -27,6 +27,12 @@ class FakeNames : public Names {
                 return {{"web", ""}, {"two words", ""}};
             case Source::members:
                 return {{arguments.value("pool", "?") + "1", ""}};
+            case Source::captures:
+                return {{"3", "running, a.pcapng"}};
+            case Source::capture_files:
+                return {{"a.pcapng", ""}, {"b-secrets.pcapng", ""}};
+            case Source::flows:
+                return {{"00-000001-00000002", ""}};
             case Source::candidate:
                 if (path.empty()) return {{"services", "what clients reach"}, {"pools", ""}};
                 if (path == std::vector<std::string>{"services"}) return {{"www", ""}, {"<name>", "a new one", false}};
@@ -144,6 +150,25 @@ TEST(Parse, NamesAndKeywords_InAnyOrder) {
     EXPECT_EQ(arguments(kRun, "test service www server-name www.example.com"), json({{"name", "www"}, {"server_name", "www.example.com"}}));
 }
 
+TEST(Parse, Capture_TakesItsLimitsAndItsFilter) {
+    EXPECT_EQ(arguments(kRun, "capture start"), json::object());   // control has the defaults
+    EXPECT_EQ(arguments(kRun, "cap start port outside filter \"tcp port 443\" octets 1099511627776 packets 5 file a"),
+              json({{"port", "outside"}, {"filter", "tcp port 443"}, {"octets", 1'099'511'627'776}, {"packets", 5}, {"file", "a"}}));
+    EXPECT_EQ(arguments(kRun, "capture start secrets server-name www.example.com"), json({{"secrets", true}, {"server_name", "www.example.com"}}));
+    EXPECT_THAT(fault(kRun, "capture start seconds 3601").text, HasSubstr("must be a number"));
+    EXPECT_THAT(fault(kRun, "capture start filter host 192.0.2.1").text, HasSubstr("unknown word \"192.0.2.1\""));   // a filter is one word: quotes
+    EXPECT_EQ(arguments(kRun, "capture stop 3"), json({{"id", 3}}));
+    EXPECT_EQ(arguments(kRun, "capture read a.pcapng"), json({{"file", "a.pcapng"}}));
+    EXPECT_EQ(parse(kRun, split("capture read a.pcapng | save b.pcapng"))->pipes.save, "b.pcapng");
+    EXPECT_EQ(command(kRun, "show captures"), "show captures");
+}
+
+TEST(Parse, Ping_TakesAnAddress) {
+    EXPECT_EQ(arguments(kRun, "ping 2001:db8::1 count 3 interval-ms 50"), json({{"address", "2001:db8::1"}, {"count", 3}, {"interval_ms", 50}}));
+    EXPECT_THAT(fault(kRun, "ping").text, HasSubstr("<address> is missing"));
+    EXPECT_THAT(fault(kRun, "ping 192.0.2.1 count 0").text, HasSubstr("must be a number"));
+}
+
 TEST(Parse, Commit_TakesItsWords) {
     EXPECT_EQ(arguments(kEdit, "commit confirmed 5 comment \"new pool\" and-quit"), json({{"confirmed", 5}, {"comment", "new pool"}, {"and_quit", true}}));
     EXPECT_EQ(arguments(kEdit, "commit confirmed"), json({{"confirmed", 10}}));
@@ -191,6 +216,16 @@ TEST(Complete, NamesOfWhatRuns) {
     EXPECT_THAT(next(kRun, "drain pool web member "), ElementsAre("web1", "<member>"));
     EXPECT_THAT(next(kRun, "drain pool web "), ElementsAre("member", "<enter>", "|"));
     EXPECT_THAT(next(kRun, "configure "), ElementsAre("private", "exclusive", "<enter>", "|"));
+}
+
+TEST(Complete, Captures) {
+    EXPECT_THAT(next(kRun, "capture "), ElementsAre("start", "stop", "read", "delete"));
+    EXPECT_THAT(next(kRun, "capture stop "), ElementsAre("3", "<number>"));
+    EXPECT_THAT(next(kRun, "capture read "), ElementsAre("a.pcapng", "b-secrets.pcapng", "<file>"));
+    EXPECT_THAT(next(kRun, "capture delete b"), ElementsAre("b-secrets.pcapng", "<file>"));
+    EXPECT_THAT(next(kRun, "capture start flow "), ElementsAre("00-000001-00000002", "<flow>"));
+    EXPECT_THAT(next(kRun, "capture start se"), ElementsAre("seconds", "secrets", "service", "server-name"));
+    EXPECT_THAT(help_text(kRun, std::vector<std::string>{"capture", "start"}), HasSubstr("Needs the role operator"));
 }
 
 TEST(Complete, Paths) {

@@ -6,6 +6,7 @@
 #include <map>
 #include <random>
 
+#include "control/handshake/key_log.h"
 #include "control/handshake/server_context.h"
 #include "control/policy/catalogue.h"
 #include "harness.h"
@@ -686,6 +687,23 @@ TEST(ServerHandshake, NothingIsMade_BeforeTheFirstWholeRecord) {
     EXPECT_TRUE(server.begun());
     EXPECT_EQ(server.consumed(), hello.size());
     EXPECT_FALSE(output.empty());
+}
+
+TEST(ServerHandshake, KeyLog_IsThereFromTheFirstRecordOn_WhereItWasAskedFor) {
+    const auto context = context_of(basic_service());
+    const auto peer = peer_context({.version = TLS1_3_VERSION});
+    for (const bool wanted : {true, false}) {
+        Peer client = make_client(peer.get());
+        const Octets hello = client.feed({});
+        ServerHandshake server(context);
+        if (wanted) server.keep_key_log();
+        Octets output;
+        ASSERT_EQ(server.feed(std::span(hello).first(3), output), Step::more);
+        EXPECT_EQ(server.key_log(), nullptr);
+        ASSERT_EQ(server.feed(std::span(hello).subspan(3), output), Step::more);
+        ASSERT_EQ(server.key_log() != nullptr, wanted);
+        if (wanted) EXPECT_THAT(std::string(server.key_log()->lines()), HasSubstr("CLIENT_HANDSHAKE_TRAFFIC_SECRET "));
+    }
 }
 
 TEST(ServerHandshake, Admit_KnowsWhatResumes) {

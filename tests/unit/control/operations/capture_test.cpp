@@ -27,9 +27,11 @@ class CapturesTest : public testing::Test {
     }
     void TearDown() override { fs::remove_all(directory); }
 
-    management::Result start(json arguments) { return captures.start({.id = {}, .command = {"capture", "start"}, .arguments = std::move(arguments)}, {}); }
-    management::Result call(management::Result (Captures::*what)(const management::Request&, const management::Peer&), json arguments) {
-        return (captures.*what)({.id = {}, .command = {"x"}, .arguments = std::move(arguments)}, {});
+    /// As it comes over the socket: numbers that are not negative are unsigned.
+    static management::Request request(const json& arguments) { return {.id = {}, .command = {"x"}, .arguments = json::parse(arguments.dump())}; }
+    management::Result start(const json& arguments) { return captures.start(request(arguments), {}); }
+    management::Result call(management::Result (Captures::*what)(const management::Request&, const management::Peer&), const json& arguments) {
+        return (captures.*what)(request(arguments), {});
     }
     static std::string code(const management::Result& result) { return result ? "" : result.error().code; }
 
@@ -72,6 +74,8 @@ TEST_F(CapturesTest, RefusedByTheDataplane_LeavesNoFile) {
     EXPECT_EQ(code(started), "not_started");
     EXPECT_EQ(started.error().text, "the filter is not good: syntax error");
     EXPECT_FALSE(fs::exists(settings.directory / "mine.pcapng"));
+    EXPECT_EQ(last_question, "capture stop");   // one that answered late may have begun it
+    EXPECT_EQ(asked["id"], 1);
     attached = false;
     EXPECT_EQ(code(start(json::object())), "away");
 }
@@ -138,6 +142,54 @@ TEST_F(CapturesTest, Secrets_OnlyWhereTheConfigurationAllowsThem) {
     EXPECT_TRUE((*shown)["secrets_allowed"].get<bool>());
 }
 
+TEST_F(CapturesTest, SecretsForbiddenMeanwhile_EndWhatWritesThem) {
+    settings.secrets = true;
+    ASSERT_TRUE(start({{"secrets", true}, {"octets", 65536}}));
+    ASSERT_TRUE(start({{"octets", 65536}}));   // without
+    settings.secrets = false;
+    answer = json{{"id", 1}, {"state", "ended"}, {"end", "stopped"}, {"packets", 9}};
+    captures.turn();
+    EXPECT_EQ(last_question, "capture stop");
+    EXPECT_EQ(asked["id"], 1);
+    EXPECT_FALSE(secrets.wanted());
+    answer = json::array();
+    const auto shown = *captures.show();
+    EXPECT_EQ(shown["captures"][0]["end"], "forbidden");
+    EXPECT_EQ(shown["captures"][0]["packets"], 9);
+    EXPECT_EQ(shown["captures"][1]["state"], "running");
+    EXPECT_NE(cli::render_text(shown.get<management::CapturesView>()).find("allows no TLS secrets any more"), std::string::npos);
+}
+
+TEST_F(CapturesTest, Roles_OperatorsCapture_SecretsAreForAdministrators) {
+    management::CommandTable table;
+    add_capture_commands(table, captures, dataplane);
+    const auto refused = [&](management::Role role, std::vector<std::string> words, const json& arguments) {
+        const auto result = table.handle({.id = {}, .command = std::move(words), .arguments = json::parse(arguments.dump())}, {.role = role});
+        return code(result) == "forbidden";
+    };
+    using enum management::Role;
+    EXPECT_TRUE(refused(read_only, {"capture", "start"}, json::object()));
+    EXPECT_TRUE(refused(read_only, {"capture", "read"}, {{"file", "a.pcapng"}}));
+    EXPECT_TRUE(refused(read_only, {"ping", "start"}, {{"address", "192.0.2.1"}}));
+    EXPECT_FALSE(refused(read_only, {"show", "captures"}, json::object()));
+    EXPECT_FALSE(refused(operator_, {"capture", "start"}, {{"octets", 65536}, {"secrets", false}}));
+    for (const json& value : {json(true), json("true"), json(1), json()}) EXPECT_TRUE(refused(operator_, {"capture", "start"}, {{"secrets", value}})) << value;
+    EXPECT_FALSE(refused(operator_, {"capture", "stop"}, {{"id", 1}}));
+    for (const char* const what : {"read", "delete"}) {
+        EXPECT_FALSE(refused(operator_, {"capture", what}, {{"file", "a.pcapng"}})) << what;
+        EXPECT_TRUE(refused(operator_, {"capture", what}, {{"file", "a-secrets.pcapng"}})) << what;
+        EXPECT_FALSE(refused(administrator, {"capture", what}, {{"file", "a-secrets.pcapng"}})) << what;
+    }
+    EXPECT_FALSE(refused(operator_, {"ping", "start"}, {{"address", "nowhere"}}));
+}
+
+TEST_F(CapturesTest, Names_AreForCompletion) {
+    ASSERT_TRUE(start({{"file", "mine"}}));
+    const auto names = *captures.names();
+    EXPECT_EQ(names["captures"], (json::array({{{"name", "1"}, {"help", "running, mine.pcapng"}}})));
+    EXPECT_EQ(names["files"][0]["name"], "mine.pcapng");
+}
+
 TEST_F(CapturesTest, DataplaneGone_EndsThem) {
     settings.secrets = true;
     ASSERT_TRUE(start({{"secrets", true}}));
@@ -152,7 +204,7 @@ TEST_F(CapturesTest, DataplaneGone_EndsThem) {
 TEST_F(CapturesTest, Read_GoesOnToTheEnd) {
     written = std::string(Captures::kChunk + 10, 'a');
     ASSERT_TRUE(start({{"file", "mine"}}));
-    const auto read = [&](std::uint64_t offset) { return *captures.read({.id = {}, .command = {"x"}, .arguments = {{"file", "mine.pcapng"}, {"offset", offset}}}); };
+    const auto read = [&](std::uint64_t offset) { return *captures.read(request({{"file", "mine.pcapng"}, {"offset", offset}})); };
     EXPECT_FALSE(read(0)["last"].get<bool>());
     EXPECT_EQ(read(0)["data"].get<std::string>().size(), (Captures::kChunk + 2) / 3 * 4);
     EXPECT_TRUE(read(Captures::kChunk)["last"].get<bool>());
@@ -195,7 +247,7 @@ TEST(SecretFiles, OnlyTheFlowsThatWereAskedFor) {
     unlink(name);
 }
 
-TEST(RenderCapture, CapturesAndPings) {
+TEST(RenderCapture, CapturesThenFiles) {
     management::CapturesView view;
     management::CaptureView capture;
     capture.id = 3;
@@ -209,14 +261,6 @@ TEST(RenderCapture, CapturesAndPings) {
     view.directory = "/var/lib/sallyport/captures";
     const std::string text = cli::render_text(view);
     for (const char* part : {"ended: limit of packets", "a-secrets.pcapng", "TLS secrets are not allowed", "1.50 kB", "7 written"}) EXPECT_NE(text.find(part), std::string::npos) << text;
-    management::PingView ping;
-    ping.address = "192.0.2.1";
-    ping.sent = 2;
-    ping.received = 1;
-    ping.done = true;
-    ping.probes = {{0, "reply", 1042, "", "192.0.2.1"}, {1, "timeout", 0, "no reply", ""}};
-    EXPECT_EQ(cli::render_text(ping),
-              "192.0.2.1: reply 1, 1.042 ms\n192.0.2.1: request 2: no reply\n2 sent, 1 received, 50.0 % lost; round trip 1.042 ms least, 1.042 ms mean, 1.042 ms most\n");
 }
 
 }  // namespace
