@@ -28,6 +28,7 @@
 #include "control/operations/operations.h"
 #include "control/policy/requirements/requirements.h"
 #include "control/running.h"
+#include "control/telemetry/watch/telemetry.h"
 
 using namespace sallyport;
 
@@ -115,12 +116,15 @@ std::filesystem::path state_directory_of(const std::filesystem::path& file) {
 }
 
 /// Candidates, commits and history. Without them (the state directory is full, say) the appliance runs, and reload works.
-std::unique_ptr<changes::Engine> open_changes(const std::filesystem::path& file, Running& running) {
+std::unique_ptr<changes::Engine> open_changes(const std::filesystem::path& file, Running& running, telemetry::Alarms& alarms) {
     changes::Engine::Outside outside;
     outside.load = [file](const std::string& text) { return load_text(file, text); };
     outside.change = [&running](configuration::Configuration next, const changes::Engine::Keep& keep) { return running.change(std::move(next), keep); };
-    outside.unconfirmed = [](const std::optional<std::string>& text) {
-        if (text) daemon::log(daemon::Level::warning, "commit_unconfirmed", {{"what", *text}});
+    outside.unconfirmed = [&alarms](const std::optional<std::string>& text) {
+        if (text)
+            alarms.raise("commit_unconfirmed", "", telemetry::Severity::warning, *text);
+        else
+            alarms.clear("commit_unconfirmed", "");
     };
     auto opened = changes::Engine::open({file, running.configuration().state_directory}, std::move(outside));
     if (opened) return std::move(*opened);
@@ -208,6 +212,9 @@ int main(int argc, char** argv) {
     if (!listener) return fail(exit_code::kUnavailable, listener.error());
 
     flows::SecretFiles secrets;   // outlives the workers, which write them
+    telemetry::Alarms alarms;
+    telemetry::FlowLog flow_log;
+    alarms.on_change([](void* log, const telemetry::Alarm& alarm) { static_cast<telemetry::FlowLog*>(log)->add(alarm); }, &flow_log);
     std::vector<std::unique_ptr<flows::HandshakeWorker>> workers;
     management::CommandTable commands;
     management::Server::Settings server_settings;
@@ -237,16 +244,21 @@ int main(int argc, char** argv) {
     } catch (const std::exception& error) {
         return fail(exit_code::kConfiguration, error.what());
     }
-    auto audit_log = audit::AuditLog::open({.directory = running->configuration().state_directory});
+    DataplaneLink link(std::move(*listener), *running, workers);
+    telemetry::Telemetry watch(alarms, flow_log, *running, link);
+    auto audit_log = audit::AuditLog::open({.directory = running->configuration().state_directory,
+                                            .on_broken = [&](const std::string& why) { alarms.raise("audit_broken", "", telemetry::Severity::critical, why + "; audit verify shows what, and ends this alarm"); },
+                                            .on_written = [&](const std::string& line) { flow_log.add_audit(line); }});
     if (!audit_log) return fail(exit_code::kOsError, audit_log.error());
     commands.audit_by((*audit_log)->hooks());
-    DataplaneLink link(std::move(*listener), *running, workers);
+    watch.watch(**audit_log);
     running->reach({.configure = [&link](const channel::DataplaneConfiguration& configuration) { return link.configure(configuration); },
                     .ask = [&link](const std::string& what, const nlohmann::json& arguments) { return link.ask(what, arguments); }});
     Appearance appearance{link, *running, workers, **server, **audit_log, std::chrono::system_clock::now(), std::chrono::steady_clock::now()};
-    const std::unique_ptr<changes::Engine> changes = open_changes(file, *running);
+    const std::unique_ptr<changes::Engine> changes = open_changes(file, *running, alarms);
     const auto reload = [&](const changes::Who& who) { return changes ? changes->reload(who) : running->reload(); };
     appearance.reload = [&](const management::Peer& peer) { return reload(changes::who_of(peer)); };
+    appearance.audit_verified = [&] { alarms.clear("audit_broken", ""); };
     add_operations(commands, appearance);
     if (changes) changes::add_change_commands(commands, *changes);
     const operations::Dataplane dataplane{
@@ -255,9 +267,11 @@ int main(int argc, char** argv) {
     operations::Captures captures(dataplane, [&]() -> const configuration::Capture& { return running->configuration().capture; }, secrets);
     link.on_capture_ended([&](const nlohmann::json& report) { captures.ended(report); });
     operations::add_capture_commands(commands, captures, dataplane);
+    telemetry::add_telemetry_commands(commands, alarms);
     const unsigned worker_count = running->configuration().handshake_workers;
     for (unsigned i = 0; i < worker_count; ++i) {
         workers.push_back(std::make_unique<flows::HandshakeWorker>(i, worker_count, &secrets));
+        workers.back()->log_flows_to(flow_log);
         workers.back()->start();
         workers.back()->use(running->runtime());
     }
@@ -273,6 +287,7 @@ int main(int argc, char** argv) {
         if (changes) changes->turn();
         link.turn();
         captures.turn();
+        watch.turn(std::chrono::system_clock::now());
         (*server)->poll(std::chrono::milliseconds(0));
         while (const auto signal = signals.take()) {
             if (*signal == daemon::kReloadSignal) {
@@ -288,10 +303,12 @@ int main(int argc, char** argv) {
             return exit_code::kOk;
         }
         watchdog.tick(std::chrono::steady_clock::now());
-        pollfd fds[4] = {{signals.fd(), POLLIN, 0},
+        // poll() passes over what is negative: no dataplane, no endpoint.
+        pollfd fds[5] = {{signals.fd(), POLLIN, 0},
                          {(*server)->fd(), POLLIN, 0},
                          {link.listener_fd(), POLLIN, 0},
-                         {link.fd(), static_cast<short>(POLLIN | (link.wants_to_write() ? POLLOUT : 0)), 0}};
-        (void)poll(fds, link.fd() >= 0 ? 4 : 3, 250);
+                         {link.fd(), static_cast<short>(POLLIN | (link.wants_to_write() ? POLLOUT : 0)), 0},
+                         {watch.fd(), POLLIN, 0}};
+        (void)poll(fds, 5, 250);
     }
 }

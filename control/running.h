@@ -103,6 +103,10 @@ class Running {
     /// All, as of `now`.
     [[nodiscard]] const std::vector<Row>& policy(Clock::time_point now);
     [[nodiscard]] policy::RunState run_state(Clock::time_point now) const;
+    /// The same rows as of the last look, some seconds ago at most.
+    [[nodiscard]] const std::vector<Row>& rows() const noexcept { return rows_; }
+    /// The directory of public roots is no longer what was loaded.
+    [[nodiscard]] bool roots_changed() const noexcept { return roots_changed_; }
 
     /// ECH keys by service; nullptr for those that have none.
     [[nodiscard]] const std::vector<std::shared_ptr<const handshake::EchKeys>>& ech() const noexcept { return ech_; }

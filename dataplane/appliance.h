@@ -44,7 +44,7 @@ class Appliance {
     /// A worker has found its lanes spoilt by control.
     [[nodiscard]] bool lanes_broken() const;
 
-    /// Answers: the reports "ports", "workers", "flows", "flow", "log", "counters", "neighbours", "listeners", "version"; "end_flows" ends those that its
+    /// Answers: the reports "ports", "workers", "process", "flows", "flow", "log", "counters", "neighbours", "listeners", "version"; "end_flows" ends those that its
     /// arguments mean (service, pool, member, flow: ids; client: prefix; client_port; all optional); and what diagnostics.cpp does: "capture start" (with the
     /// file), "capture stop", "captures", "ping start", "ping read". The error is for a person.
     [[nodiscard]] std::expected<nlohmann::json, std::string> answer(const std::string& what, const nlohmann::json& arguments,
@@ -84,7 +84,8 @@ class Appliance {
     void publish_telemetry();
 
     nlohmann::json ports_report() const;
-    nlohmann::json workers_report();
+    /// busy_share is counted from the last report with `sample`.
+    nlohmann::json workers_report(bool sample);
     nlohmann::json flows_report(std::size_t limit);
     nlohmann::json flow_report(channel::FlowId id);   ///< null: there is none
     nlohmann::json counters_report();
@@ -106,7 +107,7 @@ class Appliance {
     struct Sample {
         std::uint64_t total = 0, busy = 0;
     };
-    std::vector<Sample> samples_;   ///< of the last workers report
+    std::vector<Sample> samples_;   ///< of the last workers report with `sample`
     bool hung_ = false;
     std::unique_ptr<Captures> captures_;
     Pings pings_;

@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "control/daemon/logging.h"
+#include "control/daemon/usage.h"
 #include "dataplane/appliance.h"
 #include "drivers/environment.h"
 
@@ -95,7 +96,7 @@ json log_report(const json& arguments) {
 std::expected<json, std::string> Appliance::answer(const std::string& what, const json& arguments,
                                                    const std::vector<channel::Descriptor>& descriptors) {
     if (what == "ports") return ports_report();
-    if (what == "workers") return workers_report();
+    if (what == "workers") return workers_report(arguments.value("sample", true));
     if (what == "flows") return flows_report(arguments.value("limit", std::size_t{1000}));
     if (what == "flow") return flow_report(channel::FlowId{arguments.value("flow", std::uint64_t{0})});
     if (what == "log") return log_report(arguments);
@@ -103,6 +104,10 @@ std::expected<json, std::string> Appliance::answer(const std::string& what, cons
     if (what == "neighbours") return neighbours_report();
     if (what == "end_flows") return end_matching(arguments);
     if (what == "listeners") return listeners_report();
+    if (what == "process") {
+        const daemon::Usage usage = daemon::usage();
+        return json{{"resident_octets", usage.resident_octets}, {"cpu_us", usage.cpu.count()}};
+    }
     if (what == "version") return json{{"dpdk", rte_version()}, {"ipsec_mb", imb_get_version_str()}, {"eal", drivers::environment_line()}};
     return diagnose(what, arguments, descriptors);
 }
@@ -155,7 +160,7 @@ json Appliance::ports_report() const {
     return result;
 }
 
-json Appliance::workers_report() {
+json Appliance::workers_report(bool sample) {
     json result = json::array();
     (void)on_every_worker([&](Worker& worker, Time) {
         const unsigned index = worker.settings().index;
@@ -163,9 +168,9 @@ json Appliance::workers_report() {
         const flow::EngineCounters& engine = worker.engine().counters();
         const tcp::Stack::Counters& tcp = worker.stack().counters();
         const crypto::AeadBatch::Counters& batch = worker.batch().counters();
-        Sample& last = samples_[index];
+        Sample& last = samples_[index];   // kept for who shows busy_share; who reads the totals alone leaves it
         const std::uint64_t total = counters.cycles_total - last.total, busy = counters.cycles_busy - last.busy;
-        last = {counters.cycles_total, counters.cycles_busy};
+        if (sample) last = {counters.cycles_total, counters.cycles_busy};
         const std::uint64_t packets = counters.packets_in + counters.packets_out;
         const std::uint64_t octets = engine.octets_to_backend + engine.octets_to_client;
         double to_control = 0, from_control = 0;

@@ -267,6 +267,7 @@ std::expected<void, std::string> AuditLog::write(Entry entry, bool durable) {
     head_ = {head_.number + 1, digest(line)};
     ++written_;
     lost_untold_ = 0;
+    if (settings_.on_written) settings_.on_written(line);
     if (durable && fdatasync(file_.get()) != 0) return failed(settings_.directory / kCurrentFile, "is not on the disk");
     if (head_.number % kHeadEvery == 0) keep_head();
     return {};

@@ -43,6 +43,8 @@ class AuditLog {
         std::size_t kept_files = 64;  ///< numbered ones: a gigabyte in all
         /// The log was found broken: at the start, or altered while it is written. For a person.
         std::function<void(const std::string& why)> on_broken{};
+        /// Each line that was written, for a copy elsewhere: who alters this log does not reach that one. Must not wait.
+        std::function<void(const std::string& line)> on_written{};
         std::function<std::chrono::system_clock::time_point()> now = [] { return std::chrono::system_clock::now(); };
     };
 

@@ -7,6 +7,7 @@
 #include "control/cli/render_capture.h"
 #include "control/cli/render_changes.h"
 #include "control/cli/render_operations.h"
+#include "control/cli/render_telemetry.h"
 #include "control/management/views.h"
 
 namespace sallyport::cli {
@@ -86,6 +87,7 @@ const std::vector<Command>& operational_commands() {
          .arguments = {{.word = "all", .help = "those that are 0 too", .place = Place::flag, .local = true}},
          .text = counters_text},
         {.words = "show workers", .help = "the dataplane's workers: load, buffers, records", .text = list_text<WorkerView>},
+        {.words = "show alarms", .help = "what is wrong now, and what was", .text = view_text<AlarmsView>},
         {.words = "show policy", .help = "the policy, requirement by requirement: state and evidence", .text = list_text<PolicyView>},
         {.words = "show ech", .help = "Encrypted ClientHello: keys, what to publish in the DNS, outcomes", .text = list_text<EchView>},
         {.words = "show revocation", .help = "own certificates and CRLs: what answers for them", .text = view_text<RevocationView>},

@@ -69,6 +69,8 @@ class Builder {
         for (Value& item : root["services"].items) service(item, ports, root["pools"].good);
         for (Value& item : root["redirects"].items) redirect(item, ports);
         fixed(root);
+        if (root["telemetry"].good) metrics(root["telemetry"]["metrics"], ports);
+        flow_log(root["flow_log"], ports);
         if (level.good) waivers(level["waivers"]);
         configuration_.dataplane.ports = std::move(ports.configurations());
         return std::move(configuration_);
@@ -245,6 +247,68 @@ class Builder {
                               "less than " + all);
             }
         }
+    }
+
+    /// ADDRESS:PORT of the kernel's network, where management happens: the ports' addresses are not the kernel's.
+    std::optional<SocketAddress> management_address(Value& value, const Ports& ports) {
+        if (!value.good) return std::nullopt;
+        for (const char* clear : {"udp:", "tcp:", "udp://", "tcp://", "http:", "syslog:"})
+            if (value.text.starts_with(clear)) {
+                problems_.add(value, "asks for a clear connection, and there is none: what leaves the appliance is encrypted",
+                              "ADDRESS:PORT of an endpoint that speaks TLS", "9.2.2 (12.3.1)");
+                return std::nullopt;
+            }
+        const auto address = parse<SocketAddress>(value, problems_, "ADDRESS:PORT or [IPV6-ADDRESS]:PORT");
+        if (!address) return std::nullopt;
+        if (address->address.is_unspecified())
+            problems_.add(value, "is the unspecified address", "an address of the management network");
+        else if (ports.complete() && ports.has_address(address->address))
+            problems_.add(value, "is an address of a port, which the kernel does not have", "an address of the management network");
+        return value.good ? address : std::nullopt;
+    }
+
+    void metrics(Value& value, const Ports& ports) {
+        if (value.absent || !value.good) return;
+        Metrics metrics;
+        metrics.place = place_of(value);
+        Value& at = value["listen"];
+        if (const auto address = management_address(at, ports)) {
+            metrics.listen = *address;
+            if (address->port < 1024) problems_.add(at, "has a port that takes a privilege which control does not keep", "a port from 1024, such as 9464");
+        }
+        metrics.identity = files(value, "", certificates::Purpose::server);
+        anchors(value["clients"], metrics.clients, metrics.anchors);
+        metrics.names = texts(value["names"]);
+        configuration_.metrics = std::move(metrics);
+    }
+
+    void flow_log(Value& value, const Ports& ports) {
+        if (!value.good) return;
+        FlowLog& to = configuration_.flow_log;
+        if (Value& file = value["file"]; !file.absent && file.good) {
+            to.file = resolve(file);
+            std::error_code error;
+            if (!fs::is_directory(to.file.parent_path(), error))
+                problems_.add(file, "is in no directory that exists", "a file in a directory that control.user may write");
+            else if (fs::exists(to.file, error) && !fs::is_regular_file(to.file, error))
+                problems_.add(file, "is not a regular file", "a file of its own");
+        }
+        to.max_octets = static_cast<std::uint64_t>(value["max_octets"].integer);
+        to.files = static_cast<std::uint32_t>(value["files"].integer);
+        to.journal = value["journal"].boolean;
+        to.queue = static_cast<std::uint32_t>(value["queue"].integer);
+        Value& syslog = value["syslog"];
+        if (syslog.absent || !syslog.good) return;
+        Syslog receiver;
+        receiver.place = place_of(syslog);
+        if (const auto address = management_address(syslog["address"], ports)) receiver.address = *address;
+        Value& name = syslog["server_name"];
+        receiver.server_name = name.text;
+        if (name.good && !IpAddress::parse(name.text) && !is_dns_name(name.text))
+            problems_.add(name, "is neither a DNS name nor an address", "the name in the receiver's certificate, such as \"log.internal\"", "9.2.6 (12.3.2)");
+        anchors(syslog["trust"], receiver.trust, receiver.anchors);
+        if (Value& identity = syslog["identity"]; !identity.absent && identity.good) receiver.identity = files(identity, "", certificates::Purpose::client);
+        to.syslog = std::move(receiver);
     }
 
     static Place place_of(const Value& value) { return {value.place.file, value.place.line, value.path}; }

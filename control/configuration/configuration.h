@@ -210,6 +210,37 @@ struct Logging {
     std::string level = "info";             ///< trace, debug, info, warning, error
 };
 
+/// Where Prometheus reads the metrics: HTTPS on an address of the kernel's network, for clients with a certificate alone.
+struct Metrics {
+    SocketAddress listen;
+    CertificateFiles identity;                             ///< what the endpoint shows
+    std::vector<std::filesystem::path> clients;            ///< PEM files of the private CAs of those who may read
+    std::vector<std::shared_ptr<X509>> anchors;            ///< what was loaded from them
+    std::vector<std::string> names;                        ///< SANs that may read; empty: all that the CAs signed
+    Place place{};
+};
+
+/// A receiver of log records by syslog over TLS (RFC 5425). There is no plain one (9.2.2 (12.3.1)).
+struct Syslog {
+    SocketAddress address;
+    std::string server_name;                               ///< that its certificate must cover
+    std::vector<std::filesystem::path> trust;
+    std::vector<std::shared_ptr<X509>> anchors;            ///< what was loaded from them
+    std::optional<CertificateFiles> identity;              ///< our own client certificate
+    Place place{};
+};
+
+/// A record of each flow when it ends. Without a sink nothing is recorded.
+struct FlowLog {
+    std::filesystem::path file;                            ///< JSON lines; empty: none
+    std::uint64_t max_octets = 100 << 20;                  ///< of the file, then it is rotated
+    std::uint32_t files = 5;                               ///< rotated ones that are kept
+    bool journal = false;
+    std::optional<Syslog> syslog;
+    std::uint32_t queue = 16384;                           ///< records that a sink may be behind; what comes then is shed and counted
+    [[nodiscard]] bool on() const noexcept { return !file.empty() || journal || syslog; }
+};
+
 struct Configuration {
     std::filesystem::path file;
     int policy_level = 2;                   ///< of OWASP V9, 1 to 3
@@ -234,6 +265,8 @@ struct Configuration {
     std::string user = "sallyport";         ///< both processes change to it; "root" is refused
     Logging logging;
     std::vector<Fixed> fixed;               ///< sockets, user, threads, cores, memory, ports' devices; in the order of the schema
+    std::optional<Metrics> metrics;
+    FlowLog flow_log;
 };
 
 /// Checks a configuration as a whole; policy::check_load() is the one of the policy. May be called with a configuration of which

@@ -526,6 +526,51 @@ constexpr std::array kLog{
             .documentation = "the least that is logged"},
 };
 
+constexpr std::array kMetrics{
+    Setting{.name = "listen", .kind = Kind::text, .least_items = 1,
+            .documentation = "ADDRESS:PORT or [IPV6-ADDRESS]:PORT of the kernel's network; the usual port is 9464"},
+    Setting{.name = "certificate", .kind = Kind::text, .least_items = 1, .most_items = kMaxPath, .requirement = "9.2.2 (12.3.1)",
+            .documentation = "PEM file: the endpoint's certificate first, then its chain; or PKCS #12 with key and chain"},
+    Setting{.name = "key", .kind = Kind::text, .optional = true, .least_items = 1, .most_items = kMaxPath,
+            .documentation = "PEM file of the private key, of mode 0600; left out: it is in the certificate's file"},
+    Setting{.name = "passphrase", .kind = Kind::text, .optional = true, .least_items = 1, .most_items = kMaxPath,
+            .documentation = "file, of mode 0600, with the passphrase of an encrypted key; left out: asked for at the start"},
+    Setting{.name = "clients", .kind = Kind::texts, .least_items = 1, .most_items = 64, .requirement = "9.4.5 (12.1.3)",
+            .documentation = "PEM files of the private certification authorities of those who may read the metrics"},
+    Setting{.name = "names", .kind = Kind::texts, .fallback = "[ ]",
+            .documentation = "subject alternative names that may read, \"*.\" as in certificates; empty: all that the authorities signed"},
+};
+
+constexpr std::array kTelemetry{
+    Setting{.name = "metrics", .kind = Kind::group, .optional = true, .members = kMetrics,
+            .documentation = "an endpoint for Prometheus, HTTPS with client certificates; left out: there is none"},
+};
+
+constexpr std::array kSyslog{
+    Setting{.name = "address", .kind = Kind::text, .least_items = 1,
+            .documentation = "ADDRESS:PORT of the receiver, over the kernel's network; syslog over TLS (RFC 5425) has port 6514"},
+    Setting{.name = "server_name", .kind = Kind::text, .least_items = 1, .most_items = 253, .requirement = "9.2.6 (12.3.2)",
+            .documentation = "name that the receiver's certificate must cover; sent as server name indication"},
+    Setting{.name = "trust", .kind = Kind::texts, .least_items = 1, .most_items = 64, .requirement = "9.2.6 (12.3.2)",
+            .documentation = "PEM files of the certification authorities that may have signed the receiver's certificate"},
+    Setting{.name = "identity", .kind = Kind::group, .optional = true, .members = kCertificate,
+            .documentation = "our own certificate for the receiver; left out: none is shown"},
+};
+
+constexpr std::array kFlowLog{
+    Setting{.name = "file", .kind = Kind::text, .optional = true, .least_items = 1, .most_items = kMaxPath,
+            .documentation = "file of JSON lines, in a directory that control.user may write; left out: none"},
+    Setting{.name = "max_octets", .kind = Kind::integer, .fallback = "104857600", .least = 65536, .most = 1LL << 40,
+            .documentation = "octets of the file after which it is rotated"},
+    Setting{.name = "files", .kind = Kind::integer, .fallback = "5", .least = 1, .most = 1000,
+            .documentation = "rotated files that are kept: FILE.1 is the newest"},
+    Setting{.name = "journal", .kind = Kind::boolean, .fallback = "false", .documentation = "to systemd's journal too"},
+    Setting{.name = "syslog", .kind = Kind::group, .optional = true, .members = kSyslog,
+            .documentation = "a receiver by syslog over TLS; it gets alarms and the audit log too; left out: none. There is no syslog without TLS"},
+    Setting{.name = "queue", .kind = Kind::integer, .fallback = "16384", .least = 16, .most = 1 << 20,
+            .documentation = "records that each of them may be behind; what comes then is shed and counted"},
+};
+
 constexpr std::array kRoot{
     Setting{.name = "policy",
             .kind = Kind::group,
@@ -594,6 +639,16 @@ constexpr std::array kRoot{
             .members = kControl,
             .documentation = "the process that does handshakes"},
     Setting{.name = "log", .kind = Kind::group, .fallback = "{ }", .members = kLog, .documentation = "what is logged"},
+    Setting{.name = "telemetry",
+            .kind = Kind::group,
+            .fallback = "{ }",
+            .members = kTelemetry,
+            .documentation = "what others may read of the appliance"},
+    Setting{.name = "flow_log",
+            .kind = Kind::group,
+            .fallback = "{ }",
+            .members = kFlowLog,
+            .documentation = "where the record of each flow goes when it ends"},
 };
 
 constexpr Setting kSchema{.name = "",

@@ -64,6 +64,7 @@ void HandshakeWorker::try_member(Session& session) {
     session.member = member;
     ++session.attempt;
     session.backend_done = false;
+    session.backend_began = Clock::now();
     session.backend_identity.reset();
     session.backend_next = 0;
     session.backend.reset();
@@ -144,6 +145,10 @@ void HandshakeWorker::finish_backend(Session& session) {
     session.backend_done = true;
     session.backend_suite = handed.handoff.suite;
     session.backend_version = version_of(handed.handoff.suite);
+    session.backend_took = Clock::now() - session.backend_began;
+    session.backend_group = handed.negotiated.group;
+    session.backend_resumed = handed.negotiated.resumed;
+    session.backend_alpn = std::move(handed.negotiated.alpn);
     handed.handoff.protection = channel::Protection::tls;
     const bool tickets = session.backend_version == 0x0304;
     handed.handoff.expect_tickets = tickets ? 1 : 0;

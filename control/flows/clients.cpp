@@ -113,6 +113,7 @@ void HandshakeWorker::on_client_done(Session& session) {
     if (session.server->offer().early_data) service.state.count(policy::Violation::early_data);   // skipped, and the handshake went on
     handshake::Handed handed = session.server->take_handed();
     service.state.count_done(handed.negotiated);
+    session.client_took = Clock::now() - session.began;
     session.started.finish(handed.negotiated.resumed, Clock::now());
     session.connected.release();
     session.negotiated = std::move(handed.negotiated);
@@ -198,6 +199,7 @@ void HandshakeWorker::on_flow_ended(FlowId id, const channel::FlowEnded& ended) 
     if (found == sessions_.end()) {   // it outlived the control that opened it: counted by adopt()
         if (ended.adopted != 0 && runtime_)
             runtime_->leave_adopted(ended.service, ended.has_member != 0 ? ended.pool : 0, ended.has_member != 0 ? ended.member : 0);
+        record_adopted_flow(id, ended);
         return;
     }
     Session& session = *found->second;
@@ -219,6 +221,7 @@ void HandshakeWorker::on_flow_ended(FlowId id, const channel::FlowEnded& ended) 
                  {"backend_in", ended.backend_octets_in},
                  {"backend_out", ended.backend_octets_out},
                  {"duration_ns", ended.duration_ns}});
+    record_flow(id, session, ended, channel::name(reason), channel::sentence(reason));
     leave_member(session);
     sessions_.erase(found);
 }

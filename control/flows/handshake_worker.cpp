@@ -140,6 +140,7 @@ void HandshakeWorker::detach() {
     post([&] {
         const std::lock_guard lock(sessions_mutex_);
         for (auto& [id, session] : sessions_) {
+            record_flow(FlowId{id}, *session, channel::FlowEnded{}, "dataplane_lost", "the dataplane went away, and the flow with it");
             leave_member(*session);
             session->runtime->services[session->service]->state.leave();
         }

@@ -18,6 +18,7 @@
 #include "control/flows/runtime.h"
 #include "control/flows/secret_files.h"
 #include "control/http/redirect.h"
+#include "control/telemetry/flow_log.h"
 
 namespace sallyport::flows {
 
@@ -38,6 +39,8 @@ class HandshakeWorker {
     HandshakeWorker(const HandshakeWorker&) = delete;
     HandshakeWorker& operator=(const HandshakeWorker&) = delete;
 
+    /// Each flow's end is told to `log`, which outlives this. Once, before start().
+    void log_flows_to(telemetry::FlowLog& log) noexcept { flow_log_ = &log; }
     void start();
     void stop();
     /// What use() will be given next: flows of services that it alone has are served with it from now on, so that none that the dataplane
@@ -109,6 +112,12 @@ class HandshakeWorker {
         std::uint64_t backend_next = 0;
         std::optional<channel::Handoff> held_handoff;         ///< waits for the client's, for what the PROXY header says
         std::uint16_t backend_version = 0, backend_suite = 0;
+        // for its record
+        Clock::time_point began = Clock::now(), backend_began{};
+        std::chrono::nanoseconds client_took{-1}, backend_took{-1};
+        std::uint16_t backend_group = 0;
+        bool backend_resumed = false;
+        std::string backend_alpn;
         std::string backend_anchor;
         std::optional<handshake::Identity> backend_identity;   ///< verified
         channel::EndReason backend_failure = channel::EndReason::none;
@@ -151,6 +160,11 @@ class HandshakeWorker {
     void on_backend_opened(Session& session);
     void on_backend_lost(Session& session, channel::EndReason reason, const handshake::Failure& failure);
     void on_flow_ended(channel::FlowId id, const channel::FlowEnded& ended);
+    /// Gives the flow's record to the log; the session is as it was when it ended.
+    void record_flow(channel::FlowId id, const Session& session, const channel::FlowEnded& ended, const char* reason, const char* sentence) const;
+    /// Of a flow that outlived the control that opened it, and of which the dataplane's word is all that is known.
+    void record_adopted_flow(channel::FlowId id, const channel::FlowEnded& ended) const;
+    void record_redirect(channel::FlowId id, const std::string& redirect, const SocketAddress& client, const channel::FlowEnded& ended) const;
     void on_client_done(Session& session);
     void begin_backend(Session& session);
     void try_member(Session& session);
@@ -212,6 +226,7 @@ class HandshakeWorker {
     void post(std::function<void()> task);
     void wait(Clock::time_point until);
 
+    telemetry::FlowLog* flow_log_ = nullptr;
     unsigned index_, count_;
     SecretFiles* secrets_;
     std::thread thread_;

@@ -61,12 +61,13 @@ void HandshakeWorker::end_redirect(FlowId id, RedirectFlow& flow, EndReason reas
 }
 
 /// False when the flow is no redirect.
-bool HandshakeWorker::on_redirect_ended(FlowId id, const channel::FlowEnded&) {
+bool HandshakeWorker::on_redirect_ended(FlowId id, const channel::FlowEnded& ended) {
     const auto found = redirects_.find(id.value);
     if (found == redirects_.end()) return false;
     Redirect& redirect = *found->second->runtime->redirects[found->second->redirect];
     if (!found->second->answered) ++redirect.refused;   // too slow, or reset
     take_one(redirect.flows_now);
+    record_redirect(id, redirect.settings.name, found->second->client, ended);
     redirects_.erase(found);
     return true;
 }

@@ -133,6 +133,7 @@ void ServiceState::count_done(const handshake::Negotiated& negotiated) {
     count_in(counts_.by_version, negotiated.version);
     count_in(counts_.by_suite, negotiated.suite);
     count_in(counts_.by_group, negotiated.group);
+    count_in(counts_.by_kind, Kind{negotiated.version, negotiated.suite, negotiated.group, negotiated.resumed});
 }
 
 void ServiceState::count_failed(channel::EndReason reason) {

@@ -114,7 +114,14 @@ struct ServiceState {
     std::array<std::atomic<std::uint64_t>, static_cast<std::size_t>(policy::Violation::count_)> violations{};
     std::array<std::atomic<std::uint64_t>, 4> ech{};   ///< handshakes done, by handshake::EchOutcome
     std::atomic<std::uint64_t> ech_required{0};        ///< of those rejected: the client said ech_required (RFC 9849 11.2: alert 121)
+    /// What a handshake that was done agreed on.
+    struct Kind {
+        std::uint16_t version = 0, suite = 0, group = 0;
+        bool resumed = false;
+        bool operator==(const Kind&) const = default;
+    };
     struct Counts {
+        std::vector<std::pair<Kind, std::uint64_t>> by_kind;
         std::vector<std::pair<std::uint16_t, std::uint64_t>> by_version, by_suite, by_group;
         std::vector<std::pair<channel::EndReason, std::uint64_t>> by_failure;
     };

@@ -102,7 +102,7 @@ SSL_TICKET_RETURN judge_ticket(SSL* ssl, SSL_SESSION* session, const unsigned ch
 
 }  // namespace
 
-void apply_catalogue(SSL_CTX* context, bool tls12, bool tls13, bool server) {
+void restrict_to_catalogue(SSL_CTX* context, bool tls12, bool tls13, bool server) {
     require(SSL_CTX_set_min_proto_version(context, tls12 ? TLS1_2_VERSION : TLS1_3_VERSION) == 1, "the oldest version");
     require(SSL_CTX_set_max_proto_version(context, tls13 ? TLS1_3_VERSION : TLS1_2_VERSION) == 1, "the newest version");
     require(SSL_CTX_set_ciphersuites(context, policy::openssl_tls13_suites()) == 1, "the TLS 1.3 suites");
@@ -121,6 +121,10 @@ void apply_catalogue(SSL_CTX* context, bool tls12, bool tls13, bool server) {
     // Early data is never accepted. What a client sends all the same, for a ticket that another server gave it, is skipped
     // (RFC 8446 4.2.10), up to libssl's own bound.
     SSL_CTX_set_max_early_data(context, 0);
+}
+
+void apply_catalogue(SSL_CTX* context, bool tls12, bool tls13, bool server) {
+    restrict_to_catalogue(context, tls12, tls13, server);
     Connection::install(context);
 }
 

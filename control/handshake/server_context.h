@@ -87,8 +87,10 @@ class ServerContext {
     std::string default_name_;   ///< whose certificates a client gets that names no server
 };
 
-/// Sets on an SSL_CTX of either side what the catalogue allows, and nothing else.
-/// Throws std::runtime_error with libssl's reason.
+/// Sets on an SSL_CTX of either side what the catalogue allows, and nothing else. For connections that are no handshake of ours (metrics,
+/// syslog). Throws std::runtime_error with libssl's reason.
+void restrict_to_catalogue(SSL_CTX* context, bool tls12, bool tls13, bool server);
+/// The same, and the callbacks of Connection.
 void apply_catalogue(SSL_CTX* context, bool tls12, bool tls13, bool server);
 
 }  // namespace sallyport::handshake

@@ -25,6 +25,7 @@ Result show_audit(Appearance& appearance, const Request& request) {
 Result verify_audit(Appearance& appearance) {
     const auto found = audit::verify(appearance.audit.directory(), {appearance.audit.head()});
     if (!found) return std::unexpected(Error{"unreadable", found.error()});
+    appearance.audit_verified();
     management::AuditVerificationView view;
     view.ok = found->ok;
     view.entries = found->entries;

@@ -32,6 +32,8 @@ struct Appearance {
     std::chrono::system_clock::time_point counters_cleared{};  ///< the epoch: never
     /// Takes in the configuration file as it stands, and keeps the history of it; empty: Running::reload().
     std::function<std::expected<void, std::vector<std::string>>(const management::Peer&)> reload{};
+    /// Somebody has seen what the audit log is like.
+    std::function<void()> audit_verified = [] {};
 };
 
 /// Adds every operational command: what is shown (`show ...`), what acts on what runs (`drain`, `enable`, `clear`, `test`, `refresh`, `reload`),

@@ -17,7 +17,7 @@ Result show_rates(Appearance& appearance) {
             view.ports.push_back({port.name, port.link, port.packets_in, port.packets_out, port.octets_in, port.octets_out,
                                   port.missed + port.no_buffer + port.errors_in + port.errors_out});
         }
-        if (const auto workers = appearance.link.ask("workers"))
+        if (const auto workers = appearance.link.ask("workers", {{"sample", false}}))
             for (const json& each : *workers) {
                 const auto worker = each.get<management::WorkerView>();
                 view.workers.push_back({worker.index, worker.core, worker.cycles_busy, worker.cycles_total, worker.packets_in, worker.packets_out,

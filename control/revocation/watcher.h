@@ -39,8 +39,8 @@ struct CrlStatus {
     std::uint64_t fetched = 0, failed = 0;
 };
 
-/// The one gate of control's outbound connections (9.2.2 (12.3.1)): GET or POST over http, to URLs of the configuration or of own certificates
-/// only, bounded in size and time, no redirects followed. Answers the body, or why there is none. Replaced in tests.
+/// The one gate of control's outbound connections in the clear (9.2.2 (12.3.1)); every other one is TLS (telemetry/syslog_sink.h): GET or
+/// POST over http, to URLs of the configuration or of own certificates only, bounded in size and time, no redirects followed. Answers the body, or why there is none. Replaced in tests.
 /// The body of a 4xx or 5xx comes too when it is DER (OpenSSL's client hands it out): what counts is the signature, never the status.
 /// A POST is an OCSP request: its answer may have kMostOcspOctets and no more, whatever CRLs may have.
 inline constexpr std::size_t kMostOcspOctets = 64 << 10;   ///< an answer with its responder's chain has a few KB

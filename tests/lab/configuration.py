@@ -57,6 +57,8 @@ class Configuration:
     revocation: dict = dataclasses.field(default_factory=dict)
     tickets: dict = dataclasses.field(default_factory=dict)
     capture: dict = dataclasses.field(default_factory=dict)
+    telemetry: dict = dataclasses.field(default_factory=dict)
+    flow_log: dict = dataclasses.field(default_factory=dict)
     # All of the lab's clients share an address, and some tests open a thousand connections at once; test_policy_brake.py has its own.
     brake: dict = dataclasses.field(default_factory=lambda: {"connections": 65536, "connections_per_source": 65536,
                                                              "handshakes": 16384, "handshakes_per_source": 16384,
@@ -99,7 +101,7 @@ def libconfig(c):
         + (f" state_directory = {value(str(c.state_directory))};" if c.state_directory else "") + " };")
     add(f"management = {value({'socket': c.management, **c.roles})};")
     add(f"log = {{ level = {value(c.log_level)}; }};")
-    for name in ("revocation", "tickets", "brake", "capture"):
+    for name in ("revocation", "tickets", "brake", "capture", "telemetry", "flow_log"):
         if getattr(c, name):
             add(f"{name} = {value(getattr(c, name))};")
     add("")

@@ -162,7 +162,12 @@ def test_commit_confirmed_is_taken_back_or_kept(site):
     candidate = Candidate(site.management)
     candidate.call("rollback", number=2)
     candidate.commit(confirmed_minutes=10)
+    alarm = next(alarm for alarm in site.management.call("show alarms")["active"] if alarm["kind"] == "commit_unconfirmed")
+    assert "waits to be confirmed until" in alarm["text"]
     site.management.call("configuration confirm")
+    alarms = site.management.call("show alarms")
+    assert not any(each["kind"] == "commit_unconfirmed" for each in alarms["active"])
+    assert [each["kind"] for each in alarms["recent"]].count("commit_unconfirmed") == 2   # the one that was taken back too
     with pytest.raises(Refused) as refused:
         site.management.call("configuration confirm")
     assert refused.value.code == "nothing_pending"

@@ -152,7 +152,10 @@ def test_audit_log_that_was_altered_raises_an_alarm_and_begins_anew(appliance, l
     begun = json.loads(log.read_text().splitlines()[0])
     assert begun["event"] == "chain_begins" and "ends at entry" in begun["arguments"]["why"]
     management = Management(appliance.socket_path)
+    alarm = next(alarm for alarm in management.ask("show alarms")["active"] if alarm["kind"] == "audit_broken")
+    assert alarm["severity"] == "critical" and "ends at entry" in alarm["text"]
     assert not management.ask("audit verify")["ok"]
+    assert not any(alarm["kind"] == "audit_broken" for alarm in management.ask("show alarms")["active"])   # somebody knows now
     management.close()
     appliance.control.stop()   # the next tests start with a log that is whole
     for file in STATE.glob("audit*"):
@@ -372,8 +375,13 @@ def test_disk_that_is_full_refuses_changes_and_goes_on_to_show(lab, appliance_wi
                 management.ask("reload")
         assert refused.value.code == "not_audited"
         assert management.ask("show version")["version"]
+
+        def not_written():
+            return any(alarm["kind"] == "audit_not_written" for alarm in management.ask("show alarms")["active"])
+        wait_for("the alarm", not_written)
         filler.unlink()
         assert management.ask("reload")["done"]
+        wait_for("the alarm to be over", lambda: not not_written())
         assert management.ask("audit verify")["ok"]
         management.close()
         appliance_with(operations_configuration)

@@ -31,6 +31,9 @@ std::vector<Connection> matrix(const Configuration& configuration, const RunStat
     rows.push_back({"administrators", "management", "the local socket " + configuration.management_socket.string()});
     rows.push_back({"the dataplane", "control", "the local socket " + configuration.channel_socket.string() + " and shared memory"});
     rows.push_back({"us", "OCSP responders and CRL servers", "HTTP, the one exception: what comes is signed"});
+    if (configuration.metrics) rows.push_back({"Prometheus", "metrics at " + configuration.metrics->listen.to_string(), "TLS 1.3 with client certificates"});
+    if (const auto& syslog = configuration.flow_log.syslog)
+        rows.push_back({"us", "syslog at " + syslog->address.to_string() + " (" + syslog->server_name + ")", syslog->identity ? "mutual TLS" : "TLS"});
     rows.insert(rows.end(), run.connections.begin(), run.connections.end());
     return rows;
 }

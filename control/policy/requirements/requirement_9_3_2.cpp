@@ -16,6 +16,9 @@ void load(const Configuration& configuration, Problems& problems) {
             problems.push_back(problem_at(pool.tls->place, "trust", "", why, "files with internal certification authorities only, or pins", Requirement::r9_3_2,
                                           "pool " + pool.name));
     }
+    if (const auto& syslog = configuration.flow_log.syslog; syslog)
+        if (const std::string why = why_not_private(configuration, syslog->trust, syslog->anchors); !why.empty())
+            problems.push_back(problem_at(syslog->place, "trust", "", why, "files with internal certification authorities only", Requirement::r9_3_2, ""));
 }
 
 Evidence run(const Configuration& configuration, const RunState& run) {

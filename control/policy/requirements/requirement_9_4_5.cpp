@@ -11,6 +11,10 @@ namespace {
 /// Holds at each level as soon as clients are asked for certificates: below level 2 nobody has to ask, but who does must do it right.
 void load(const Configuration& configuration, Problems& problems) {
     using configuration::ClientAuthMode;
+    if (const auto& metrics = configuration.metrics; metrics)
+        if (const std::string why = why_not_private(configuration, metrics->clients, metrics->anchors); !why.empty())
+            problems.push_back(problem_at(metrics->place, "clients", "", why + ": whoever can buy a certificate could read the metrics",
+                                          "files with private certification authorities only", Requirement::r9_4_5, ""));
     for (const auto& service : configuration.services) {
         const configuration::ClientAuth& auth = service.client_auth;
         if (auth.mode == ClientAuthMode::off) {

@@ -39,6 +39,7 @@ class AuditLogTest : public testing::Test {
         settings.file_octets = file_octets;
         settings.kept_files = kept_files;
         settings.on_broken = [this](const std::string& why) { broken_.push_back(why); };
+        settings.on_written = [this](const std::string& line) { copies_.push_back(line); };
         settings.now = [this] { return now_; };
         auto opened = AuditLog::open(std::move(settings));
         ASSERT_TRUE(opened) << opened.error();
@@ -66,10 +67,16 @@ class AuditLogTest : public testing::Test {
     }
 
     fs::path directory_;
-    std::vector<std::string> broken_;
+    std::vector<std::string> broken_, copies_;
     std::chrono::system_clock::time_point now_{std::chrono::seconds(1'800'000'000)};
     std::unique_ptr<AuditLog> log_;
 };
+
+TEST_F(AuditLogTest, EveryLine_IsTold_AsItStandsInTheFile) {
+    append(3);
+    EXPECT_EQ(copies_, lines_of(current()));
+    EXPECT_EQ(log_->written(), 3u);
+}
 
 TEST_F(AuditLogTest, Entries_AreNumberedChainedAndTellWhoDidWhat) {
     ASSERT_TRUE(log_->append({.event = "command", .uid = 7, .user = "ann", .role = "operator", .pid = 12, .from = "ssh 192.0.2.7", .command = "drain",

@@ -93,6 +93,13 @@ TEST(Tree, Arguments_AreInAnOrderThatCanBeRead) {
         }
 }
 
+TEST(Tree, ShowAlarms_IsShownAsText) {
+    const auto parsed = parse(kRun, split("show alarms"));
+    ASSERT_TRUE(parsed);
+    const json result = {{"active", json::array({{{"number", 1}, {"kind", "port_down"}, {"object", "port outside"}, {"severity", "critical"}, {"text", "has no link"}}})}};
+    EXPECT_THAT(parsed->command->text(result, {}), HasSubstr("port outside"));
+}
+
 TEST(Parse, Abbreviations_ThatAreClear) {
     EXPECT_EQ(command(kRun, "show services"), "show services");
     EXPECT_EQ(command(kRun, "sh ser"), "show services");

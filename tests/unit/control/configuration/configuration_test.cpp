@@ -244,6 +244,33 @@ TEST(Configuration, Level3_LeavesOutTls12UnlessALineAsksForIt) {
     EXPECT_THAT(asked.pools.at(0).tls->versions, ElementsAre(TlsVersion::tls13, TlsVersion::tls12));
 }
 
+TEST(Configuration, Telemetry_IsReadWhole) {
+    const Configuration c = load_good("telemetry");
+    ASSERT_TRUE(c.metrics);
+    EXPECT_EQ(c.metrics->listen.to_string(), "203.0.113.1:9464");
+    ASSERT_TRUE(c.metrics->identity.chain);
+    EXPECT_EQ(c.metrics->anchors.size(), 1u);
+    EXPECT_THAT(c.metrics->names, ElementsAre("prometheus.internal"));
+    const FlowLog& log = c.flow_log;
+    EXPECT_TRUE(log.on());
+    EXPECT_EQ(log.file, files().path() / "flows.jsonl");
+    EXPECT_EQ(log.max_octets, 1000000u);
+    EXPECT_EQ(log.files, 3u);
+    EXPECT_EQ(log.queue, 100u);
+    EXPECT_TRUE(log.journal);
+    ASSERT_TRUE(log.syslog);
+    EXPECT_EQ(log.syslog->address.to_string(), "[2001:db8:9::1]:6514");
+    EXPECT_EQ(log.syslog->server_name, "log.internal");
+    EXPECT_EQ(log.syslog->anchors.size(), 1u);
+    ASSERT_TRUE(log.syslog->identity);
+    const Configuration none = load_good("smallest");
+    EXPECT_FALSE(none.metrics);
+    EXPECT_FALSE(none.flow_log.on());
+    EXPECT_EQ(none.flow_log.max_octets, FlowLog{}.max_octets);
+    EXPECT_EQ(none.flow_log.files, FlowLog{}.files);
+    EXPECT_EQ(none.flow_log.queue, FlowLog{}.queue);
+}
+
 TEST(Configuration, RelativePaths_StartAtTheConfiguration) {
     const fs::path file = files().write("relative.conf",
                                         "management = { socket = \"a.sock\"; };\n@include \"ports.inc\"\n@include "

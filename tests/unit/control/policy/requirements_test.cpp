@@ -163,6 +163,12 @@ const std::vector<Bad>& table() {
          "services.[0].client_auth.forward = true: needs a pool with tls and proxy_protocol, and \"web\" has no proxy_protocol; "},
         {Requirement::r9_4_5, {.service = ech + " client_auth: { mode = \"off\"; forward = true; };"},
          "services.[0].client_auth.forward = true: would forward identities that nobody has verified; "},
+        {Requirement::r9_3_2,
+         {.more = "flow_log = { syslog: { address = \"203.0.113.2:6514\"; server_name = \"log.internal\"; trust = [ \"public.pem\" ]; }; };"},
+         "flow_log.syslog.trust: has a public root in it (CN=Public Root); files with internal certification authorities only [9.3.2 (12.3.4)]"},
+        {Requirement::r9_4_5,
+         {.more = "telemetry = { metrics: { listen = \"203.0.113.1:9464\"; certificate = \"internal.pem\"; key = \"internal.key\"; clients = [ \"public.pem\" ]; }; };"},
+         "telemetry.metrics.clients: has a public root in it (CN=Public Root): whoever can buy a certificate could read the metrics; "},
     };
     return bad;
 }
