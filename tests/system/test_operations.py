@@ -328,7 +328,7 @@ def test_support_bundle_has_everything_but_keys(appliance, lab, management):
     archive = tarfile.open(fileobj=io.BytesIO(octets))
     assert set(archive.getnames()) == set(bundle["members"])
     read = lambda name: archive.extractfile(name).read()   # noqa: E731
-    for name in ("version", "ports", "services", "pools", "flows", "counters", "workers", "policy", "certificates", "tls"):
+    for name in ("version", "ports", "services", "pools", "flows", "counters", "workers", "policy", "certificates", "tls", "alarms"):
         json.loads(read(f"show/{name}.json"))
     assert json.loads(read("show/version.json"))["eal"]
     assert b"control_started" in read("audit.log") and b"eal_started" in read("log/dataplane.log")

@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import pathlib
 import re
 import socket
 import ssl
@@ -280,6 +281,17 @@ def test_busy_share_is_counted_between_two_that_show_it(telemetry, world):
     second = telemetry.show("workers")[0]
     busy, total = (second[name] - first[name] for name in ("cycles_busy", "cycles_total"))
     assert second["busy_share"] == pytest.approx(busy / total, abs=1e-9)
+
+
+def test_dpdk_s_own_telemetry_answers_root(telemetry):
+    """As dpdk-telemetry.py asks: a greeting, then an answer for each command."""
+    socket_file = wait_for("DPDK's socket", lambda: sorted(pathlib.Path("/run").glob("dpdk/*/dpdk_telemetry.v2")))[0]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        connection.settimeout(60)
+        connection.connect(str(socket_file))
+        assert json.loads(connection.recv(1 << 16))["pid"] > 0
+        connection.send(b"/ethdev/list")
+        assert len(json.loads(connection.recv(1 << 16))["/ethdev/list"]) == 2
 
 
 def test_openmetrics_for_who_asks(telemetry, world):
