@@ -115,8 +115,12 @@ std::filesystem::path state_directory_of(const std::filesystem::path& file) {
     return std::filesystem::absolute(file).parent_path() / directory->text;
 }
 
+void note_taken_back(audit::AuditLog& audit_log, std::uint64_t revision, const std::string& why) {
+    audit_log.note("configuration", {{"by", "a commit that was not confirmed"}, {"revision", revision}, {"why", why}});
+}
+
 /// Candidates, commits and history. Without them (the state directory is full, say) the appliance runs, and reload works.
-std::unique_ptr<changes::Engine> open_changes(const std::filesystem::path& file, Running& running, telemetry::Alarms& alarms) {
+std::unique_ptr<changes::Engine> open_changes(const std::filesystem::path& file, Running& running, telemetry::Alarms& alarms, audit::AuditLog& audit_log) {
     changes::Engine::Outside outside;
     outside.load = [file](const std::string& text) { return load_text(file, text); };
     outside.change = [&running](configuration::Configuration next, const changes::Engine::Keep& keep) { return running.change(std::move(next), keep); };
@@ -126,6 +130,7 @@ std::unique_ptr<changes::Engine> open_changes(const std::filesystem::path& file,
         else
             alarms.clear("commit_unconfirmed", "");
     };
+    outside.taken_back = [&audit_log](std::uint64_t revision, const std::string& why) { note_taken_back(audit_log, revision, why); };
     auto opened = changes::Engine::open({file, running.configuration().state_directory}, std::move(outside));
     if (opened) return std::move(*opened);
     daemon::log(daemon::Level::error, "no_configuration_mode", {{"why", opened.error()}});
@@ -250,12 +255,13 @@ int main(int argc, char** argv) {
                                             .on_broken = [&](const std::string& why) { alarms.raise("audit_broken", "", telemetry::Severity::critical, why + "; audit verify shows what, and ends this alarm"); },
                                             .on_written = [&](const std::string& line) { flow_log.add_audit(line); }});
     if (!audit_log) return fail(exit_code::kOsError, audit_log.error());
+    if (taken_back && *taken_back != 0) note_taken_back(**audit_log, *taken_back, "its time ended while control was away");
     commands.audit_by((*audit_log)->hooks());
     watch.watch(**audit_log);
     running->reach({.configure = [&link](const channel::DataplaneConfiguration& configuration) { return link.configure(configuration); },
                     .ask = [&link](const std::string& what, const nlohmann::json& arguments) { return link.ask(what, arguments); }});
     Appearance appearance{link, *running, workers, **server, **audit_log, std::chrono::system_clock::now(), std::chrono::steady_clock::now()};
-    const std::unique_ptr<changes::Engine> changes = open_changes(file, *running, alarms);
+    const std::unique_ptr<changes::Engine> changes = open_changes(file, *running, alarms, **audit_log);
     const auto reload = [&](const changes::Who& who) { return changes ? changes->reload(who) : running->reload(); };
     appearance.reload = [&](const management::Peer& peer) { return reload(changes::who_of(peer)); };
     appearance.audit_verified = [&] { alarms.clear("audit_broken", ""); };
@@ -283,6 +289,7 @@ int main(int argc, char** argv) {
     (*audit_log)->note("control_started", {{"version", SALLYPORT_VERSION}, {"configuration", running->configuration().file.string()}});
     daemon::notify_ready("running");
     while (true) {
+        watch_policy(appearance, std::chrono::steady_clock::now());
         running->turn(std::chrono::system_clock::now());
         if (changes) changes->turn();
         link.turn();

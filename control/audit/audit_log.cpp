@@ -29,6 +29,8 @@ constexpr std::size_t kMaxCommand = 256;
 constexpr std::uint64_t kReserve = 64 << 10;  // room for what one command appends, several times over
 constexpr std::uint64_t kHeadEvery = 100;     // entries between two heads in the log
 constexpr std::size_t kMaxUsersRemembered = 4096;
+constexpr auto kLongestLook = std::chrono::hours(1);     // an entry for all repetitions of that time
+constexpr auto kSilence = std::chrono::minutes(1);       // after which a process has looked its last
 
 /// Names of arguments that are never kept, whatever they hold.
 constexpr std::array<std::string_view, 7> kSecret{"session", "token", "secret", "password", "passphrase", "key", "private_key"};
@@ -79,6 +81,7 @@ std::expected<std::unique_ptr<AuditLog>, std::string> AuditLog::open(Settings se
 }
 
 AuditLog::~AuditLog() {
+    if (file_.valid()) settle_looking(true);
     if (file_.valid()) keep_head();
 }
 
@@ -292,6 +295,7 @@ std::expected<void, std::string> AuditLog::reserve() {
 }
 
 void AuditLog::note(std::string event, json arguments, std::string outcome) {
+    settle_looking(true);
     const Entry entry{.event = std::move(event),
                       .uid = geteuid(),
                       .user = management::user_name(geteuid()),
@@ -335,6 +339,39 @@ management::CommandTable::Audit AuditLog::hooks() {
                         const management::Result& result) { after(request, peer, access, outcome_of(result)); }};
 }
 
+bool AuditLog::repeats(const Entry& entry) {
+    const auto now = settings_.now();
+    std::string what = std::format("{} {} {}", entry.uid, entry.command, entry.arguments.dump(-1, ' ', false, json::error_handler_t::replace));
+    if (looking_.size() >= kMaxUsersRemembered && !looking_.contains(entry.pid)) settle_looking(true);
+    Looking& looking = looking_[entry.pid];
+    if (looking.what == what && now - looking.written < kLongestLook) {
+        ++looking.again;
+        looking.last = now;
+        return true;
+    }
+    tell_repetitions(looking);
+    looking = {.what = std::move(what), .entry = entry, .written = now, .last = now};
+    return false;
+}
+
+void AuditLog::tell_repetitions(Looking& looking) {
+    if (looking.again == 0) return;
+    Entry entry = looking.entry;
+    entry.event = "repeated";
+    entry.arguments = {{"arguments", entry.arguments}, {"times", std::exchange(looking.again, 0)}};
+    if (auto written = append(entry, false); !written)
+        daemon::log(daemon::Level::error, "audit_not_written", {{"why", written.error()}, {"command", entry.command}, {"user", entry.user}});
+}
+
+void AuditLog::settle_looking(bool all) {
+    const auto now = settings_.now();
+    std::erase_if(looking_, [&](auto& each) {
+        if (!all && now - each.second.last < kSilence) return false;
+        tell_repetitions(each.second);
+        return true;
+    });
+}
+
 void AuditLog::after(const Request& request, const Peer& peer, const management::Access& access, std::string_view outcome) {
     const bool refused = outcome == "forbidden";
     Entry entry = entry_of(request, peer, refused ? "refused" : "command", outcome);
@@ -350,6 +387,13 @@ void AuditLog::after(const Request& request, const Peer& peer, const management:
         --refusals.tokens;
         refusals.last = now;
         if (const std::uint64_t left_out = std::exchange(refusals.left_out, 0); left_out > 0) entry.arguments["refusals_left_out_before"] = left_out;
+    }
+    settle_looking(false);
+    if (access.least == Role::read_only && outcome == "ok") {
+        if (repeats(entry)) return;
+    } else if (const auto before = looking_.find(peer.pid); before != looking_.end()) {
+        tell_repetitions(before->second);   // in the order in which they came
+        looking_.erase(before);
     }
     if (auto written = append(entry, access.least >= Role::operator_); !written)
         daemon::log(daemon::Level::error, "audit_not_written", {{"why", written.error()}, {"command", entry.command}, {"user", peer.user}});

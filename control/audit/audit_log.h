@@ -71,7 +71,9 @@ class AuditLog {
 
     /// What a table of commands tells of them (CommandTable::audit_by). Before an administrator's command that changes something an entry "begun" goes to the
     /// disk, so that also a change in whose middle control dies has its line; when that fails the command is refused. Refusals of one user
-    /// are written once a second at most beyond the first twenty; the next one says how many were not.
+    /// are written once a second at most beyond the first twenty; the next one says how many were not. What a process only looks at again and
+    /// again (a screen that is refreshed) has an entry for the first time, and one "repeated" for the rest with how often: when the process asks
+    /// something else, is silent for a minute, or after an hour.
     [[nodiscard]] management::CommandTable::Audit hooks();
 
     /// "control_started", "configuration" and what else control does by itself, as the user that it runs as.
@@ -96,7 +98,21 @@ class AuditLog {
         std::chrono::system_clock::time_point last{};
     };
 
+    /// What a process looked at last, and how often again since its last entry.
+    struct Looking {
+        std::string what;   ///< command and arguments
+        Entry entry;
+        std::uint64_t again = 0;
+        std::chrono::system_clock::time_point written{}, last{};
+    };
+    /// Whether this is a repetition, which leaves no entry of its own.
+    [[nodiscard]] bool repeats(const Entry& entry);
+    void tell_repetitions(Looking& looking);
+    /// Of processes that are silent; `all`: of everyone.
+    void settle_looking(bool all);
+
     Settings settings_;
+    std::map<std::int32_t, Looking> looking_;   ///< by process
     channel::Descriptor file_;
     std::uint64_t size_ = 0;
     Head head_;

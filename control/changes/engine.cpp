@@ -553,6 +553,7 @@ void Engine::roll_back() {
     const std::string text = document->text();
     if (auto changed = outside_.change(std::move(*loaded), [&] { return keep(revision, text, std::nullopt); }); !changed) return refused(changed.error().front());
     settle_pending();
+    outside_.taken_back(revision.number, revision.comment);
     kept(revision, std::move(*document), true);
     hand_back();
     history_.prune(used());

@@ -77,6 +77,8 @@ class Engine {
         std::function<void(Step)> step = [](Step) {};
         /// A commit waits for its confirmation (text says until when), or no longer (nullopt).
         std::function<void(const std::optional<std::string>& text)> unconfirmed = [](const std::optional<std::string>&) {};
+        /// A commit that was not confirmed in time has been taken back: the revision that was made of it, and why.
+        std::function<void(std::uint64_t revision, const std::string& why)> taken_back = [](std::uint64_t, const std::string&) {};
     };
     struct Settings {
         std::filesystem::path file;             ///< a symbolic link is followed: what it leads to is replaced

@@ -32,6 +32,7 @@ struct Appearance {
     std::chrono::system_clock::time_point counters_cleared{};  ///< the epoch: never
     /// Takes in the configuration file as it stands, and keeps the history of it; empty: Running::reload().
     std::function<std::expected<void, std::vector<std::string>>(const management::Peer&)> reload{};
+    std::chrono::steady_clock::time_point next_evidence{};   ///< see watch_policy()
     /// Somebody has seen what the audit log is like.
     std::function<void()> audit_verified = [] {};
 };
@@ -39,5 +40,9 @@ struct Appearance {
 /// Adds every operational command: what is shown (`show ...`), what acts on what runs (`drain`, `enable`, `clear`, `test`, `refresh`, `reload`),
 /// and what is taken out (`report policy`, `audit verify`, `support bundle`). Each with the least role that may use it.
 void add_operations(management::CommandTable& table, Appearance& appearance);
+
+/// Gives Running what the policy's state is judged by and only the dataplane knows: its listeners, and octets forwarded in the clear. Once a
+/// turn; asks the dataplane every ten seconds.
+void watch_policy(Appearance& appearance, std::chrono::steady_clock::time_point now);
 
 }  // namespace sallyport

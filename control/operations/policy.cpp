@@ -90,3 +90,9 @@ void add_policy_commands(CommandTable& table, Appearance& appearance) {
 }
 
 }  // namespace sallyport::operations
+
+void sallyport::watch_policy(Appearance& appearance, std::chrono::steady_clock::time_point now) {
+    if (now < appearance.next_evidence) return;
+    appearance.next_evidence = now + std::chrono::seconds(10);
+    appearance.running.set_dataplane(operations::dataplane_evidence(appearance));
+}

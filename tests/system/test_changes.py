@@ -57,6 +57,11 @@ class Site:
             found.append((known["number"], known))
         return found
 
+    def taken_back(self):
+        """Revisions that the audit log says were made of commits that nobody confirmed."""
+        return [entry["arguments"]["revision"] for entry in self.management.call("show audit", limit=50)["entries"]
+                if entry["event"] == "configuration" and "not confirmed" in entry["arguments"].get("by", "")]
+
     def restart_control(self):
         self.appliance.start_control()
         self.appliance.wait_ready(120)
@@ -157,6 +162,7 @@ def test_commit_confirmed_is_taken_back_or_kept(site):
     assert site.refuses(NEW)
     assert site.file.read_text() == site.original
     assert [revision["confirmed"] for revision in site.history()] == [True, False, True]
+    assert site.taken_back() == [3]
     # And again, confirmed in time. The candidate still has the change, but what runs has moved on: it is taken up again.
     candidate.close()
     candidate = Candidate(site.management)
@@ -185,6 +191,7 @@ def test_commit_confirmed_whose_time_passes_while_control_is_away(site):
     site.restart_control()
     assert site.file.read_text() == site.original
     assert site.history()[0]["how"] == "confirmed-rollback"
+    assert site.taken_back() == [site.history()[0]["number"]]
     wait_for("the new service to be gone", lambda: site.refuses(NEW), 30)
     assert site.echoes()
     # The candidate has outlived control too.

@@ -268,7 +268,7 @@ class AuditedCommands : public AuditLogTest {
         table_.audit_by(log_->hooks());
     }
     Result run(std::vector<std::string> words, Role role, std::uint32_t uid = 7) {
-        return table_.handle({.id = 1, .command = std::move(words)}, {.uid = uid, .role = role, .user = "ann"});
+        return table_.handle({.id = 1, .command = std::move(words)}, {.uid = uid, .pid = ++process_, .role = role, .user = "ann"});   // each a process of its own
     }
     std::vector<std::string> story() const {
         std::vector<std::string> events;
@@ -280,6 +280,7 @@ class AuditedCommands : public AuditLogTest {
     }
     CommandTable table_;
     int reloads_ = 0;
+    std::int32_t process_ = 1000;
 };
 
 TEST_F(AuditedCommands, EachCommandAndRefusal_HasItsEntry) {
@@ -306,6 +307,37 @@ TEST_F(AuditedCommands, RefusalsInALoop_DoNotFillTheLog) {
     const auto lines = lines_of(current());
     ASSERT_EQ(lines.size(), 22u);
     EXPECT_EQ(json::parse(lines.back())["arguments"]["refusals_left_out_before"], 80);
+}
+
+TEST_F(AuditedCommands, LookingAgainAndAgain_IsTwoEntries) {
+    const auto look = [&](std::int32_t pid, json arguments = json::object()) {
+        (void)table_.handle({.id = 1, .command = {"show", "flows"}, .arguments = std::move(arguments)}, {.uid = 7, .pid = pid, .role = Role::operator_, .user = "ann"});
+    };
+    table_.add("show pools", "", {}, [](const Request&, const Peer&) -> Result { return "pools"; });
+    for (int i = 0; i < 100; ++i) {
+        now_ += std::chrono::seconds(2);
+        look(20);
+    }
+    look(21);   // another process
+    EXPECT_THAT(story(), testing::ElementsAre("command show flows ok", "command show flows ok"));
+    (void)table_.handle({.id = 1, .command = {"drain"}}, {.uid = 7, .pid = 20, .role = Role::operator_, .user = "ann"});
+    EXPECT_THAT(story(), testing::ElementsAre("command show flows ok", "command show flows ok", "repeated show flows ok", "command drain no_member"));
+    EXPECT_EQ(json::parse(lines_of(current())[2])["arguments"]["times"], 99);
+    look(20);
+    look(20);
+    now_ += std::chrono::seconds(61);
+    look(21);   // whoever comes finds that the other has been silent
+    EXPECT_EQ(story().size(), 7u);
+    EXPECT_EQ(story()[5], "repeated show flows ok");
+    // It goes on for long: once an hour.
+    for (int i = 0; i < 130; ++i) {
+        now_ += std::chrono::seconds(59);
+        look(21);
+    }
+    EXPECT_EQ(story().size(), 11u);
+    log_->note("control_stopped", {});
+    EXPECT_EQ(story().size(), 13u) << "what is left is told before the end";
+    EXPECT_TRUE(check().ok);
 }
 
 TEST_F(AuditedCommands, NoRoomLeft_RefusesChangesAndGoesOnToShow) {

@@ -53,6 +53,7 @@ class Site {
             if (at_step) at_step(step);
         };
         outside.unconfirmed = [this](const std::optional<std::string>& text) { unconfirmed = text; };
+        outside.taken_back = [this](std::uint64_t revision, const std::string& why) { taken_back = std::to_string(revision) + ": " + why; };
         auto opened = Engine::open({file(), state()}, std::move(outside));
         ASSERT_TRUE(opened) << opened.error();
         engine = std::move(*opened);
@@ -92,6 +93,7 @@ class Site {
     std::unique_ptr<Engine> engine;
     std::string running, recover_error;
     std::optional<std::string> unconfirmed;
+    std::string taken_back;
     std::function<void(Step)> at_step;
     bool refuse_change = false;
 
@@ -334,6 +336,7 @@ TEST(EngineConfirmed, NotConfirmed_IsTakenBackWhenItsTimeIsOver) {
     EXPECT_EQ(site.engine->head(), 3u);
     EXPECT_FALSE(site.engine->history().find(2)->confirmed);
     EXPECT_FALSE(site.unconfirmed);
+    EXPECT_EQ(site.taken_back, "3: revision 2 was not confirmed in time");
     EXPECT_EQ(site.engine->confirm(kAlice).error().code, "nothing_pending");
 }
 

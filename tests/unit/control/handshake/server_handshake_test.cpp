@@ -702,7 +702,9 @@ TEST(ServerHandshake, KeyLog_IsThereFromTheFirstRecordOn_WhereItWasAskedFor) {
         EXPECT_EQ(server.key_log(), nullptr);
         ASSERT_EQ(server.feed(std::span(hello).subspan(3), output), Step::more);
         ASSERT_EQ(server.key_log() != nullptr, wanted);
-        if (wanted) EXPECT_THAT(std::string(server.key_log()->lines()), HasSubstr("CLIENT_HANDSHAKE_TRAFFIC_SECRET "));
+        if (wanted) {
+            EXPECT_THAT(std::string(server.key_log()->lines()), HasSubstr("CLIENT_HANDSHAKE_TRAFFIC_SECRET "));
+        }
     }
 }
 
