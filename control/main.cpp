@@ -124,6 +124,7 @@ std::unique_ptr<changes::Engine> open_changes(const std::filesystem::path& file,
     changes::Engine::Outside outside;
     outside.load = [file](const std::string& text) { return load_text(file, text); };
     outside.change = [&running](configuration::Configuration next, const changes::Engine::Keep& keep) { return running.change(std::move(next), keep); };
+    outside.fixed = [&running](const configuration::Configuration& next) { return running.fixed_problems(next); };
     outside.unconfirmed = [&alarms](const std::optional<std::string>& text) {
         if (text)
             alarms.raise("commit_unconfirmed", "", telemetry::Severity::warning, *text);

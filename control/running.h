@@ -70,6 +70,8 @@ class Running {
     /// step fails (OpenSSL refuses, the dataplane refuses or does not answer, `keep` fails) what was done is undone, and the problems say why. So
     /// are settings refused that only a start can change, with FILE:LINE: ports' devices, cores, memory, sockets, user, threads, state directory.
     [[nodiscard]] std::expected<void, std::vector<std::string>> change(configuration::Configuration next, const Keep& keep);
+    /// What change() would refuse because only a start can change it; with FILE:LINE.
+    [[nodiscard]] std::vector<std::string> fixed_problems(const configuration::Configuration& next) const;
     /// Reads the configuration file again and changes to it. Refused with its problems (FILE:LINE first) when it is bad. Then nothing has changed.
     [[nodiscard]] std::expected<void, std::vector<std::string>> reload();
 
@@ -126,7 +128,6 @@ class Running {
     /// Writes what make() has made and a later start must find. Last: a configuration that is refused leaves no trace. Throws std::runtime_error.
     static void save(const Made& made);
     [[nodiscard]] static channel::DataplaneConfiguration dataplane_of(const configuration::Configuration& configuration, const Drained& drained);
-    [[nodiscard]] std::vector<std::string> fixed_problems(const configuration::Configuration& next) const;
     void drop_prepared();
     void keep_drained(Drained next);
     [[nodiscard]] static handshake::ServerMaterials materials_of(const revocation::Watcher& watcher, std::uint32_t service,

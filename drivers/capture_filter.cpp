@@ -1,11 +1,13 @@
 #include "drivers/capture_filter.h"
 
+#include <arpa/inet.h>
 #include <pcap/pcap.h>
 
 #include <algorithm>
 #include <array>
 #include <cctype>
 #include <format>
+#include <string>
 #include <string_view>
 
 namespace sallyport::drivers {
@@ -94,13 +96,48 @@ bool in_word(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 |
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_hex(char c) { return std::isxdigit(static_cast<unsigned char>(c)) != 0; }
 
-/// A number, an IPv4 address (part), an IPv6 or MAC address, or the range of `portrange`: what libpcap reads without a resolver.
+/// Six groups of one or two hexadecimal digits.
+bool is_mac(std::string_view word) {
+    std::size_t groups = 0, digits = 0;
+    for (const char c : word) {
+        if (is_hex(c)) {
+            if (++digits > 2) return false;
+        } else {
+            if (c != ':' || digits == 0) return false;
+            ++groups;
+            digits = 0;
+        }
+    }
+    return groups == 5 && digits > 0;
+}
+
+/// An IPv4 address, the beginning of one, or a number: one to four groups of digits.
+bool is_dotted(std::string_view word) {
+    std::size_t groups = 1, digits = 0;
+    for (const char c : word) {
+        if (is_digit(c)) {
+            ++digits;
+        } else {
+            if (c != '.' || digits == 0 || ++groups > 4) return false;
+            digits = 0;
+        }
+    }
+    return digits > 0;
+}
+
+/// A number, an IPv4 address (part), an IPv6 or MAC address, or the range of `portrange`: what libpcap reads without a resolver. What only looks
+/// like one (1.2.3.4.5, be.ef:1) is a name to it.
 bool is_number(std::string_view word, std::string_view before) {
-    if (std::ranges::contains(word, ':'))
-        return std::ranges::all_of(word, [](char c) { return is_hex(c) || c == ':' || c == '.'; });
+    if (std::ranges::contains(word, ':')) {
+        // "tcp[12:2]"
+        const std::size_t colon = word.find(':');
+        if (colon > 0 && colon + 1 < word.size() && std::ranges::all_of(word.substr(0, colon), is_digit) && std::ranges::all_of(word.substr(colon + 1), is_digit)) return true;
+        in6_addr ignored{};
+        return is_mac(word) || inet_pton(AF_INET6, std::string(word).c_str(), &ignored) == 1;
+    }
     if (word.starts_with("0x") || word.starts_with("0X")) return word.size() > 2 && std::ranges::all_of(word.substr(2), is_hex);
     if (before == "portrange") return std::ranges::all_of(word, [](char c) { return is_digit(c) || c == '-'; });
-    return std::ranges::all_of(word, [](char c) { return is_digit(c) || c == '.'; });
+    return is_dotted(word);
 }
 
 std::expected<void, std::string> check_words(std::string_view text) {

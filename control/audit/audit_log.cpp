@@ -173,7 +173,7 @@ void AuditLog::new_chain(const std::string& why) {
     if (size_ > 0)
         if (auto rotated = rotate(); !rotated) daemon::log(daemon::Level::error, "audit_not_written", {{"why", rotated.error()}});
     head_.digest = kNoDigest;
-    note("chain_begins", {{"why", why}});
+    append_own("chain_begins", {{"why", why}}, "ok");   // before anything else: it is what the others follow
 }
 
 std::expected<void, std::string> AuditLog::rotate() {
@@ -296,6 +296,10 @@ std::expected<void, std::string> AuditLog::reserve() {
 
 void AuditLog::note(std::string event, json arguments, std::string outcome) {
     settle_looking(true);
+    append_own(std::move(event), std::move(arguments), std::move(outcome));
+}
+
+void AuditLog::append_own(std::string event, json arguments, std::string outcome) {
     const Entry entry{.event = std::move(event),
                       .uid = geteuid(),
                       .user = management::user_name(geteuid()),
@@ -341,7 +345,7 @@ management::CommandTable::Audit AuditLog::hooks() {
 
 bool AuditLog::repeats(const Entry& entry) {
     const auto now = settings_.now();
-    std::string what = std::format("{} {} {}", entry.uid, entry.command, entry.arguments.dump(-1, ' ', false, json::error_handler_t::replace));
+    const std::string what = digest(std::format("{} {} {}", entry.uid, entry.command, entry.arguments.dump(-1, ' ', false, json::error_handler_t::replace)));
     if (looking_.size() >= kMaxUsersRemembered && !looking_.contains(entry.pid)) settle_looking(true);
     Looking& looking = looking_[entry.pid];
     if (looking.what == what && now - looking.written < kLongestLook) {
@@ -349,27 +353,31 @@ bool AuditLog::repeats(const Entry& entry) {
         looking.last = now;
         return true;
     }
-    tell_repetitions(looking);
-    looking = {.what = std::move(what), .entry = entry, .written = now, .last = now};
+    Looking fresh{.what = what, .entry = entry, .written = now, .last = now};
+    fresh.entry.arguments = kept_arguments(entry.arguments);   // a request may hold a megabyte
+    tell_repetitions(std::exchange(looking, std::move(fresh)));
     return false;
 }
 
-void AuditLog::tell_repetitions(Looking& looking) {
+void AuditLog::tell_repetitions(Looking looking) {
     if (looking.again == 0) return;
-    Entry entry = looking.entry;
+    Entry entry = std::move(looking.entry);
     entry.event = "repeated";
-    entry.arguments = {{"arguments", entry.arguments}, {"times", std::exchange(looking.again, 0)}};
+    entry.arguments = {{"arguments", std::move(entry.arguments)}, {"times", looking.again}};
     if (auto written = append(entry, false); !written)
         daemon::log(daemon::Level::error, "audit_not_written", {{"why", written.error()}, {"command", entry.command}, {"user", entry.user}});
 }
 
 void AuditLog::settle_looking(bool all) {
     const auto now = settings_.now();
+    // Taken out first: what is written may find the log broken, and that has its own entry, before which all of this is told.
+    std::vector<Looking> over;
     std::erase_if(looking_, [&](auto& each) {
         if (!all && now - each.second.last < kSilence) return false;
-        tell_repetitions(each.second);
+        over.push_back(std::move(each.second));
         return true;
     });
+    for (Looking& looking : over) tell_repetitions(std::move(looking));
 }
 
 void AuditLog::after(const Request& request, const Peer& peer, const management::Access& access, std::string_view outcome) {
@@ -392,8 +400,8 @@ void AuditLog::after(const Request& request, const Peer& peer, const management:
     if (access.least == Role::read_only && outcome == "ok") {
         if (repeats(entry)) return;
     } else if (const auto before = looking_.find(peer.pid); before != looking_.end()) {
-        tell_repetitions(before->second);   // in the order in which they came
-        looking_.erase(before);
+        auto taken = looking_.extract(before);   // in the order in which they came
+        tell_repetitions(std::move(taken.mapped()));
     }
     if (auto written = append(entry, access.least >= Role::operator_); !written)
         daemon::log(daemon::Level::error, "audit_not_written", {{"why", written.error()}, {"command", entry.command}, {"user", peer.user}});

@@ -89,6 +89,7 @@ class AuditLog {
     void remove_oldest();
     std::expected<void, std::string> write(Entry entry, bool durable);
     void new_chain(const std::string& why);
+    void append_own(std::string event, nlohmann::json arguments, std::string outcome);
     void keep_head();
     void after(const management::Request& request, const management::Peer& peer, const management::Access& access, std::string_view outcome);
 
@@ -107,7 +108,7 @@ class AuditLog {
     };
     /// Whether this is a repetition, which leaves no entry of its own.
     [[nodiscard]] bool repeats(const Entry& entry);
-    void tell_repetitions(Looking& looking);
+    void tell_repetitions(Looking looking);
     /// Of processes that are silent; `all`: of everyone.
     void settle_looking(bool all);
 

@@ -464,7 +464,8 @@ std::expected<Engine::Committed, Refusal> Engine::commit(Candidate& candidate, c
         return result;
     }
     if (commit.check) {
-        result.note = "is good";
+        if (!commit.at_restart) result.problems = outside_.fixed(*loaded);
+        if (result.problems.empty()) result.note = "is good";
         return result;
     }
     if (text == head_document_.text()) {

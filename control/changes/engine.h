@@ -73,6 +73,8 @@ class Engine {
         std::function<std::expected<configuration::Configuration, std::vector<std::string>>(const std::string& text)> load;
         /// Changes to a checked configuration, all or nothing; `keep` writes it down when both processes run it, and its failure takes all back.
         std::function<std::expected<void, std::vector<std::string>>(configuration::Configuration next, const Keep& keep)> change;
+        /// What `change` would refuse of a configuration that is good, because only a start changes it.
+        std::function<std::vector<std::string>(const configuration::Configuration& next)> fixed = [](const configuration::Configuration&) { return std::vector<std::string>(); };
         std::function<Clock::time_point()> now = [] { return Clock::now(); };
         std::function<void(Step)> step = [](Step) {};
         /// A commit waits for its confirmation (text says until when), or no longer (nullopt).

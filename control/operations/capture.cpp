@@ -86,6 +86,7 @@ std::string now_text() { return management::iso8601(std::chrono::system_clock::n
 /// An existing file of the directory, which nothing but a plain file may be.
 std::expected<channel::Descriptor, Error> open_file(const std::filesystem::path& directory, const std::string& name, int flags) {
     if (!is_capture_name(name)) return bad("argument file is no plain file name: letters, digits, '-', '_' and '.', not first");
+    if (!name.ends_with(kSuffix)) return bad("argument file is no file of a capture: they end with .pcapng");
     channel::Descriptor file(::open((directory / name).c_str(), flags | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
     struct stat status{};
     if (!file.valid() || fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode))
@@ -123,7 +124,7 @@ std::uint64_t Captures::octets_taken(std::vector<CaptureFileView>* files) const 
         const auto size = static_cast<std::uint64_t>(status.st_size);
         const auto writes = std::ranges::find_if(captures_, [&](const CaptureView& view) { return view.state == "running" && view.file == name; });
         sum += writes == captures_.end() ? size : std::max(size, writes->limit_octets);
-        if (files != nullptr && is_capture_name(name))
+        if (files != nullptr && is_capture_name(name) && name.ends_with(kSuffix))
             files->push_back({name, size, management::iso8601(std::chrono::system_clock::from_time_t(status.st_mtime)), name.ends_with(kSecretsSuffix)});
     }
     if (files != nullptr) std::ranges::sort(*files, {}, &CaptureFileView::file);

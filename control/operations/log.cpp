@@ -1,3 +1,5 @@
+#include <format>
+
 #include "control/daemon/logging.h"
 #include "control/management/views_operations.h"
 #include "control/operations/helpers.h"
@@ -13,6 +15,8 @@ Result show_log(Appearance& appearance, const Request& request) {
     if (!limit) return std::unexpected(limit.error());
     const auto match = request.text("match"), level = request.text("level");
     if (!match) return std::unexpected(match.error());
+    constexpr std::size_t kLongestMatch = 256;
+    if (match->size() > kLongestMatch) return bad_argument(std::format("match is longer than {} octets", kLongestMatch));
     if (!level) return std::unexpected(level.error());
     const auto least = daemon::parse_level(level->empty() ? "trace" : *level);
     if (!least) return bad_argument(least.error());

@@ -79,7 +79,14 @@ struct MetricsServer::State {
         accept();
         thread = std::thread([this] {
             pthread_setname_np(pthread_self(), "metrics");
-            context.run();
+            while (true) {
+                try {
+                    context.run();
+                    return;
+                } catch (const std::exception& error) {   // of one connection: it is closed with what its handler held
+                    daemon::log(daemon::Level::error, "metrics_connection_failed", {{"why", error.what()}});
+                }
+            }
         });
     }
 
@@ -96,7 +103,12 @@ struct MetricsServer::State {
     std::thread thread;
     // of the thread
     std::list<std::weak_ptr<Session>> sessions;
-    std::vector<std::shared_ptr<Session>> waiting;
+    struct Waiting {
+        std::shared_ptr<Session> session;
+        std::uint64_t request;   ///< each has its number: a session may wait again
+    };
+    std::vector<Waiting> waiting;
+    std::uint64_t requests = 0;
     std::shared_ptr<Scrape> last;
 };
 
@@ -203,17 +215,17 @@ void MetricsServer::State::accept() {
 
 void MetricsServer::State::want(const std::shared_ptr<Session>& session) {
     if (last && Clock::now() - last->made < kFresh) return session->answer(last.get());
-    waiting.push_back(session);
+    waiting.push_back({session, ++requests});
     const std::uint64_t one = 1;
     [[maybe_unused]] const ssize_t ignored = write(wake.get(), &one, sizeof one);
     auto timer = std::make_shared<asio::steady_timer>(context, kForValues);
-    timer->async_wait([this, timer, session](Error stopped) {
-        if (!stopped && std::erase(waiting, session) != 0) session->answer(nullptr);
+    timer->async_wait([this, timer, session, number = requests](Error stopped) {
+        if (!stopped && std::erase_if(waiting, [number](const Waiting& each) { return each.request == number; }) != 0) session->answer(nullptr);
     });
 }
 
 void MetricsServer::State::answer_waiting() {
-    for (const auto& session : std::exchange(waiting, {})) session->answer(last.get());
+    for (const auto& each : std::exchange(waiting, {})) each.session->answer(last.get());
 }
 
 MetricsServer::MetricsServer(const configuration::Metrics& settings, int policy_level) : state_(std::make_unique<State>(settings, policy_level)) {

@@ -105,6 +105,7 @@ void Cubic::on_congestion(std::uint32_t mss) noexcept {
     cwnd_prior_ = cwnd;
     w_max_ = cwnd < w_max_ ? cwnd * (1 + kBeta) / 2 : cwnd;  // 4.7, fast convergence
     ssthresh_ = std::max(static_cast<std::uint32_t>(cwnd * kBeta), 2 * mss);
+    css_rounds_ = 0;   // a later slow start is an ordinary one
     epoch_ = false;
     fraction_ = 0;
 }

@@ -241,7 +241,7 @@ void Core::establish(ControlBlock& cb, const Arrival& arrival) {
     cb.cubic.start(cb.snd_mss);
     // A SYN or SYN,ACK was lost: begin with one segment (RFC 5681 3.1).
     if (cb.syn_transmissions > 1) cb.cubic.set_cwnd(cb.snd_mss);
-    cb.recovery_point = cb.rack_end = cb.rack_fack = cb.reo_wnd_end = cb.snd_una;
+    cb.recovery_point = cb.rack_end = cb.rack_fack = cb.reo_wnd_end = cb.round_end = cb.snd_una;
     cb.last_progress = cb.last_sent = arrival.now;
     arm(cb, Timer::keepalive, arrival.now + settings_.keepalive_idle);
     cb.user_knows = true;

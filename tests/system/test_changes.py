@@ -142,6 +142,8 @@ def test_refused_commit_names_line_and_mend_and_changes_nothing(site):
     # What only a start changes is refused, and stored for one when that is asked for.
     port = "backends"
     candidate.set(f"ports {port} mtu 1400")
+    assert f"ports.[1].mtu" in " ".join(problem_lines(candidate.call("commit", check=True)))
+    assert candidate.call("commit", check=True, at_restart=True)["note"] == "is good"
     assert f"ports.[1].mtu" in " ".join(problem_lines(candidate.call("commit")))
     assert site.file.read_text() == site.original and [r["number"] for r in site.history()] == [1]
     answer = candidate.commit(at_restart=True, comment="smaller packets")

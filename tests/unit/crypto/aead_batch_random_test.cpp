@@ -152,5 +152,32 @@ TEST_P(EveryInstructions, EveryShortLength_AgreesWithReference) {
     }
 }
 
+/// A record whose Poly1305 has a carry that IPsec-MB 2.0 loses in its AVX-512 code: found by a client that refused its tag. The content is a
+/// key stream of ChaCha20's.
+TEST_P(EveryInstructions, CarryOfPoly1305_IsNotLost) {
+    const ReferenceKey key{find_cipher_suite(0x1303), from_hex("878fe1704d49eea3722963c2b7fe1f07a4fb885dfbd9127390bef980e164cb97"), from_hex("3d53bbc73bd635e85e52fbe4"),
+                           30253, 0};
+    constexpr std::size_t kSkipped = 5, kLength = 16384;
+    const Octets stream_key(32, std::byte{0x5a}), zeros(kSkipped + kLength);
+    Octets counter = from_hex("fc2a7600"), stream(zeros.size());
+    counter.resize(16);
+    const std::unique_ptr<EVP_CIPHER_CTX, decltype(&EVP_CIPHER_CTX_free)> context(EVP_CIPHER_CTX_new(), EVP_CIPHER_CTX_free);
+    int length = 0;
+    ASSERT_EQ(EVP_EncryptInit_ex(context.get(), EVP_chacha20(), nullptr, raw(stream_key.data()), raw(counter.data())), 1);
+    ASSERT_EQ(EVP_EncryptUpdate(context.get(), raw(stream.data()), &length, raw(zeros.data()), static_cast<int>(zeros.size())), 1);
+    const Octets content(stream.begin() + kSkipped, stream.end());
+    ReferenceKey reference = key;
+    const Octets expected = reference_seal(reference, ContentType::application_data, content);
+    std::vector<std::size_t> from_lengths{1072}, to_lengths{434};
+    from_lengths.resize(12, 1428);
+    to_lengths.resize(12, 1428);
+    RecordProtection sealer = key.protection(), opener = key.protection();
+    Scattered from(content, from_lengths), to(Octets(expected.size()), to_lengths);
+    ASSERT_TRUE(batch_->seal(sealer, ContentType::application_data, from.read_pieces(), to.write_pieces()));
+    batch_->flush();
+    EXPECT_EQ(to.join(), expected);
+    EXPECT_EQ(open_record(*batch_, opener, expected, {429, 1428, 1428, 1428, 1428, 1428, 1428, 1428, 1428, 1428, 1428}).result.status, Status::ok);
+}
+
 }  // namespace
 }  // namespace sallyport::crypto

@@ -55,6 +55,13 @@ TEST(CaptureFilter, LibpcapsLanguage) {
     EXPECT_TRUE(takes("ether host 02:00:00:00:00:01 and ip[8] = 64", frame));
     EXPECT_FALSE(takes("ip6 host 2001:db8::1", frame));
     EXPECT_TRUE(takes("len - 14 >= 0x28", frame));
+    EXPECT_TRUE(takes("tcp[2:2] = 443 and net 192.0", frame));
+    EXPECT_FALSE(takes("host ::ffff:192.0.2.1", frame));
+}
+
+TEST(CaptureFilter, WhatOnlyLooksLikeAnAddress_IsNotLookedUp) {
+    for (const char* const word : {"1.2.3.4.5", "10.", "1..2", ".1", "be.ef:1", "1.2.3.4:80", "::g", "02:00:00:00:00", "1:2:3:4:5:6:7:8:9", "dead.beef"})
+        EXPECT_NE(refusal(std::string("host ") + word).find("names are not looked up"), std::string::npos) << word;
 }
 
 TEST(CaptureFilter, PortWithVlan_LooksBehindTheTag) {

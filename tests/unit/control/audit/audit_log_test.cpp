@@ -340,6 +340,35 @@ TEST_F(AuditedCommands, LookingAgainAndAgain_IsTwoEntries) {
     EXPECT_TRUE(check().ok);
 }
 
+TEST_F(AuditedCommands, LogThatIsAltered_BeginsAnewBeforeRepetitionsAreTold) {
+    const auto look = [&](std::int32_t pid) {
+        (void)table_.handle({.id = 1, .command = {"show", "flows"}}, {.uid = 7, .pid = pid, .role = Role::operator_, .user = "ann"});
+    };
+    for (const std::int32_t pid : {20, 21, 22}) {
+        look(pid);
+        look(pid);
+    }
+    std::ofstream(current(), std::ios::app) << "somebody was here\n";
+    now_ += std::chrono::seconds(61);
+    look(23);
+    EXPECT_THAT(story(), testing::ElementsAre("chain_begins  ok", "repeated show flows ok", "repeated show flows ok", "repeated show flows ok", "command show flows ok"));
+    look(23);
+    std::ofstream(current(), std::ios::app) << "and again\n";
+    (void)table_.handle({.id = 1, .command = {"drain"}}, {.uid = 7, .pid = 23, .role = Role::operator_, .user = "ann"});
+    EXPECT_THAT(story(), testing::ElementsAre("chain_begins  ok", "repeated show flows ok", "command drain no_member"));
+}
+
+TEST_F(AuditedCommands, ManyLooksWithLongArguments_AreKeptShort) {
+    table_.add("show log", "", {{"match", ""}}, [](const Request&, const Peer&) -> Result { return "log"; });
+    for (int i = 0; i < 3; ++i)
+        (void)table_.handle({.id = 1, .command = {"show", "log"}, .arguments = {{"match", std::string(500'000, 'x')}}}, {.uid = 7, .pid = 20, .role = Role::read_only, .user = "ann"});
+    log_->note("control_stopped", {});
+    const auto lines = lines_of(current());
+    ASSERT_EQ(lines.size(), 3u);
+    EXPECT_LT(lines[1].size(), 1000u);
+    EXPECT_EQ(json::parse(lines[1])["arguments"]["times"], 2);
+}
+
 TEST_F(AuditedCommands, NoRoomLeft_RefusesChangesAndGoesOnToShow) {
     EXPECT_TRUE(run({"show", "flows"}, Role::read_only));
     // A file that may not grow stands for a full disk.

@@ -52,6 +52,7 @@ class Site {
         outside.step = [this](Step step) {
             if (at_step) at_step(step);
         };
+        outside.fixed = [this](const configuration::Configuration&) { return fixed; };
         outside.unconfirmed = [this](const std::optional<std::string>& text) { unconfirmed = text; };
         outside.taken_back = [this](std::uint64_t revision, const std::string& why) { taken_back = std::to_string(revision) + ": " + why; };
         auto opened = Engine::open({file(), state()}, std::move(outside));
@@ -94,6 +95,7 @@ class Site {
     std::string running, recover_error;
     std::optional<std::string> unconfirmed;
     std::string taken_back;
+    std::vector<std::string> fixed;   ///< what only a start could change
     std::function<void(Step)> at_step;
     bool refuse_change = false;
 
@@ -152,6 +154,10 @@ TEST(EngineCommit, Bad_ChangesNothing) {
     EXPECT_THAT(done.problems, testing::ElementsAre(HasSubstr("site.conf:2:")));
     EXPECT_THAT(*site.engine->load(candidate, "log = { level = \"debug\"; };\n", Engine::Load::override), IsEmpty());
     EXPECT_EQ(site.commit(candidate, kAlice, {.check = true}).note, "is good");
+    site.fixed = {"sallyport.conf:2: ports.[0].mtu = 1400: cannot change while the appliance runs"};
+    EXPECT_EQ(site.commit(candidate, kAlice, {.check = true}).problems, site.fixed);
+    EXPECT_EQ(site.commit(candidate, kAlice, {.check = true, .at_restart = true}).note, "is good");
+    site.fixed.clear();
     site.refuse_change = true;
     done = site.commit(candidate, kAlice);
     EXPECT_THAT(done.problems, testing::ElementsAre(HasSubstr("only a restart")));

@@ -88,6 +88,19 @@ TEST(HyStart, LaterSlowStarts_AreLeftAlone) {
     EXPECT_FALSE(cubic.conservative());
 }
 
+TEST(HyStart, LossWhileSlow_LeavesLaterSlowStartsAlone) {
+    Cubic cubic;
+    cubic.start(kMss);
+    round(cubic, 10ms);
+    round(cubic, 20ms);
+    ASSERT_TRUE(cubic.conservative());
+    cubic.set_cwnd(100000);
+    cubic.on_timeout(kMss, true);
+    EXPECT_FALSE(cubic.conservative());
+    cubic.on_ack(kMss, kMss, 20ms, Time{2s});
+    EXPECT_EQ(cubic.cwnd(), 2 * kMss);
+}
+
 TEST(Cubic, SlowStart_AnAckOfMany_CountsAsEight) {  // RFC 9406 4.2, L
     Cubic cubic;
     cubic.start(kMss);

@@ -358,6 +358,11 @@ TEST_F(Sender, PacketTooBig_CutsWhatIsInFlight) {  // RFC 1191, RFC 5927
     EXPECT_EQ(peer.connection->mss(), kMinimumMtu4 - 52) << "not below our least";
 }
 
+TEST_F(Sender, RoundTrips_BeginWithTheConnection) {  // whatever its initial sequence number
+    const ControlBlock* cb = CoreTestAccess::only(peer.core);
+    EXPECT_EQ(cb->round_end, cb->snd_una);
+}
+
 TEST_F(Sender, BlackHole_ShortSegmentsAfterThreeTimeoutsAndLongOnesLater) {  // RFC 4821 7.7
     warm_up();
     constexpr std::uint32_t kShort = kBlackHoleMtu4 - 52;
