@@ -129,9 +129,9 @@ bool is_dotted(std::string_view word) {
 /// like one (1.2.3.4.5, be.ef:1) is a name to it.
 bool is_number(std::string_view word, std::string_view before) {
     if (std::ranges::contains(word, ':')) {
-        // "tcp[12:2]"
+        // "tcp[12:2]", "ip[ip[0]:2]"
         const std::size_t colon = word.find(':');
-        if (colon > 0 && colon + 1 < word.size() && std::ranges::all_of(word.substr(0, colon), is_digit) && std::ranges::all_of(word.substr(colon + 1), is_digit)) return true;
+        if (colon + 1 < word.size() && std::ranges::all_of(word.substr(0, colon), is_digit) && std::ranges::all_of(word.substr(colon + 1), is_digit)) return true;
         in6_addr ignored{};
         return is_mac(word) || inet_pton(AF_INET6, std::string(word).c_str(), &ignored) == 1;
     }

@@ -333,6 +333,10 @@ management::CommandTable::Audit AuditLog::hooks() {
         .before = [this](const Request& request, const Peer& peer, const management::Access& access) -> std::expected<void, management::Error> {
             if (access.least != Role::administrator || !access.changes) return {};
             auto room = reserve();
+            if (!room) {
+                ++lost_;
+                ++lost_untold_;
+            }
             if (room) room = append(entry_of(request, peer, "begun", "begun"), true);
             if (room) return {};
             daemon::log(daemon::Level::error, "audit_not_written", {{"why", room.error()}, {"command", request.name()}, {"user", peer.user}});
@@ -403,8 +407,10 @@ void AuditLog::after(const Request& request, const Peer& peer, const management:
         auto taken = looking_.extract(before);   // in the order in which they came
         tell_repetitions(std::move(taken.mapped()));
     }
-    if (auto written = append(entry, access.least >= Role::operator_); !written)
+    if (auto written = append(entry, access.least >= Role::operator_); !written) {
+        looking_.erase(peer.pid);   // the next look has to stand there
         daemon::log(daemon::Level::error, "audit_not_written", {{"why", written.error()}, {"command", entry.command}, {"user", peer.user}});
+    }
 }
 
 }  // namespace sallyport::audit

@@ -104,7 +104,7 @@ def test_negotiated_parameters_are_shown(appliance, lab, standard):
                               f" -servername echo.example.com -CAfile {lab.certificates.ca} -tls1_3 -ciphersuites"
                               " TLS_CHACHA20_POLY1305_SHA256 -groups P-384")
     from tests.lab.lab import wait_for
-    flow = wait_for("the flow to be shown", lambda: next((f for f in appliance.flows() if f["backend_suite"]), None))
+    flow = wait_for("the flow to be shown", lambda: next((f for f in appliance.flows() if f["state"] == "open"), None))
     hold.kill_group()
     assert flow["service"] == "echo" and flow["pool"] == "echo"
     assert flow["version"] == "TLS 1.3" and flow["suite"] == "TLS_CHACHA20_POLY1305_SHA256"
