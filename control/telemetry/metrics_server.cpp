@@ -167,13 +167,13 @@ class MetricsServer::State::Session : public std::enable_shared_from_this<Sessio
         if (request.method() != http::verb::get) return send(http::status::method_not_allowed, "text/plain", "GET\n");
         state_.want(shared_from_this());
     }
-    void send(http::status status, const char* type, std::string text, bool last = false) {
+    void send(http::status status, const char* type, std::string text, bool close = false) {
         response_ = {status, 11};
         response_.set(http::field::content_type, type);
         response_.set(http::field::cache_control, "no-store");
         if (status == http::status::method_not_allowed) response_.set(http::field::allow, "GET");
         // An answer to HEAD has no body; ours has, so nothing may follow it.
-        const bool keep = !last && parser_->get().method() != http::verb::head && parser_->get().keep_alive();
+        const bool keep = !close && parser_->get().method() != http::verb::head && parser_->get().keep_alive();
         response_.keep_alive(keep);
         response_.body() = std::move(text);
         response_.prepare_payload();
