@@ -69,12 +69,10 @@ std::optional<Candidate> from_text(const std::string& text) {
 
 std::expected<Candidates, std::string> Candidates::open(const fs::path& directory) {
     Candidates candidates(directory);
+    auto opened = open_directory(directory);
+    if (!opened) return std::unexpected(opened.error());
     std::error_code error;
-    if (fs::create_directories(directory, error)) chmod(directory.c_str(), 0700);
-    if (error) return std::unexpected(std::format("{}: cannot be made: {}", directory.string(), error.message()));
-    fs::directory_iterator entry(directory, error);
-    if (error) return std::unexpected(std::format("{}: cannot be read: {}", directory.string(), error.message()));
-    for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
+    for (fs::directory_iterator& entry = *opened; !error && entry != fs::directory_iterator(); entry.increment(error)) {
         if (!is_token(entry->path().filename().string())) continue;
         const auto text = read_text(entry->path());
         auto candidate = text ? from_text(*text) : std::nullopt;

@@ -34,6 +34,15 @@ std::expected<void, std::string> sync_directory(const fs::path& directory) {
 
 }  // namespace
 
+std::expected<fs::directory_iterator, std::string> open_directory(const fs::path& directory) {
+    std::error_code error;
+    if (fs::create_directories(directory, error)) chmod(directory.c_str(), 0700);
+    if (error) return std::unexpected(std::format("{}: cannot be made: {}", directory.string(), error.message()));
+    fs::directory_iterator entries(directory, error);
+    if (error) return std::unexpected(std::format("{}: cannot be read: {}", directory.string(), error.message()));
+    return entries;
+}
+
 std::expected<std::string, std::string> read_text(const fs::path& file) {
     const Descriptor descriptor(open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
     struct stat status{};

@@ -11,6 +11,9 @@
 /// line for a person, with the path. Any thread, but one writer for a path.
 namespace sallyport::changes {
 
+/// The entries of a directory, which is made, mode 0700, where it is not there yet.
+[[nodiscard]] std::expected<std::filesystem::directory_iterator, std::string> open_directory(const std::filesystem::path& directory);
+
 /// Whole text of a regular file of at most 64 MiB.
 [[nodiscard]] std::expected<std::string, std::string> read_text(const std::filesystem::path& file);
 

@@ -71,12 +71,10 @@ fs::path History::path(std::uint64_t number, const char* ending) const { return 
 
 std::expected<History, std::string> History::open(const fs::path& directory) {
     History history(directory);
+    auto opened = open_directory(directory);
+    if (!opened) return std::unexpected(opened.error());
     std::error_code error;
-    if (fs::create_directories(directory, error)) chmod(directory.c_str(), 0700);
-    if (error) return std::unexpected(std::format("{}: cannot be made: {}", directory.string(), error.message()));
-    fs::directory_iterator entry(directory, error);
-    if (error) return std::unexpected(std::format("{}: cannot be read: {}", directory.string(), error.message()));
-    for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
+    for (fs::directory_iterator& entry = *opened; !error && entry != fs::directory_iterator(); entry.increment(error)) {
         const std::string name = entry->path().filename().string();
         const auto number = number_of(name);
         if (!number) continue;
