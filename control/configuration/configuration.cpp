@@ -727,6 +727,7 @@ class Builder {
         if (found != configuration_.pools.end() || !pools_good || !pools_complete_) return;
         std::vector<std::string_view> names;
         for (const Pool& pool : configuration_.pools) names.push_back(pool.name);
+        if (names.empty()) return problems_.add(value, "there is no pool of this name", "a pool of this name in pools, where there is none yet");
         const std::string_view near = nearest(value.text, names);
         problems_.add(value, "there is no pool of this name",
                       near.empty() ? one_of(names) : "probably \"" + std::string(near) + "\"");
