@@ -113,8 +113,7 @@ bool Core::undo_spurious(ControlBlock& cb, const Arrival& arrival) {
     // Eifel (RFC 3522 3.2, step 4): the ACK echoes a timestamp older than the first retransmission, so the original had arrived.
     if (!cb.undo_possible || !cb.timestamps) return false;
     if (static_cast<std::int32_t>(arrival.options.timestamps->echo - cb.undo_timestamp) >= 0) return false;
-    for (rte_mbuf* at = cb.send_buffer.front(); at != cb.send_buffer.unsent(); at = send_segment(at).next)
-        cb.send_buffer.unmark_lost(send_segment(at));
+    cb.send_buffer.unmark_all_lost();
     cb.cubic.restore();
     cb.recovery = Recovery::open;
     cb.undo_possible = false;
@@ -158,14 +157,14 @@ void Core::recover(ControlBlock& cb, const Arrival& arrival, const Delivery& del
         if (delivery.acked > 0) {
             cb.reno_sacked = 0;
             cb.duplicate_acks = 0;
-            if (cb.recovery == Recovery::fast && in_flight) buffer.mark_lost(send_segment(first));  // 3.2, step 3, partial
+            if (cb.recovery == Recovery::fast && in_flight) buffer.mark_lost(first);  // 3.2, step 3, partial
         } else if (duplicate_ack) {
             if (cb.duplicate_acks < 255) ++cb.duplicate_acks;
             const std::uint32_t rest = cb.flight() - std::min(cb.flight(), buffer.lost_octets + cb.reno_sacked);
             const std::uint32_t segment = std::min<std::uint32_t>(cb.snd_mss, rest);
             cb.reno_sacked += segment;  // each stands for a segment that has left the network
             delivered += segment;
-            if (cb.recovery == Recovery::open && cb.duplicate_acks == 3 && in_flight) buffer.mark_lost(send_segment(first));
+            if (cb.recovery == Recovery::open && cb.duplicate_acks == 3 && in_flight) buffer.mark_lost(first);
         }
     }
 

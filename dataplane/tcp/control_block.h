@@ -38,6 +38,15 @@ enum class RetransmitTimer : std::uint8_t {
 /// Loss recovery: open; fast recovery (RFC 6675, RFC 6582); after a timeout.
 enum class Recovery : std::uint8_t { open, fast, loss };
 
+/// A block of a SACK option (RFC 2018 3).
+struct SackRange {
+    SeqNum start, end;
+    [[nodiscard]] bool holds(const SackRange& other) const noexcept {
+        return other.start.at_or_after(start) && other.end.at_or_before(end);
+    }
+};
+constexpr std::size_t kSacksSeen = 3;
+
 /// The two ends of a connection, ours first.
 struct Tuple {
     SocketAddress local;
@@ -112,6 +121,7 @@ struct ControlBlock final : Connection, TimerEntry {
     Time rack_sent_at{};                 ///< RACK.xmit_ts
     Duration rack_rtt{};
     SeqNum tlp_end;
+    std::array<SackRange, kSacksSeen> sacks_seen{};   ///< of the last ACK with blocks: what they cover has been looked at
     SeqNum round_end;                    ///< SND.NXT when this round trip began (RFC 9406 4.2)
     SeqNum reo_wnd_end;                  ///< a duplicate is counted once a round trip (RFC 8985 6.2, step 4)
     std::uint8_t reo_wnd_multiplier = 1;

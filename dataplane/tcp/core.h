@@ -178,6 +178,7 @@ class Core {
     [[nodiscard]] Verdict acknowledge(ControlBlock& cb, Arrival& arrival);
     void drop_acknowledged(ControlBlock& cb, SeqNum ack, const Arrival& arrival, Delivery& delivery);
     void apply_sacks(ControlBlock& cb, const Arrival& arrival, Delivery& delivery);
+    void apply_sack(ControlBlock& cb, const SackRange& range, const Arrival& arrival, Delivery& delivery);
     void note_delivered(ControlBlock& cb, SendSegment& segment, const Arrival& arrival, Delivery& delivery);
     void rack_update(ControlBlock& cb, const SendSegment& segment, const Arrival& arrival);
     void rack_detect_loss(ControlBlock& cb, Time now);

@@ -45,19 +45,13 @@ void Core::rack_detect_loss(ControlBlock& cb, Time now) {  // 6.2, step 5
     if (cb.rack_sent_at == Time{}) return;
     const Duration window = reordering_window(cb);
     Duration timeout{};
-    for (rte_mbuf* at = cb.send_buffer.front(); at != cb.send_buffer.unsent(); at = send_segment(at).next) {
-        SendSegment& segment = send_segment(at);
-        if (!sent_after(cb.rack_sent_at, cb.rack_end, segment.sent_at, segment.end())) {
-            // Octets are first sent in order: behind a segment sent once there is none that was sent earlier.
-            if (segment.transmissions <= 1) break;
-            continue;
-        }
-        if (segment.sacked || (segment.lost && !segment.retransmitted)) continue;
-        const Duration remaining = segment.sent_at + cb.rack_rtt + window - now;
-        if (remaining <= Duration{})
-            cb.send_buffer.mark_lost(segment);
-        else
-            timeout = std::max(timeout, remaining);
+    for (rte_mbuf *at = cb.send_buffer.oldest(), *later = nullptr; at != nullptr; at = later) {
+        const SendSegment& segment = send_segment(at);
+        later = segment.later;
+        if (!sent_after(cb.rack_sent_at, cb.rack_end, segment.sent_at, segment.end())) break;
+        timeout = std::max(Duration{}, segment.sent_at + cb.rack_rtt + window - now);
+        if (timeout > Duration{}) break;   // what was sent later is due later
+        cb.send_buffer.mark_lost(at);
     }
     if (timeout > Duration{} && cb.send_buffer.lost_octets == cb.send_buffer.retransmitted_octets) {
         cb.retransmit_timer = RetransmitTimer::reordering;

@@ -1,5 +1,7 @@
 // Selective acknowledgments: RFC 2018 5, RFC 2883, RFC 6675 3.
 
+#include <algorithm>
+
 #include "dataplane/tcp/core.h"
 
 namespace sallyport::tcp {
@@ -15,32 +17,43 @@ void Core::apply_sacks(ControlBlock& cb, const Arrival& arrival, Delivery& deliv
         first_is_duplicate = first_start.at_or_after(SeqNum(blocks[1].start)) && first_end.at_or_before(SeqNum(blocks[1].end));
     delivery.duplicate_report = first_is_duplicate;
 
-    // Only blocks within what is in flight are believed; a peer may not sell us anything else.
-    struct Range {
-        SeqNum start, end;
-    };
-    std::array<Range, 4> ranges;
+    if (buffer.sacked_octets == 0) cb.sacks_seen = {};
+    std::array<SackRange, kSacksSeen> seen{};
     std::size_t count = 0;
-    SeqNum lowest = cb.snd_nxt, highest = cb.snd_una;
     for (std::size_t i = first_is_duplicate ? 1 : 0; i < blocks.size(); ++i) {
-        const SeqNum start(blocks[i].start), end(blocks[i].end);
-        if (!start.before(end) || start.before(cb.snd_una) || end.after(cb.snd_nxt)) continue;
-        ranges[count++] = {start, end};
-        lowest = earlier_of(lowest, start);
-        highest = later_of(highest, end);
+        const SackRange range{SeqNum(blocks[i].start), SeqNum(blocks[i].end)};
+        // Only blocks within what is in flight are believed; a peer may not sell us anything else.
+        if (!range.start.before(range.end) || range.start.before(cb.snd_una) || range.end.after(cb.snd_nxt)) continue;
+        // Blocks come again in several ACKs; what an earlier one told has been noted.
+        if (!std::ranges::any_of(cb.sacks_seen, [&](const SackRange& before) { return before.holds(range); }))
+            apply_sack(cb, range, arrival, delivery);
+        if (count < seen.size()) seen[count++] = range;
     }
-    if (count == 0) return;
-    for (rte_mbuf* at = buffer.front(); at != buffer.unsent(); at = send_segment(at).next) {
-        SendSegment& segment = send_segment(at);
-        if (segment.seq.at_or_after(highest)) break;
-        if (segment.sacked || segment.seq.before(lowest)) continue;
-        for (std::size_t i = 0; i < count; ++i) {
-            if (segment.seq.before(ranges[i].start) || segment.end().after(ranges[i].end)) continue;
-            delivery.new_sack = true;
-            note_delivered(cb, segment, arrival, delivery);
-            buffer.mark_sacked(segment);
-            break;
+    cb.sacks_seen = seen;
+}
+
+void Core::apply_sack(ControlBlock& cb, const SackRange& range, const Arrival& arrival, Delivery& delivery) {
+    SendBuffer& buffer = cb.send_buffer;
+    // Most often it is about what follows the highest octet that has been reported; else the walk begins at the nearer end.
+    rte_mbuf* at = buffer.front();
+    if (rte_mbuf* const highest = buffer.highest_sacked()) {
+        const SendSegment& top = send_segment(highest);
+        SeqNum known = range.start;
+        for (const SackRange& before : cb.sacks_seen)
+            if (range.start.at_or_after(before.start) && range.start.at_or_before(before.end)) known = later_of(known, before.end);
+        if (known.at_or_after(top.seq)) {
+            at = highest;
+        } else if (top.seq - known < known - cb.snd_una) {
+            for (at = highest; send_segment(at).seq.after(known) && send_segment(at).previous != nullptr;) at = send_segment(at).previous;
         }
+    }
+    for (; at != buffer.unsent(); at = send_segment(at).next) {
+        SendSegment& segment = send_segment(at);
+        if (segment.seq.at_or_after(range.end)) break;
+        if (segment.sacked || segment.seq.before(range.start) || segment.end().after(range.end)) continue;
+        delivery.new_sack = true;
+        note_delivered(cb, segment, arrival, delivery);
+        buffer.mark_sacked(at);
     }
 }
 

@@ -126,7 +126,49 @@ void SendBuffer::link_after(rte_mbuf* buffer, rte_mbuf* where) noexcept {
     ++segments_;
 }
 
-void SendBuffer::sent() noexcept { unsent_ = send_segment(unsent_).next; }
+void SendBuffer::List::insert_after(rte_mbuf* buffer, rte_mbuf* where) noexcept {
+    SendSegment& segment = send_segment(buffer);
+    segment.earlier = where;
+    segment.later = where != nullptr ? send_segment(where).later : first;
+    (where != nullptr ? send_segment(where).later : first) = buffer;
+    (segment.later != nullptr ? send_segment(segment.later).earlier : last) = buffer;
+}
+
+void SendBuffer::List::remove(rte_mbuf* buffer) noexcept {
+    const SendSegment& segment = send_segment(buffer);
+    (segment.earlier != nullptr ? send_segment(segment.earlier).later : first) = segment.later;
+    (segment.later != nullptr ? send_segment(segment.later).earlier : last) = segment.earlier;
+}
+
+void SendBuffer::List::replace(rte_mbuf* buffer, rte_mbuf* by) noexcept {
+    const SendSegment& segment = send_segment(buffer);
+    (segment.earlier != nullptr ? send_segment(segment.earlier).later : first) = by;
+    (segment.later != nullptr ? send_segment(segment.later).earlier : last) = by;
+}
+
+SendBuffer::List* SendBuffer::list_of(const SendSegment& segment) noexcept {
+    if (segment.transmissions == 0 || segment.sacked) return nullptr;
+    return segment.lost && !segment.retransmitted ? &lost_ : &in_flight_;
+}
+
+void SendBuffer::sent() noexcept {
+    send_segment(unsent_).transmissions = 1;
+    in_flight_.insert_after(unsent_, in_flight_.last);
+    unsent_ = send_segment(unsent_).next;
+}
+
+void SendBuffer::sent_again(rte_mbuf* buffer) noexcept {
+    SendSegment& segment = send_segment(buffer);
+    List* const list = list_of(segment);
+    if (segment.transmissions < 255) ++segment.transmissions;
+    if (list == nullptr) return;
+    list->remove(buffer);
+    if (segment.lost && !segment.retransmitted) {
+        segment.retransmitted = true;
+        retransmitted_octets += segment.sequence_length();
+    }
+    in_flight_.insert_after(buffer, in_flight_.last);
+}
 
 bool SendBuffer::split(rte_mbuf* buffer, std::uint16_t length, rte_mempool* pool) noexcept {
     rte_mbuf* rest = make_segment(pool);
@@ -142,6 +184,8 @@ bool SendBuffer::split(rte_mbuf* buffer, std::uint16_t length, rte_mempool* pool
     first.fin = false;
     link_after(rest, buffer);
     if (first.sacked) ++sacked_segments;
+    if (List* const list = list_of(first)) list->insert_after(rest, buffer);
+    if (highest_sacked_ == buffer) highest_sacked_ = rest;
     return true;
 }
 
@@ -155,6 +199,8 @@ rte_mbuf* SendBuffer::replace(rte_mbuf* buffer, rte_mempool* pool) noexcept {
     (segment.previous != nullptr ? send_segment(segment.previous).next : head_) = copy;
     (segment.next != nullptr ? send_segment(segment.next).previous : tail_) = copy;
     if (unsent_ == buffer) unsent_ = copy;
+    if (highest_sacked_ == buffer) highest_sacked_ = copy;
+    if (List* const list = list_of(segment)) list->replace(buffer, copy);
     rte_pktmbuf_free_seg(buffer);
     return copy;
 }
@@ -170,6 +216,8 @@ void SendBuffer::pop_front() noexcept {
     SendSegment& segment = send_segment(buffer);
     forget_marks(segment, segment.sequence_length());
     if (segment.sacked) --sacked_segments;
+    if (List* const list = list_of(segment)) list->remove(buffer);
+    if (highest_sacked_ == buffer) highest_sacked_ = nullptr;
     octets_ -= segment.length;
     --segments_;
     head_ = segment.next;
@@ -187,41 +235,71 @@ void SendBuffer::trim_front(std::uint16_t length) noexcept {
     octets_ -= length;
 }
 
-void SendBuffer::mark_sacked(SendSegment& segment) noexcept {
+void SendBuffer::mark_sacked(rte_mbuf* buffer) noexcept {
+    SendSegment& segment = send_segment(buffer);
     if (segment.sacked) return;
-    unmark_lost(segment);
+    list_of(segment)->remove(buffer);
+    forget_marks(segment, segment.sequence_length());
+    segment.lost = segment.retransmitted = false;
     segment.sacked = true;
     sacked_octets += segment.sequence_length();
     ++sacked_segments;
+    if (highest_sacked_ == nullptr || segment.seq.after(send_segment(highest_sacked_).seq)) highest_sacked_ = buffer;
 }
 
-void SendBuffer::unmark_sacked(SendSegment& segment) noexcept {
-    if (!segment.sacked) return;
-    segment.sacked = false;
-    sacked_octets -= segment.sequence_length();
-    --sacked_segments;
-}
-
-void SendBuffer::mark_lost(SendSegment& segment) noexcept {
-    if (segment.sacked) return;
+void SendBuffer::mark_lost(rte_mbuf* buffer) noexcept {
+    SendSegment& segment = send_segment(buffer);
+    if (segment.sacked || (segment.lost && !segment.retransmitted)) return;
+    in_flight_.remove(buffer);
     if (segment.retransmitted) {
         segment.retransmitted = false;
         retransmitted_octets -= segment.sequence_length();
+    } else {
+        segment.lost = true;
+        lost_octets += segment.sequence_length();
     }
-    if (segment.lost) return;
-    segment.lost = true;
-    lost_octets += segment.sequence_length();
+    rte_mbuf* where = lost_.last;
+    while (where != nullptr && send_segment(where).seq.after(segment.seq)) where = send_segment(where).earlier;
+    lost_.insert_after(buffer, where);
 }
 
-void SendBuffer::mark_retransmitted(SendSegment& segment) noexcept {
-    if (!segment.lost || segment.retransmitted) return;
-    segment.retransmitted = true;
-    retransmitted_octets += segment.sequence_length();
+void SendBuffer::mark_all_lost(bool reneged) noexcept {
+    in_flight_ = lost_ = {};
+    retransmitted_octets = lost_octets = 0;
+    if (reneged) {
+        sacked_octets = sacked_segments = 0;
+        highest_sacked_ = nullptr;
+    }
+    for (rte_mbuf* buffer = head_; buffer != unsent_; buffer = send_segment(buffer).next) {
+        SendSegment& segment = send_segment(buffer);
+        if (segment.sacked && !reneged) continue;
+        segment.sacked = segment.retransmitted = false;
+        segment.lost = true;
+        lost_octets += segment.sequence_length();
+        lost_.insert_after(buffer, lost_.last);
+    }
 }
 
-void SendBuffer::unmark_lost(SendSegment& segment) noexcept {
-    forget_marks(segment, segment.sacked ? 0 : segment.sequence_length());
-    segment.lost = segment.retransmitted = false;
+void SendBuffer::unmark_all_lost() noexcept {
+    for (rte_mbuf* buffer = head_; buffer != unsent_; buffer = send_segment(buffer).next) {
+        SendSegment& segment = send_segment(buffer);
+        segment.lost = segment.retransmitted = false;
+    }
+    lost_octets = retransmitted_octets = 0;
+    // What was lost is by sequence number, and so nearly by the time of its transmission: the place is seldom far from the last one's.
+    rte_mbuf* where = nullptr;
+    for (rte_mbuf *buffer = lost_.first, *next = nullptr; buffer != nullptr; buffer = next) {
+        next = send_segment(buffer).later;
+        while (where != nullptr && send_segment(where).sent_at > send_segment(buffer).sent_at) where = send_segment(where).earlier;
+        rte_mbuf* after = where != nullptr ? send_segment(where).later : in_flight_.first;
+        while (after != nullptr && send_segment(after).sent_at <= send_segment(buffer).sent_at) {
+            where = after;
+            after = send_segment(after).later;
+        }
+        in_flight_.insert_after(buffer, where);
+        where = buffer;
+    }
+    lost_ = {};
 }
 
 void SendBuffer::clear() noexcept {
@@ -231,7 +309,8 @@ void SendBuffer::clear() noexcept {
         rte_pktmbuf_free_seg(buffer);
         buffer = next;
     }
-    head_ = tail_ = unsent_ = nullptr;
+    head_ = tail_ = unsent_ = highest_sacked_ = nullptr;
+    in_flight_ = lost_ = {};
     octets_ = segments_ = 0;
     sacked_octets = lost_octets = retransmitted_octets = sacked_segments = 0;
 }

@@ -18,6 +18,8 @@ using crypto::WritePiece;
 struct SendSegment {
     rte_mbuf* next;
     rte_mbuf* previous;
+    rte_mbuf* later;             ///< on the list that it is on, of what is in flight or of what waits to be sent again
+    rte_mbuf* earlier;
     Time sent_at;                ///< of the latest transmission
     SeqNum seq;
     std::uint16_t offset;        ///< of the payload in the buffer: lower layers move the buffer's own offset
@@ -46,6 +48,12 @@ class SendBuffer {
     [[nodiscard]] rte_mbuf* back() const noexcept { return tail_; }
     [[nodiscard]] rte_mbuf* unsent() const noexcept { return unsent_; }  ///< the first one never sent
     [[nodiscard]] bool empty() const noexcept { return head_ == nullptr; }
+    /// Of what is in flight and neither selectively acknowledged nor deemed lost: what was sent longest ago; SendSegment::later leads on.
+    [[nodiscard]] rte_mbuf* oldest() const noexcept { return in_flight_.first; }
+    /// Of what is lost and not sent again yet, the first in the stream; SendSegment::later leads on.
+    [[nodiscard]] rte_mbuf* first_lost() const noexcept { return lost_.first; }
+    /// Of what is selectively acknowledged the last in the stream, as far as that is known; null: look for it.
+    [[nodiscard]] rte_mbuf* highest_sacked() const noexcept { return highest_sacked_; }
     [[nodiscard]] std::uint32_t octets() const noexcept { return octets_; }  ///< payload, sent or not
     [[nodiscard]] std::uint32_t segments() const noexcept { return segments_; }
 
@@ -65,8 +73,9 @@ class SendBuffer {
     [[nodiscard]] bool append_fin(SeqNum seq, rte_mempool* pool) noexcept;
 
     // ---- sending ----
-    /// The first unsent segment has been sent.
+    /// The first unsent segment has been sent; or one that was sent before, again.
     void sent() noexcept;
+    void sent_again(rte_mbuf* buffer) noexcept;
     /// Cuts a segment in two: `length` octets stay in it, the rest is copied into a new one behind it. False: no buffer.
     [[nodiscard]] bool split(rte_mbuf* buffer, std::uint16_t length, rte_mempool* pool) noexcept;
     /// Puts a copy in the place of a buffer that the device still holds. Null: no buffer free.
@@ -77,21 +86,36 @@ class SendBuffer {
     void pop_front() noexcept;
     /// Drops the first `length` octets of the first segment, fewer than it has.
     void trim_front(std::uint16_t length) noexcept;
-    void mark_sacked(SendSegment& segment) noexcept;
-    void mark_lost(SendSegment& segment) noexcept;
-    void mark_retransmitted(SendSegment& segment) noexcept;
-    void unmark_lost(SendSegment& segment) noexcept;
-    void unmark_sacked(SendSegment& segment) noexcept;
+    void mark_sacked(rte_mbuf* buffer) noexcept;
+    /// No effect on what is selectively acknowledged.
+    void mark_lost(rte_mbuf* buffer) noexcept;
+    /// All that is in flight is lost; `reneged`: also what was selectively acknowledged (RFC 2018 8).
+    void mark_all_lost(bool reneged) noexcept;
+    /// Nothing is lost, after all.
+    void unmark_all_lost() noexcept;
 
     void clear() noexcept;
 
  private:
+    /// Through SendSegment::later and earlier. A segment in flight is on one of the two, or sacked and on none.
+    struct List {
+        rte_mbuf* first = nullptr;
+        rte_mbuf* last = nullptr;
+        void insert_after(rte_mbuf* buffer, rte_mbuf* where) noexcept;   ///< null: at the front
+        void remove(rte_mbuf* buffer) noexcept;
+        void replace(rte_mbuf* buffer, rte_mbuf* by) noexcept;
+    };
+    /// The list that it is on; null: none.
+    [[nodiscard]] List* list_of(const SendSegment& segment) noexcept;
     void link_after(rte_mbuf* buffer, rte_mbuf* where) noexcept;
     void forget_marks(const SendSegment& segment, std::uint32_t octets) noexcept;
 
     rte_mbuf* head_ = nullptr;
     rte_mbuf* tail_ = nullptr;
     rte_mbuf* unsent_ = nullptr;
+    List in_flight_;                      ///< by the time of the latest transmission
+    List lost_;                           ///< by sequence number
+    rte_mbuf* highest_sacked_ = nullptr;
     rte_mbuf* reserved_head_ = nullptr;   ///< new buffers of a reservation, linked by `next`
     std::uint32_t reserved_ = 0;          ///< octets
     std::uint16_t reserved_in_tail_ = 0;  ///< of them in the last segment

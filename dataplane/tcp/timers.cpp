@@ -145,13 +145,7 @@ Verdict Core::retransmission_timeout(ControlBlock& cb) {
     cb.reno_sacked = 0;
     cb.duplicate_acks = 0;
     // RFC 2018 8: the peer may have dropped what it reported, if the first segment is among that.
-    SendBuffer& buffer = cb.send_buffer;
-    const bool reneged = send_segment(buffer.front()).sacked;
-    for (rte_mbuf* at = buffer.front(); at != buffer.unsent(); at = send_segment(at).next) {
-        SendSegment& segment = send_segment(at);
-        if (reneged) buffer.unmark_sacked(segment);
-        buffer.mark_lost(segment);
-    }
+    cb.send_buffer.mark_all_lost(send_segment(cb.send_buffer.front()).sacked);
     mark_dirty(cb);
     return Verdict::go_on;
 }

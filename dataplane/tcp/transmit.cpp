@@ -75,13 +75,8 @@ bool Core::cwnd_allows(const ControlBlock& cb, std::uint32_t length) const noexc
 
 void Core::send_lost(ControlBlock& cb, Time now) {
     SendBuffer& buffer = cb.send_buffer;
-    if (buffer.lost_octets == buffer.retransmitted_octets) return;
-    for (rte_mbuf* at = buffer.front(); at != buffer.unsent();) {
-        SendSegment& segment = send_segment(at);
-        if (!segment.lost || segment.retransmitted) {
-            at = segment.next;
-            continue;
-        }
+    while (rte_mbuf* at = buffer.first_lost()) {
+        const SendSegment& segment = send_segment(at);
         if (segment.length > cb.snd_mss && !buffer.split(at, cb.snd_mss, pool_)) return;  // the path MTU has become smaller
         // A peer may take back a window that it gave (RFC 9293 3.8.6: the sender must bear it), and Linux drops a segment that
         // reaches beyond it as a whole: what is sent again is cut to the window. With none at all the first segment is the probe.
@@ -89,11 +84,7 @@ void Core::send_lost(ControlBlock& cb, Time now) {
         const std::uint32_t room = cb.snd_wnd > used ? cb.snd_wnd - used : 0;
         if (room == 0 && used > 0) return;
         if (room > 0 && segment.length > room && !buffer.split(at, static_cast<std::uint16_t>(room), pool_)) return;
-        if (!cwnd_allows(cb, segment.sequence_length())) return;
-        rte_mbuf* next = segment.next;
-        if (!transmit(cb, at, now)) return;
-        if (buffer.lost_octets == buffer.retransmitted_octets) return;
-        at = next;
+        if (!cwnd_allows(cb, segment.sequence_length()) || !transmit(cb, at, now)) return;
     }
 }
 
@@ -152,13 +143,12 @@ bool Core::transmit(ControlBlock& cb, rte_mbuf* buffer, Time now) {
     prepend_header(buffer, cb.tuple, segment.seq, cb.rcv_nxt, flags, advertise(cb), options);
 
     segment.sent_at = now;
-    if (segment.transmissions < 255) ++segment.transmissions;
     if (again) {
         if (!cb.undo_possible && cb.recovery != Recovery::open) {
             cb.undo_possible = true;
             cb.undo_timestamp = ts_now(cb, now);
         }
-        cb.send_buffer.mark_retransmitted(segment);
+        cb.send_buffer.sent_again(buffer);
         ++cb.retransmissions;
         ++counters.retransmitted;
     } else {

@@ -234,7 +234,7 @@ TEST(SendBuffer, SplitTrimReplace_KeepOctets) {
     EXPECT_EQ(send_segment(buffer.back()).seq, SeqNum(2200));
     ASSERT_NE(buffer.replace(buffer.front(), pool.get()), nullptr);
     buffer.sent();
-    buffer.mark_lost(send_segment(buffer.front()));
+    buffer.mark_lost(buffer.front());
     buffer.trim_front(100);
     EXPECT_EQ(buffer.lost_octets, 900u);
     const auto octets = contents(buffer);
@@ -243,6 +243,56 @@ TEST(SendBuffer, SplitTrimReplace_KeepOctets) {
     buffer.pop_front();
     EXPECT_EQ(buffer.lost_octets, 0u);
     EXPECT_EQ(buffer.octets(), 1500u);
+    buffer.clear();
+    EXPECT_EQ(pool.in_use(), 0u);
+}
+
+/// Sequence numbers of a list of the buffer's, in its order.
+std::vector<std::uint32_t> order(rte_mbuf* at) {
+    std::vector<std::uint32_t> found;
+    for (; at != nullptr; at = send_segment(at).later) found.push_back(send_segment(at).seq.value());
+    return found;
+}
+
+TEST(SendBuffer, InFlightByTime_LostBySequence) {
+    test::BufferPool pool;
+    SendBuffer buffer;
+    ASSERT_TRUE(write(buffer, pool, SeqNum(0), 0, 6000, 1000));
+    std::array<rte_mbuf*, 6> at{};
+    for (std::size_t i = 0; i < 6; ++i) at[i] = i == 0 ? buffer.front() : send_segment(at[i - 1]).next;
+    using Order = std::vector<std::uint32_t>;
+    for (std::size_t i = 0; i < 5; ++i) {
+        send_segment(at[i]).sent_at = Time{Duration{i}};
+        buffer.sent();
+    }
+    EXPECT_EQ(order(buffer.oldest()), (Order{0, 1000, 2000, 3000, 4000}));
+    buffer.mark_sacked(at[3]);
+    buffer.mark_lost(at[2]);
+    buffer.mark_lost(at[0]);
+    EXPECT_EQ(order(buffer.oldest()), (Order{1000, 4000}));
+    EXPECT_EQ(order(buffer.first_lost()), (Order{0, 2000}));
+    EXPECT_EQ(buffer.highest_sacked(), at[3]);
+    send_segment(at[0]).sent_at = Time{Duration{10}};
+    buffer.sent_again(at[0]);
+    EXPECT_EQ(order(buffer.oldest()), (Order{1000, 4000, 0}));
+    EXPECT_EQ(buffer.retransmitted_octets, 1000u);
+    ASSERT_TRUE(buffer.split(at[2], 400, pool.get()));
+    EXPECT_EQ(order(buffer.first_lost()), (Order{2000, 2400}));
+    buffer.mark_lost(at[0]);
+    EXPECT_EQ(order(buffer.first_lost()), (Order{0, 2000, 2400})) << "first what is first in the stream";
+
+    buffer.unmark_all_lost();
+    EXPECT_EQ(order(buffer.oldest()), (Order{1000, 2000, 2400, 4000, 0})) << "by the times of their transmission";
+    EXPECT_EQ(buffer.lost_octets, 0u);
+    buffer.mark_all_lost(false);
+    EXPECT_EQ(order(buffer.oldest()), Order{});
+    EXPECT_EQ(order(buffer.first_lost()), (Order{0, 1000, 2000, 2400, 4000}));
+    EXPECT_EQ(buffer.sacked_octets, 1000u);
+    buffer.mark_all_lost(true);
+    EXPECT_EQ(order(buffer.first_lost()), (Order{0, 1000, 2000, 2400, 3000, 4000}));
+    EXPECT_EQ(buffer.sacked_octets + buffer.sacked_segments, 0u);
+    buffer.pop_front();
+    EXPECT_EQ(order(buffer.first_lost()), (Order{1000, 2000, 2400, 3000, 4000}));
     buffer.clear();
     EXPECT_EQ(pool.in_use(), 0u);
 }
