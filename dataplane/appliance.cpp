@@ -165,6 +165,15 @@ void Appliance::start_workers(unsigned workers) {
     settings.tcp.max_connections = 2 * configuration_.max_flows / workers + 1024;
     settings.tcp.receive_buffer = configuration_.receive_buffer;
     settings.tcp.send_buffer = configuration_.send_buffer;
+    const auto& tcp = configuration_.tcp;
+    settings.tcp.ecn = tcp.ecn == "off" ? tcp::Ecn::off : tcp.ecn == "request" ? tcp::Ecn::request : tcp::Ecn::accept;
+    settings.tcp.pacing = tcp.pacing;
+    settings.tcp.nagle = tcp.nagle;
+    settings.tcp.user_timeout = std::chrono::seconds(tcp.user_timeout_s);
+    settings.tcp.user_timeout_option = tcp.user_timeout_option;
+    settings.network.hop_limit = tcp.hop_limit;
+    settings.network.dscp = tcp.dscp;
+    settings.tcp.keepalive_idle = std::chrono::seconds(tcp.keepalive_s);
     settings.tcp.receive_budget = settings.tcp.transmit_budget = connection_buffers_;
     settings.tcp.max_half_open = std::clamp(configuration_.max_flows / workers / 8, 256u, 65536u);
     fill_random(settings.tcp.secret);

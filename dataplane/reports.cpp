@@ -42,7 +42,8 @@ json tcp_view(bool known, const tcp::Connection::Status& status) {
             {"mss", status.mss},
             {"sack", status.sack},
             {"timestamps", status.timestamps},
-            {"window_scaling", status.window_scaling}};
+            {"window_scaling", status.window_scaling},
+            {"ecn", status.ecn}};
 }
 
 const char* state_of(const flow::FlowStatus& status) {
@@ -285,6 +286,8 @@ json Appliance::counters_report() {
         tcp.retransmitted += t.retransmitted;
         tcp.fast_retransmits += t.fast_retransmits;
         tcp.black_holes += t.black_holes;
+        tcp.congestion_marks_in += t.congestion_marks_in;
+        tcp.congestion_echoes += t.congestion_echoes;
         tcp.timeouts += t.timeouts;
         tcp.resets_in += t.resets_in;
         tcp.resets_out += t.resets_out;
@@ -318,6 +321,8 @@ json Appliance::counters_report() {
     add("tcp", "tcp_connected", "connections made to pool members", tcp.connected);
     add("tcp", "tcp_retransmitted", "segments sent again", tcp.retransmitted);
     add("tcp", "tcp_fast_retransmits", "recoveries that needed no time-out", tcp.fast_retransmits);
+    add("tcp", "tcp_congestion_marks", "segments received that a router had marked instead of dropping them (RFC 3168)", tcp.congestion_marks_in);
+    add("tcp", "tcp_congestion_echoes", "reductions of a congestion window because a peer told of marks (RFC 3168)", tcp.congestion_echoes);
     add("tcp", "tcp_black_holes", "connections that took to short segments because long ones vanished without a word (RFC 4821)", tcp.black_holes);
     add("tcp", "tcp_timeouts", "retransmission time-outs", tcp.timeouts);
     add("tcp", "tcp_out_of_order", "segments that came out of order", tcp.out_of_order);

@@ -56,6 +56,7 @@ class Object {
         for (std::size_t i = 0; i < value.size(); ++i)
             to.push_back(element(value[i], path_of(name) + "[" + std::to_string(i) + "]"));
     }
+    void read_object(const char* name, auto& to, auto element) { to = element(member(name), path_of(name)); }
     [[nodiscard]] std::string path_of(std::string_view name) const {
         return path_.empty() ? std::string(name) : path_ + "." + std::string(name);
     }
@@ -155,6 +156,23 @@ PortConfiguration port_of(const json& value, const std::string& path) {
     return port;
 }
 
+TcpConfiguration tcp_of(const json& value, const std::string& path) {
+    TcpConfiguration tcp;
+    Object object(value, path);
+    object.read("ecn", tcp.ecn);
+    if (tcp.ecn != "off" && tcp.ecn != "accept" && tcp.ecn != "request")
+        throw std::runtime_error(path + ".ecn is \"" + tcp.ecn + "\", not off, accept or request");
+    object.read("pacing", tcp.pacing);
+    object.read("nagle", tcp.nagle);
+    object.read("user_timeout_s", tcp.user_timeout_s, limits::kUserTimeoutS);
+    object.read("user_timeout_option", tcp.user_timeout_option);
+    object.read("keepalive_s", tcp.keepalive_s, limits::kKeepaliveS);
+    object.read("hop_limit", tcp.hop_limit, limits::kHopLimit);
+    object.read("dscp", tcp.dscp, limits::kDscp);
+    object.refuse_unknown();
+    return tcp;
+}
+
 ServiceConfiguration service_of(const json& value, const std::string& path) {
     ServiceConfiguration service;
     Object object(value, path);
@@ -187,6 +205,15 @@ std::string to_json(const DataplaneConfiguration& configuration) {
                      {"buffers", configuration.buffers},
                      {"receive_buffer", configuration.receive_buffer},
                      {"send_buffer", configuration.send_buffer},
+                     {"tcp",
+                      {{"ecn", configuration.tcp.ecn},
+                       {"pacing", configuration.tcp.pacing},
+                       {"nagle", configuration.tcp.nagle},
+                       {"user_timeout_s", configuration.tcp.user_timeout_s},
+                       {"user_timeout_option", configuration.tcp.user_timeout_option},
+                       {"keepalive_s", configuration.tcp.keepalive_s},
+                       {"hop_limit", configuration.tcp.hop_limit},
+                       {"dscp", configuration.tcp.dscp}}},
                      {"control_away_ms", configuration.control_away_ms},
                      {"ports", std::move(ports)},
                      {"services", std::move(services)},
@@ -224,6 +251,7 @@ DataplaneConfiguration dataplane_configuration_from_json(const std::string& text
     object.read("buffers", configuration.buffers, limits::kBuffers);
     object.read("receive_buffer", configuration.receive_buffer, limits::kBufferOctets);
     object.read("send_buffer", configuration.send_buffer, limits::kBufferOctets);
+    object.read_object("tcp", configuration.tcp, tcp_of);
     object.read("control_away_ms", configuration.control_away_ms, limits::kControlAwayMs);
     object.read_array("ports", configuration.ports, port_of);
     object.read_array("services", configuration.services, service_of);

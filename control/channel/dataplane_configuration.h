@@ -22,6 +22,10 @@ constexpr std::size_t kLanes = 1024;                  // workers by handshake wo
 constexpr Range kMaxFlows{1, 16 << 20};
 constexpr Range kBuffers{0, 8 << 20};
 constexpr Range kBufferOctets{32768, 64 << 20};        // a record of 2^14 + 256 octets fits twice, nearly; far below a window of 2^30
+constexpr Range kUserTimeoutS{10, 3600};               // RFC 9293 3.8.3 recommends 100 s at least
+constexpr Range kKeepaliveS{0, 86400};
+constexpr Range kHopLimit{1, 255};
+constexpr Range kDscp{0, 63};
 constexpr Range kControlAwayMs{0, 600000};
 constexpr Range kMtu{576, 9600};                       // RFC 791: what every host must take, to jumbo frames
 constexpr Range kVlan{0, 4094};                        // IEEE 802.1Q: 4095 is reserved
@@ -50,6 +54,17 @@ struct PortConfiguration {
     std::vector<RouteConfiguration> routes;
 };
 
+struct TcpConfiguration {
+    std::string ecn = "accept";            ///< off, accept, request
+    bool pacing = true;
+    bool nagle = false;
+    std::uint32_t user_timeout_s = 100;
+    bool user_timeout_option = false;
+    std::uint32_t keepalive_s = 120;       ///< 0: none
+    std::uint8_t hop_limit = 64;
+    std::uint8_t dscp = 0;                 ///< of what is sent (RFC 2474 3)
+};
+
 struct ListenConfiguration {
     SocketAddress address;
     std::uint32_t service = 0;     ///< index into services
@@ -70,8 +85,9 @@ struct DataplaneConfiguration {
     bool hugepages = true;                     ///< false: --no-huge
     std::uint32_t max_flows = 65536;           ///< of all workers together
     std::uint32_t buffers = 0;                 ///< packet buffers a worker; 0: from max_flows and the rings
-    std::uint32_t receive_buffer = 262144;     ///< octets a leg, the most that is advertised
-    std::uint32_t send_buffer = 262144;        ///< octets a leg
+    std::uint32_t receive_buffer = 4194304;    ///< octets a leg, the most that is advertised
+    std::uint32_t send_buffer = 4194304;       ///< octets a leg, at most
+    TcpConfiguration tcp;
     std::uint32_t control_away_ms = 5000;      ///< how long a new connection waits for control
     std::vector<PortConfiguration> ports;
     std::vector<ServiceConfiguration> services;

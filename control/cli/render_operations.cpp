@@ -40,6 +40,7 @@ void add_tcp(std::string& text, std::string_view leg, const TcpView& tcp) {
     if (tcp.sack) options.emplace_back("SACK");
     if (tcp.timestamps) options.emplace_back("timestamps");
     if (tcp.window_scaling) options.emplace_back("window scaling");
+    if (tcp.ecn) options.emplace_back("ECN");
     fields.add("  options", std::format("MSS {}{}{}", tcp.mss, options.empty() ? "" : ", ", joined(options)));
     text += fields.text();
 }

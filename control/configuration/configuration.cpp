@@ -89,6 +89,16 @@ class Builder {
         to.receive_buffer = number("receive_buffer");
         to.send_buffer = number("send_buffer");
         to.control_away_ms = number("control_away_ms");
+        if (Value& tcp = value["tcp"]; tcp.good) {
+            to.tcp = {.ecn = tcp["ecn"].text,
+                      .pacing = tcp["pacing"].boolean,
+                      .nagle = tcp["nagle"].boolean,
+                      .user_timeout_s = static_cast<std::uint32_t>(tcp["user_timeout_s"].integer),
+                      .user_timeout_option = tcp["user_timeout_option"].boolean,
+                      .keepalive_s = static_cast<std::uint32_t>(tcp["keepalive_s"].integer),
+                      .hop_limit = static_cast<std::uint8_t>(tcp["hop_limit"].integer),
+                      .dscp = static_cast<std::uint8_t>(tcp["dscp"].integer)};
+        }
     }
 
     void control(Value& root) {
@@ -172,6 +182,8 @@ class Builder {
             }
         };
         settings_of(root["dataplane"], {"cores", "eal_arguments", "hugepages", "max_flows", "buffers", "receive_buffer", "send_buffer"});
+        if (root["dataplane"].good)
+            settings_of(root["dataplane"]["tcp"], {"ecn", "pacing", "nagle", "user_timeout_s", "user_timeout_option", "keepalive_s", "hop_limit", "dscp"});
         settings_of(root["control"], {"handshake_workers", "channel_socket", "user", "state_directory"});
         settings_of(root["management"], {"socket"});
         const Value& ports = root["ports"];

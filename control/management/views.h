@@ -167,11 +167,11 @@ struct TcpView {
     std::uint64_t octets_sent = 0, octets_received = 0;                             ///< of the TCP payload
     std::uint64_t segments_retransmitted = 0, timeouts = 0;
     std::uint16_t mss = 0;
-    bool sack = false, timestamps = false, window_scaling = false;
+    bool sack = false, timestamps = false, window_scaling = false, ecn = false;
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(TcpView, state, srtt_us, rttvar_us, rto_us, cwnd, ssthresh, snd_wnd,
                                                 rcv_wnd, in_flight, octets_sent, octets_received,
-                                                segments_retransmitted, timeouts, mss, sack, timestamps, window_scaling)
+                                                segments_retransmitted, timeouts, mss, sack, timestamps, window_scaling, ecn)
 
 struct FlowView {
     std::string id;  ///< as in the log

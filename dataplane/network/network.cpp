@@ -13,7 +13,6 @@ namespace sallyport::network {
 
 namespace {
 
-constexpr std::uint8_t kHopLimit = 64;      // RFC 1700, and every other stack
 constexpr std::uint16_t kHeadroom = 64;     // Ethernet with a tag 18, IPv6 40, rounded up
 constexpr std::size_t kMaxOutgoing = 65536; // frames an interface; more than any device's ring takes
 // Answers to pings, and questions about neighbours: enough for monitoring and for a busy link, too few for a reflector.
@@ -70,7 +69,7 @@ IpAddress broadcast_of(IpPrefix prefix) {
 
 Network::State::State(const Settings& settings, rte_mempool* pool, DropCounters& drop_counters)
     : interfaces(with_link_local(settings.interfaces)),
-      answer_neighbours(settings.answer_neighbours),
+      answer_neighbours(settings.answer_neighbours), hop_limit(settings.hop_limit), dscp(settings.dscp),
       buffers(pool),
       drops(drop_counters),
       seed(settings.random_seed),
@@ -224,8 +223,8 @@ void Network::send_tcp(rte_mbuf* segment, const IpAddress& source, const IpAddre
     const wire::IpHeader ip{.source = source,
                             .destination = destination,
                             .protocol = wire::kProtocolTcp,
-                            .hop_limit = kHopLimit,
-                            .traffic_class = ecn};
+                            .hop_limit = state.hop_limit,
+                            .traffic_class = static_cast<std::uint8_t>(state.dscp << 2 | ecn)};
     if (ipv4) {
         auto* at = reinterpret_cast<std::byte*>(rte_pktmbuf_prepend(segment, wire::kIpv4HeaderLength));
         wire::write_ipv4(ip, static_cast<std::uint16_t>(wire::kIpv4HeaderLength + tcp_length), !offload, at);

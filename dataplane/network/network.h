@@ -89,6 +89,8 @@ class Network {
         std::vector<Route> routes{};
         std::uint32_t max_neighbours = 4096;
         std::uint64_t random_seed = 0;
+        std::uint8_t hop_limit = 64;    ///< of TCP segments: 64 as RFC 1700 has it, and every other stack
+        std::uint8_t dscp = 0;          ///< of TCP segments (RFC 2474 3)
         bool answer_neighbours = true;  ///< false on all workers but one, where every worker sees every ARP request
     };
     /// `buffers`: mempool for the packets that this layer makes. Borrowed for the life of the object.

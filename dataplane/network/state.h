@@ -122,6 +122,7 @@ struct Network::State {
 
     std::vector<Interface> interfaces;
     bool answer_neighbours;
+    std::uint8_t hop_limit, dscp;
     rte_mempool* buffers;
     DropCounters& drops;
     std::uint64_t seed;

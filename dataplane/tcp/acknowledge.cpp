@@ -6,6 +6,10 @@
 
 namespace sallyport::tcp {
 
+namespace {
+constexpr std::uint32_t kMostGrowth = 8;   // segments an ACK where bursts are not paced (RFC 9406 4.3)
+}  // namespace
+
 Verdict Core::acknowledge(ControlBlock& cb, Arrival& arrival) {
     const SeqNum ack = arrival.ack;
     if (ack.after(cb.snd_nxt)) {  // "If the ACK acks something not yet sent, then send an ACK, drop the segment"
@@ -48,6 +52,7 @@ Verdict Core::acknowledge(ControlBlock& cb, Arrival& arrival) {
             cb.cubic.on_round();
             cb.round_end = cb.snd_nxt;
         }
+        if (cb.ecn && arrival.has(wire::kEce)) take_congestion_echo(cb, arrival);
         if (cb.tlp_outstanding) tail_loss_probe_acknowledged(cb, arrival, delivery, duplicate_ack);
         recover(cb, arrival, delivery, duplicate_ack);
         if (delivery.acked > 0) {
@@ -63,6 +68,16 @@ Verdict Core::acknowledge(ControlBlock& cb, Arrival& arrival) {
     const bool news = delivery.acked > 0 || delivery.new_sack || duplicate_ack || cb.snd_wnd != window_before;
     if (news && !cb.send_buffer.empty()) mark_dirty(cb);
     return Verdict::go_on;
+}
+
+void Core::take_congestion_echo(ControlBlock& cb, const Arrival& arrival) {
+    // RFC 3168 6.1.2: as for a dropped segment, but nothing is sent again; once for the data of a window (RFC 8311 leaves that as it is).
+    if (cb.recovery != Recovery::open || arrival.ack.before(cb.recovery_point)) return;
+    cb.recovery_point = cb.snd_nxt;
+    cb.cubic.on_congestion(cb.snd_mss);
+    cb.cubic.set_cwnd(cb.cubic.ssthresh());
+    cb.cwr_due = true;
+    ++counters.congestion_echoes;
 }
 
 void Core::update_send_window(ControlBlock& cb, const Arrival& arrival) noexcept {
@@ -127,6 +142,7 @@ void Core::enter_recovery(ControlBlock& cb) {
     cb.recovery_point = cb.snd_nxt;
     cb.cubic.save();
     cb.cubic.on_congestion(cb.snd_mss);
+    cb.cwr_due = cb.ecn;
     cb.undo_possible = false;  // set by the first retransmission
     cb.prr_delivered = cb.prr_out = 0;
     cb.recover_flight = std::max(cb.flight(), 1u);
@@ -174,8 +190,10 @@ void Core::recover(ControlBlock& cb, const Arrival& arrival, const Delivery& del
         case Recovery::open:
         case Recovery::loss:
             if (delivery.acked == 0) break;
+            if (cb.ecn && arrival.has(wire::kEce)) break;   // "SHOULD NOT increase the congestion window": RFC 3168 6.1.2
             if (cb.cwnd_limited || cb.recovery == Recovery::loss)
-                cb.cubic.on_ack(delivery.acked, cb.snd_mss, cb.rtt.srtt(), arrival.now);
+                cb.cubic.on_ack(settings_.pacing ? delivery.acked : std::min(delivery.acked, kMostGrowth * cb.snd_mss), cb.snd_mss, cb.rtt.srtt(),
+                                arrival.now);
             else
                 cb.cubic.on_application_limited(arrival.now);
             break;

@@ -51,6 +51,7 @@ bool Connection::send(std::span<const std::byte> octets) noexcept {
     append();
     return true;
 }
+void Connection::set_nagle(bool on) noexcept { block(*this).core->set_nagle(block(*this), on); }
 void Connection::close() noexcept { block(*this).core->close(block(*this)); }
 void Connection::abort() noexcept { block(*this).core->abort(block(*this)); }
 void Connection::release() noexcept { block(*this).core->release(block(*this)); }
@@ -74,7 +75,8 @@ Connection::Status Connection::status() const noexcept {
             .mss = cb.snd_mss,
             .sack = cb.sack_permitted,
             .timestamps = cb.timestamps,
-            .window_scaling = cb.window_scaling};
+            .window_scaling = cb.window_scaling,
+            .ecn = cb.ecn};
 }
 
 // ---- Core's side ----
@@ -82,11 +84,12 @@ Connection::Status Connection::status() const noexcept {
 std::uint32_t Core::send_space(ControlBlock& cb) noexcept {
     if (cb.closing || cb.released || cb.current == State::closed || cb.current == State::time_wait) return 0;
     // Tiny segments hold a whole buffer each, so their number is bounded too.
-    if (cb.send_buffer.segments() >= kMaxSendSegments) return 0;
+    if (cb.send_buffer.segments() >= max_send_segments_) return 0;
     const std::uint32_t held = cb.send_buffer.octets();
     const auto up_to = [held](std::uint32_t limit) { return limit > held ? limit - held : 0; };
     switch (transmit_pressure()) {
-        case Pressure::none: return up_to(settings_.send_buffer);
+        case Pressure::none:
+            return up_to(std::min({settings_.send_buffer, std::max(settings_.initial_buffer, 2 * cb.cubic.cwnd()), transmit_share()}));
         case Pressure::some: return up_to(std::min(settings_.send_buffer, kShareUnderPressure));
         case Pressure::full: break;
     }
@@ -108,18 +111,34 @@ void Core::append(ControlBlock& cb) noexcept {
 void Core::consume(ControlBlock& cb, std::uint32_t length) noexcept {
     cb.receive_queue.consume(length);
     settle(cb);
+    tune_receive_space(cb);
     if (!cb.synchronized() || cb.peer_fin_taken) return;
     // Tell the peer when the window has grown enough to matter (RFC 9293 3.8.6.2.2; RFC 1122 4.2.3.3).
     const SeqNum edge = window_edge(cb);
-    if (edge.after(cb.rcv_adv) && edge - cb.rcv_adv >= std::min(cb.receive_limit / 2, 2u * cb.our_mss)) {
+    if (edge.after(cb.rcv_adv) && edge - cb.rcv_adv >= std::min(std::min(cb.receive_limit, cb.receive_space) / 2, 2u * cb.our_mss)) {
         cb.ack_now = true;
         mark_dirty(cb);
     }
 }
 
+void Core::tune_receive_space(ControlBlock& cb) noexcept {
+    if (cb.receive_space >= settings_.receive_buffer || cb.rtt.srtt() == Duration{}) return;
+    if (now_ - cb.measured_at < std::max(cb.rtt.srtt(), Duration{1ms})) return;
+    const SeqNum consumed = cb.rcv_nxt - cb.receive_queue.octets();
+    if (consumed - cb.measured_from > cb.receive_space / 4 && receive_pressure() == Pressure::none)
+        cb.receive_space = std::min(2 * cb.receive_space, settings_.receive_buffer);
+    cb.measured_from = consumed;
+    cb.measured_at = now_;
+}
+
 void Core::set_receive_limit(ControlBlock& cb, std::uint32_t octets) noexcept {
     cb.receive_limit = std::min(octets, settings_.receive_buffer);
     consume(cb, 0);
+}
+
+void Core::set_nagle(ControlBlock& cb, bool on) noexcept {
+    cb.nagle = on;
+    if (!on) mark_dirty(cb);
 }
 
 void Core::close(ControlBlock& cb) noexcept {  // RFC 9293 3.10.4
@@ -185,7 +204,7 @@ void Core::release(ControlBlock& cb) noexcept {
     close(cb);
     orphans_.push_back(cb);
     // Nobody waits for it any more, so it may not stay for ever: see linger_fired().
-    arm(cb, Timer::linger, now_ + (cb.current == State::fin_wait_2 ? 2 * settings_.msl : settings_.user_timeout));
+    arm(cb, Timer::linger, now_ + (cb.current == State::fin_wait_2 ? 2 * settings_.msl : user_timeout(cb)));
 }
 
 }  // namespace sallyport::tcp

@@ -22,9 +22,10 @@ enum class Timer : std::uint8_t {
     retransmit,   ///< as ControlBlock::retransmit_timer says
     delayed_ack,
     keepalive,
+    pace,         ///< the congestion window allows more, the pace did not
     linger,       ///< TIME-WAIT, FIN-WAIT-2 without a user, limits of the handshake, release()d connections
 };
-constexpr std::size_t kTimers = 4;
+constexpr std::size_t kTimers = 5;
 
 /// What the retransmission timer does when it fires.
 enum class RetransmitTimer : std::uint8_t {
@@ -83,12 +84,19 @@ struct ControlBlock final : Connection, TimerEntry {
     bool tlp_outstanding : 1 = false;    ///< TLP.end_seq is set
     bool undo_possible : 1 = false;
     bool listed : 1 = false;             ///< in the connection table
+    bool nagle : 1 = false;
+    bool ecn : 1 = false;                ///< both ends are ECN-capable; in SYN-SENT: we have asked
+    bool ecn_echo : 1 = false;           ///< ACKs say ECE until the peer says CWR (RFC 3168 6.1.3)
+    bool cwr_due : 1 = false;            ///< the next new segment says CWR (6.1.2)
 
     // Receive sequence variables
     SeqNum rcv_nxt, rcv_adv;             ///< rcv_adv: right edge that the peer has been promised; RCV.WND = rcv_adv - rcv_nxt
     SeqNum last_ack_sent;                ///< Last.ACK.sent (RFC 7323 4.3)
     std::uint32_t ts_recent = 0;
-    std::uint32_t receive_limit = 0;
+    std::uint32_t receive_limit = 0;     ///< what the user allows
+    std::uint32_t receive_space = 0;     ///< what the connection has shown that it needs
+    SeqNum measured_from;                ///< octets consumed since then ...
+    Time measured_at{};                  ///< ... tell how much it needs
     std::uint32_t unacknowledged = 0;    ///< octets received since the last ACK
     std::uint16_t rcv_mss = 536;         ///< largest segment seen from the peer: what "full-sized" means for delayed ACKs
     std::uint16_t duplicate_acks_due = 0;///< without SACK each segment out of order wants one of its own (RFC 5681 4.2)
@@ -107,16 +115,18 @@ struct ControlBlock final : Connection, TimerEntry {
     Cubic cubic;
     RttEstimator rtt;
 
-    std::array<Time, kTimers> deadlines{Time::max(), Time::max(), Time::max(), Time::max()};
+    std::array<Time, kTimers> deadlines{Time::max(), Time::max(), Time::max(), Time::max(), Time::max()};
     std::uint32_t ts_offset = 0;         ///< of our timestamp clock for this connection
     std::uint32_t received_held = 0, sent_held = 0;   ///< buffers, as last told to Core
     Time last_received{};
     Time last_progress{};                ///< SND.UNA moved, or the send buffer stopped being empty
     Time last_sent{};
+    Time pace_at{};                      ///< what was sent so far would have left by then, at the pace of the path
+    std::uint32_t user_timeout_ms = 0;   ///< R2 of this connection
     Time confirmed{};                    ///< reachability of the next hop
 
     // Loss detection and recovery
-    SeqNum recovery_point;               ///< RFC 6675
+    SeqNum recovery_point;               ///< RFC 6675; of the last reduction for ECN, too
     SeqNum rack_end, rack_fack;          ///< RACK.end_seq, RACK.fack
     Time rack_sent_at{};                 ///< RACK.xmit_ts
     Duration rack_rtt{};

@@ -35,7 +35,8 @@ constexpr std::uint32_t kMinimumMtu6 = 1280;       ///< RFC 8200 5
 constexpr std::uint32_t kBlackHoleMtu4 = 1064;     ///< 1,024 octets of payload (RFC 4821 7.2)
 constexpr unsigned kBlackHoleTimeouts = 3;         ///< in a row, of the same segment
 constexpr Duration kRaiseMtu = 600s;               ///< RFC 4821 7.4 leaves it open; RFC 8899 5.1.1 has the same
-constexpr std::uint32_t kMaxSendSegments = 1024;   ///< buffers that one send buffer may hold, however small the segments are
+constexpr std::uint32_t kMaxSendSegments = 1024;   ///< buffers that a send buffer of up to a megabyte may hold, however small the segments are
+constexpr Duration kPaceAhead = 1ms;               ///< the timer wheel's tick: what leaves within it may leave at once
 /// Octets that a connection may hold each way while buffers are short: a whole TLS record with room for alerts and key updates (RFC 8446 5.2:
 /// 2^14 + 256 and the header), since a user that moves whole records must be able to move one.
 constexpr std::uint32_t kShareUnderPressure = 24 * 1024;
@@ -112,6 +113,9 @@ class Core {
     void append(ControlBlock& cb) noexcept;
     void consume(ControlBlock& cb, std::uint32_t length) noexcept;
     void set_receive_limit(ControlBlock& cb, std::uint32_t octets) noexcept;
+    /// The window doubles when the user has taken more than a quarter of it within a round trip: a sender in slow start doubles, too.
+    void tune_receive_space(ControlBlock& cb) noexcept;
+    void set_nagle(ControlBlock& cb, bool on) noexcept;
     void close(ControlBlock& cb) noexcept;
     void abort(ControlBlock& cb) noexcept;
     void release(ControlBlock& cb) noexcept;
@@ -149,6 +153,7 @@ class Core {
     void take_in_order(ControlBlock& cb, BufferPtr payload, Time now);
     void take_out_of_order(ControlBlock& cb, BufferPtr payload, SeqNum seq);
     void challenge(ControlBlock& cb, Time now, DropReason reason) noexcept;
+    void take_congestion_mark(ControlBlock& cb, const Arrival& arrival) noexcept;   // RFC 3168 6.1.3
     void update_ts_recent(ControlBlock& cb, const Arrival& arrival) noexcept;
 
     // ---- fast_path.cpp ----
@@ -164,6 +169,7 @@ class Core {
     void take_syn_options(ControlBlock& cb, const wire::TcpOptions& options);
     void establish(ControlBlock& cb, const Arrival& arrival);
     [[nodiscard]] bool listening(const SocketAddress& local) const noexcept;
+    void take_user_timeout(ControlBlock& cb, const wire::TcpOptions& options) noexcept;   // RFC 5482 3.1
     void drop_half_open_without_listener();
     [[nodiscard]] SeqNum initial_sequence_number(const Tuple& tuple, Time now) const noexcept;
     [[nodiscard]] std::uint32_t timestamp_offset(const Tuple& tuple) const noexcept;
@@ -187,6 +193,7 @@ class Core {
     void recover(ControlBlock& cb, const Arrival& arrival, const Delivery& delivery, bool duplicate_ack);
     void enter_recovery(ControlBlock& cb);
     [[nodiscard]] bool undo_spurious(ControlBlock& cb, const Arrival& arrival);
+    void take_congestion_echo(ControlBlock& cb, const Arrival& arrival);
     void update_send_window(ControlBlock& cb, const Arrival& arrival) noexcept;
 
     // ---- transmit.cpp ----
@@ -211,6 +218,9 @@ class Core {
     /// The right edge that the receive limit asks for.
     [[nodiscard]] SeqNum window_edge(const ControlBlock& cb) const noexcept;
     void ack_sent(ControlBlock& cb) noexcept;
+    /// Sends at the pace of the path what is more than an initial window; true: not before `pace_at`.
+    [[nodiscard]] bool paced(ControlBlock& cb, Time now) noexcept;
+    void note_pace(ControlBlock& cb, std::uint32_t octets, Time now) const noexcept;
     [[nodiscard]] bool cwnd_allows(const ControlBlock& cb, std::uint32_t length) const noexcept;
 
     // ---- timers.cpp ----
@@ -228,12 +238,16 @@ class Core {
     /// Sets the retransmission timer for what is outstanding now; `restart` when an ACK moved SND.UNA (RFC 6298 5.3).
     void schedule_retransmit(ControlBlock& cb, Time now, bool restart) noexcept;
     [[nodiscard]] bool given_up(const ControlBlock& cb) const noexcept;
+    [[nodiscard]] Duration user_timeout(const ControlBlock& cb) const noexcept { return Duration{1ms} * cb.user_timeout_ms; }
 
     // ---- memory.cpp ----
     /// Brings the sums of held buffers up to date with this connection's.
     void settle(ControlBlock& cb) noexcept;
     [[nodiscard]] Pressure receive_pressure() const noexcept;
     [[nodiscard]] Pressure transmit_pressure() const noexcept;
+    /// Octets that one connection may hold at most, by what others hold.
+    [[nodiscard]] std::uint32_t receive_share() const noexcept;
+    [[nodiscard]] std::uint32_t transmit_share() const noexcept;
     /// Drops out-of-order octets of the connections that have waited longest for a gap to be filled until there is less pressure, but not
     /// those of `but`.
     void prune(const ControlBlock& but) noexcept;
@@ -275,6 +289,7 @@ class Core {
     std::vector<SocketAddress> listeners_;   ///< sorted
     Time now_{};
     Time last_cookie_ = Time::min();
+    std::uint32_t max_send_segments_;
     std::uint32_t max_payload_;      ///< of one buffer of the pool
     std::uint8_t rcv_wnd_shift_;     ///< for Settings::receive_buffer
 };

@@ -17,7 +17,6 @@ constexpr std::uint32_t kRttDivisor = 8;
 constexpr std::uint8_t kSamples = 8;
 constexpr std::uint32_t kCssDivisor = 4;
 constexpr std::uint8_t kCssRounds = 5;
-constexpr std::uint32_t kMostGrowth = 8;   // segments an ACK, since bursts are not paced
 
 float seconds(Duration duration) noexcept { return std::chrono::duration<float>(duration).count(); }
 }  // namespace
@@ -60,8 +59,7 @@ void Cubic::on_round() noexcept {
 void Cubic::on_ack(std::uint32_t acked, std::uint32_t mss, Duration srtt, Time now) noexcept {
     last_ack_ = now;
     if (slow_start()) {
-        const std::uint32_t most = std::min(acked, kMostGrowth * mss);
-        const std::uint32_t growth = std::min(conservative() ? most / kCssDivisor : most, ssthresh_ - cwnd_);
+        const std::uint32_t growth = std::min(conservative() ? acked / kCssDivisor : acked, ssthresh_ - cwnd_);
         cwnd_ = std::min(cwnd_ + growth, kLargest);
         if (slow_start()) return;
         acked -= growth;

@@ -12,6 +12,7 @@ bool Core::fast_path(ControlBlock& cb, Arrival& arrival) {
     if (arrival.seq != cb.rcv_nxt || arrival.length > cb.rcv_wnd()) return false;
     if (arrival.length == 0 && cb.rcv_wnd() == 0) return false;
     if (!cb.reassembly.empty() || cb.peer_fin_known || arrival.options.sack_count > 0) return false;
+    if (arrival.options.user_timeout || (cb.ecn && (arrival.segment.ip.traffic_class & wire::kEcnMask) == wire::kEcnCe)) return false;
     if (cb.timestamps && (!arrival.options.timestamps ||
                           static_cast<std::int32_t>(arrival.options.timestamps->value - cb.ts_recent) < 0))
         return false;

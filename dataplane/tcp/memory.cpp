@@ -1,6 +1,8 @@
 // What connections may hold of the packet buffers, all together: so that a few of them, however they behave, leave enough for the others, and
 // for what TCP itself has to say.
 
+#include <algorithm>
+
 #include "dataplane/tcp/core.h"
 
 namespace sallyport::tcp {
@@ -16,6 +18,21 @@ Pressure pressure_of(std::uint64_t held, std::uint32_t budget) noexcept {
 
 Pressure Core::receive_pressure() const noexcept { return pressure_of(received_held_, settings_.receive_budget); }
 Pressure Core::transmit_pressure() const noexcept { return pressure_of(sent_held_, settings_.transmit_budget); }
+
+namespace {
+
+/// An eighth of what is left, so that a few connections on long paths have much and many share what there is, long before it is scarce.
+std::uint32_t share_of(std::uint64_t held, std::uint32_t budget) noexcept {
+    if (budget == 0) return UINT32_MAX;
+    constexpr std::uint64_t kOctets = 1024;   // of payload in a buffer, at least, where segments are full
+    const std::uint64_t left = budget > held ? budget - held : 0;
+    return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(left / 8 * kOctets, kShareUnderPressure, UINT32_MAX));
+}
+
+}  // namespace
+
+std::uint32_t Core::receive_share() const noexcept { return share_of(received_held_, settings_.receive_budget); }
+std::uint32_t Core::transmit_share() const noexcept { return share_of(sent_held_, settings_.transmit_budget); }
 
 void Core::settle(ControlBlock& cb) noexcept {
     const std::uint32_t received = cb.receive_queue.buffers() + cb.reassembly.buffers();

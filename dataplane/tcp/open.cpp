@@ -79,6 +79,10 @@ ControlBlock* Core::make_connection(const Tuple& tuple, const network::Path& pat
     cb->path = path;
     cb->ts_offset = timestamp_offset(tuple);
     cb->receive_limit = settings_.receive_buffer;
+    cb->receive_space = std::min(settings_.initial_buffer, settings_.receive_buffer);
+    cb->measured_at = now;
+    cb->user_timeout_ms = static_cast<std::uint32_t>(settings_.user_timeout / Duration{1ms});
+    cb->nagle = settings_.nagle;
     cb->our_mss = mss_for(path, tuple.remote.address);
     cb->last_received = cb->last_progress = now;
     cb->peer_mss = default_mss(tuple.remote.address);
@@ -95,7 +99,17 @@ void Core::take_syn_options(ControlBlock& cb, const wire::TcpOptions& options) {
     cb.timestamps = options.timestamps.has_value();
     if (cb.timestamps) cb.ts_recent = options.timestamps->value;
     cb.rcv_mss = std::min<std::uint16_t>(default_mss(cb.tuple.remote.address), cb.our_mss);
+    cb.measured_from = cb.rcv_nxt;
+    take_user_timeout(cb, options);
     update_mss(cb);
+}
+
+void Core::take_user_timeout(ControlBlock& cb, const wire::TcpOptions& options) noexcept {
+    if (!settings_.user_timeout_option || !options.user_timeout || options.user_timeout->seconds() == 0) return;
+    // "USER_TIMEOUT = min(U_LIMIT, max(ADV_UTO, REMOTE_UTO, L_LIMIT))", ours being the lower limit
+    const Duration theirs = std::chrono::seconds(options.user_timeout->seconds());
+    const Duration timeout = std::min(std::max(settings_.most_user_timeout, settings_.user_timeout), std::max(settings_.user_timeout, theirs));
+    cb.user_timeout_ms = static_cast<std::uint32_t>(timeout / Duration{1ms});
 }
 
 void Core::open_passive(Arrival& arrival) {
@@ -118,6 +132,8 @@ void Core::open_passive(Arrival& arrival) {
     cb->irs = arrival.seq;
     cb->rcv_nxt = cb->rcv_adv = cb->last_ack_sent = cb->irs + 1;
     take_syn_options(*cb, arrival.options);
+    // An ECN-setup SYN (RFC 3168 6.1.1)
+    cb->ecn = settings_.ecn != Ecn::off && arrival.has(wire::kEce) && arrival.has(wire::kCwr);
     cb->iss = initial_sequence_number(tuple, arrival.now);
     cb->snd_una = cb->iss;
     cb->snd_nxt = cb->iss + 1;
@@ -133,15 +149,17 @@ void Core::send_cookie(const Arrival& arrival, const network::Path& path) {
     const SeqNum iss = cookie_.make(tuple, arrival.seq, peer_mss_of(arrival.options, tuple.remote.address), arrival.now);
     wire::TcpOptions options;
     options.mss = mss_for(path, tuple.remote.address);
+    bool ecn = false;
     if (arrival.options.timestamps) {
         const auto clock = static_cast<std::uint32_t>(arrival.now.time_since_epoch() / Duration{1ms}) + timestamp_offset(tuple);
-        options.timestamps = {SynCookie::encode_options(clock, arrival.options), arrival.options.timestamps->value};
+        ecn = settings_.ecn != Ecn::off && arrival.has(wire::kEce) && arrival.has(wire::kCwr);
+        options.timestamps = {SynCookie::encode_options(clock, arrival.options, ecn), arrival.options.timestamps->value};
         options.sack_permitted = arrival.options.sack_permitted;
         if (arrival.options.window_scale) options.window_scale = rcv_wnd_shift_;
     }
     last_cookie_ = arrival.now;
     ++counters.cookies_sent;
-    answer(arrival, path, iss, arrival.seq + 1, wire::kSyn | wire::kAck,
+    answer(arrival, path, iss, arrival.seq + 1, static_cast<std::uint8_t>(wire::kSyn | wire::kAck | (ecn ? wire::kEce : 0)),
            static_cast<std::uint16_t>(std::min(settings_.receive_buffer, 65535u)), options);
 }
 
@@ -166,18 +184,21 @@ std::optional<ControlBlock*> Core::accept_cookie(const Arrival& arrival) {
     }
     ++counters.cookies_accepted;
     wire::TcpOptions syn;
+    bool ecn = false;
     syn.mss = *mss;
     if (arrival.options.timestamps) {
         const auto offered = SynCookie::decode_options(arrival.options.timestamps->echo);
         syn.timestamps = arrival.options.timestamps;
         syn.window_scale = offered.window_scale;
         syn.sack_permitted = offered.sack_permitted;
+        ecn = offered.ecn && settings_.ecn != Ecn::off;
     }
     cb->passive = true;
     cb->irs = irs;
     cb->rcv_nxt = cb->last_ack_sent = irs + 1;
     cb->rcv_adv = cb->rcv_nxt + std::min(settings_.receive_buffer, 65535u);
     take_syn_options(*cb, syn);
+    cb->ecn = ecn;
     cb->iss = iss;
     cb->snd_una = iss;
     cb->snd_nxt = iss + 1;
@@ -221,6 +242,7 @@ std::expected<Connection*, Stack::ConnectError> Core::connect(const SocketAddres
     cb->snd_nxt = iss + 1;
     // Room for timestamps, which we offer: segments that are filled before the answer comes need not be cut again.
     cb->timestamps = true;
+    cb->ecn = settings_.ecn == Ecn::request;
     cb->peer_mss = cb->our_mss;
     update_mss(*cb);
     set_state(*cb, State::syn_sent);
@@ -247,7 +269,7 @@ void Core::establish(ControlBlock& cb, const Arrival& arrival) {
     cb.user_knows = true;
     raise(cb, event::kEstablished);
     if (cb.closing) set_state(cb, State::fin_wait_1);
-    if (cb.released) arm(cb, Timer::linger, arrival.now + settings_.user_timeout);
+    if (cb.released) arm(cb, Timer::linger, arrival.now + user_timeout(cb));
     mark_dirty(cb);
 }
 

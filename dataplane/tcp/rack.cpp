@@ -90,6 +90,7 @@ void Core::tail_loss_probe_acknowledged(ControlBlock& cb, const Arrival& arrival
         if (cb.recovery != Recovery::open) return;
         cb.cubic.on_congestion(cb.snd_mss);
         cb.cubic.set_cwnd(cb.cubic.ssthresh());
+        cb.cwr_due = cb.ecn;
     } else if (duplicate_ack && !delivery.new_sack) {
         cb.tlp_outstanding = false;
     }

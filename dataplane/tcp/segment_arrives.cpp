@@ -124,6 +124,9 @@ void Core::arrives_syn_sent(ControlBlock& cb, Arrival& arrival) {
     cb.irs = arrival.seq;
     cb.rcv_nxt = cb.rcv_adv = cb.last_ack_sent = cb.irs + 1;
     take_syn_options(cb, arrival.options);
+    // An ECN-setup SYN,ACK says ECE alone; both flags are a peer's that reflects what it does not know (RFC 3168 6.1.1). A SYN alone begins a
+    // simultaneous open, which is done without.
+    cb.ecn = cb.ecn && arrival.has(kAck) && arrival.has(wire::kEce) && !arrival.has(wire::kCwr);
     // The window of a SYN is never scaled (RFC 7323 2.2).
     cb.snd_wnd = cb.max_snd_wnd = arrival.segment.tcp.window;
     cb.snd_wl1 = arrival.seq;
@@ -193,6 +196,7 @@ Verdict Core::check_sequence(ControlBlock& cb, Arrival& arrival) {
     if (cb.current == State::syn_received && arrival.has(kSyn) && !arrival.has(kAck) && arrival.seq == cb.irs) {
         // The peer has not received our SYN,ACK and asks again.
         count(DropReason::tcp_duplicate_octets);
+        if (!arrival.has(wire::kEce) || !arrival.has(wire::kCwr)) cb.ecn = false;   // it has given that up (RFC 3168 6.1.1.1)
         cb.syn_due = true;
         mark_dirty(cb);
         return Verdict::done;
@@ -256,6 +260,14 @@ Verdict Core::check_sequence(ControlBlock& cb, Arrival& arrival) {
     return Verdict::go_on;
 }
 
+void Core::take_congestion_mark(ControlBlock& cb, const Arrival& arrival) noexcept {
+    if (!cb.ecn) return;
+    if (arrival.has(wire::kCwr)) cb.ecn_echo = false;
+    if ((arrival.segment.ip.traffic_class & wire::kEcnMask) != wire::kEcnCe) return;
+    ++counters.congestion_marks_in;
+    cb.ecn_echo = true;
+}
+
 void Core::update_ts_recent(ControlBlock& cb, const Arrival& arrival) noexcept {
     // RFC 7323 4.3 (2): SEG.TSval >= TS.Recent and SEG.SEQ <= Last.ACK.sent.
     if (!cb.timestamps || !arrival.options.timestamps || arrival.has(kRst)) return;
@@ -310,6 +322,7 @@ Verdict Core::check_ack(ControlBlock& cb, Arrival& arrival) {
         ++(cb.passive ? counters.accepted : counters.connected);
         establish(cb, arrival);
     }
+    if (arrival.options.user_timeout) take_user_timeout(cb, arrival.options);
     if (acknowledge(cb, arrival) == Verdict::done) return Verdict::done;
 
     switch (cb.current) {
@@ -377,6 +390,7 @@ Verdict Core::take_text(ControlBlock& cb, Arrival& arrival) {
         if (arrival.length == 0) return Verdict::go_on;
     }
     if (refuse_payload(cb)) return Verdict::done;  // a FIN behind it has not arrived either
+    take_congestion_mark(cb, arrival);
     cb.rcv_mss = static_cast<std::uint16_t>(std::clamp<std::uint32_t>(arrival.length, cb.rcv_mss, std::max(cb.our_mss, cb.rcv_mss)));
     if (arrival.seq == cb.rcv_nxt) {
         const bool had_gap = !cb.reassembly.empty();

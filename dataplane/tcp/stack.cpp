@@ -44,6 +44,7 @@ Core::Core(const Settings& settings, rte_mempool* transmit_buffers, network::Net
       table_hash_(hash_with(settings, 1)), timestamp_hash_(settings.timestamp_secret),
       table_(settings.max_connections, table_hash_), blocks_(settings.max_connections),
       ports_(settings.port_low, settings.port_high, hash_), cookie_(hash_),
+      max_send_segments_(std::max(kMaxSendSegments, settings.send_buffer / 1024)),
       max_payload_(std::uint32_t{rte_pktmbuf_data_room_size(transmit_buffers)} - RTE_PKTMBUF_HEADROOM),
       rcv_wnd_shift_(shift_for(settings.receive_buffer)) {
     SALLYPORT_CHECK(settings.port_low > 0 && settings.port_low <= settings.port_high);

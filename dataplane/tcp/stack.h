@@ -24,15 +24,32 @@ namespace sallyport::tcp {
 using crypto::ReadPiece;
 using crypto::WritePiece;
 
+/// Explicit congestion notification (RFC 3168).
+enum class Ecn : std::uint8_t {
+    off,
+    accept,    ///< when the peer of a passive open asks for it
+    request,   ///< and active opens ask for it; a SYN that is sent again does not (6.1.1.1)
+};
+
 struct Settings {
     std::uint32_t max_connections = 65536;
-    std::uint32_t receive_buffer = 262144;   ///< octets; the most that is advertised to a peer
-    std::uint32_t send_buffer = 262144;      ///< octets, unsent and unacknowledged together
+    /// Octets that a connection's buffers may grow to (see initial_buffer): the most that is advertised to a peer; what is unsent and
+    /// unacknowledged together.
+    std::uint32_t receive_buffer = 262144, send_buffer = 262144;
+    /// What both begin with. The receive buffer doubles when the user has taken more than a quarter of it within a round trip; the send buffer is
+    /// twice the congestion window.
+    std::uint32_t initial_buffer = 131072;
     std::uint32_t max_half_open = 4096;      ///< above it SYNs are answered with cookies (RFC 4987)
     Duration msl = 30s;                      ///< TIME-WAIT lasts two (RFC 9293 3.4.2); 60 s in all as Linux has it
     Duration keepalive_idle = 120s, keepalive_interval = 15s;
     unsigned keepalive_probes = 5;
     Duration user_timeout = 100s;            ///< R2 (RFC 9293 3.8.3)
+    /// Tells peers of ours and follows theirs, between ours and `most_user_timeout` (RFC 5482 3.1).
+    bool user_timeout_option = false;
+    Duration most_user_timeout = 600s;
+    Ecn ecn = Ecn::accept;
+    bool nagle = false;                      ///< as Connection::set_nagle(), for new connections
+    bool pacing = true;                      ///< spreads what the congestion window allows over a round trip
     Duration syn_timeout = 20s;
     std::uint32_t max_reassembly_segments = 256;  ///< out-of-order mbufs a connection
     /// Packet buffers that all connections together may hold: received ones, in order or not, and ones to be sent or acknowledged. What
@@ -120,6 +137,8 @@ class Connection {
     /// Makes the reserved octets part of the stream. They are sent by the stack's next output().
     void append() noexcept;
     void give_back() noexcept;
+    /// Whether less than a full segment waits while anything is unacknowledged (Nagle, RFC 9293 3.7.4).
+    void set_nagle(bool on) noexcept;
     /// Copies octets into the stream. All or nothing, as reserve().
     [[nodiscard]] bool send(std::span<const std::byte> octets) noexcept;
     /// CLOSE (RFC 9293 3.10.4): FIN after all that was appended. Receiving goes on.
@@ -142,7 +161,7 @@ class Connection {
         std::uint32_t cwnd, ssthresh, snd_wnd, rcv_wnd, in_flight;
         std::uint64_t octets_sent, octets_received, segments_retransmitted, timeouts;
         std::uint16_t mss;
-        bool sack, timestamps, window_scaling;
+        bool sack, timestamps, window_scaling, ecn;
     };
     [[nodiscard]] Status status() const noexcept;
 
@@ -198,6 +217,8 @@ class Stack {
         std::uint64_t retransmitted = 0, fast_retransmits = 0, timeouts = 0, resets_in = 0, resets_out = 0;
         std::uint64_t accepted = 0, connected = 0, cookies_sent = 0, cookies_accepted = 0, out_of_order = 0;
         std::uint64_t black_holes = 0;   ///< connections that took to short segments because long ones vanished
+        std::uint64_t congestion_marks_in = 0;   ///< segments that a router marked instead of dropping them (RFC 3168 5)
+        std::uint64_t congestion_echoes = 0;     ///< reductions of a congestion window because a peer told of marks
     };
     [[nodiscard]] const Counters& counters() const noexcept;
     /// Connections in the table, TIME-WAIT included; and of them half open.

@@ -12,8 +12,8 @@ namespace {
 constexpr std::array<std::uint16_t, 8> kMss{536, 1220, 1280, 1360, 1400, 1440, 1460, 8940};
 constexpr std::uint32_t kPeriods = 32;  // five bits
 
-// The low six bits of TSval: shift count (15: not offered), SACK permitted, one to spare.
-constexpr std::uint32_t kOptionBits = 0x3f, kScaleBits = 0xf, kSackBit = 0x10;
+// The low six bits of TSval: shift count (15: not offered), SACK permitted, ECN.
+constexpr std::uint32_t kOptionBits = 0x3f, kScaleBits = 0xf, kSackBit = 0x10, kEcnBit = 0x20;
 
 std::uint32_t period_of(Time now) noexcept {
     return static_cast<std::uint32_t>(now.time_since_epoch() / Duration{64s}) % kPeriods;
@@ -44,16 +44,16 @@ std::optional<std::uint16_t> SynCookie::check(const Tuple& tuple, SeqNum irs, Se
     return kMss[index];
 }
 
-std::uint32_t SynCookie::encode_options(std::uint32_t ts_now, const wire::TcpOptions& syn) noexcept {
+std::uint32_t SynCookie::encode_options(std::uint32_t ts_now, const wire::TcpOptions& syn, bool ecn) noexcept {
     const std::uint32_t bits = (syn.window_scale ? std::uint32_t{*syn.window_scale} : kScaleBits) |
-                               (syn.sack_permitted ? kSackBit : 0);
+                               (syn.sack_permitted ? kSackBit : 0) | (ecn ? kEcnBit : 0);
     const std::uint32_t value = (ts_now & ~kOptionBits) | bits;
     return static_cast<std::int32_t>(value - ts_now) > 0 ? value - (kOptionBits + 1) : value;
 }
 
 SynCookie::Options SynCookie::decode_options(std::uint32_t ts_echo) noexcept {
     const std::uint32_t scale = ts_echo & kScaleBits;
-    return {scale == kScaleBits ? std::nullopt : std::optional(static_cast<std::uint8_t>(scale)), (ts_echo & kSackBit) != 0};
+    return {scale == kScaleBits ? std::nullopt : std::optional(static_cast<std::uint8_t>(scale)), (ts_echo & kSackBit) != 0, (ts_echo & kEcnBit) != 0};
 }
 
 }  // namespace sallyport::tcp

@@ -21,10 +21,11 @@ class SynCookie {
     [[nodiscard]] std::optional<std::uint16_t> check(const Tuple& tuple, SeqNum irs, SeqNum iss, Time now) const noexcept;
 
     /// TSval of the SYN,ACK: the largest not after `ts_now` that carries what the SYN offered.
-    [[nodiscard]] static std::uint32_t encode_options(std::uint32_t ts_now, const wire::TcpOptions& syn) noexcept;
+    [[nodiscard]] static std::uint32_t encode_options(std::uint32_t ts_now, const wire::TcpOptions& syn, bool ecn) noexcept;
     struct Options {
         std::optional<std::uint8_t> window_scale;
         bool sack_permitted;
+        bool ecn;
     };
     [[nodiscard]] static Options decode_options(std::uint32_t ts_echo) noexcept;
 

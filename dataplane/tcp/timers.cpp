@@ -36,6 +36,7 @@ void Core::fired(ControlBlock& cb) {
     if (due(Timer::linger) && linger_fired(cb) == Verdict::done) return;
     if (due(Timer::retransmit) && retransmit_fired(cb) == Verdict::done) return;
     if (due(Timer::keepalive) && keepalive_fired(cb) == Verdict::done) return;
+    if (due(Timer::pace)) mark_dirty(cb);
     if (due(Timer::delayed_ack)) {
         cb.ack_now = true;
         mark_dirty(cb);
@@ -44,7 +45,7 @@ void Core::fired(ControlBlock& cb) {
     if (earliest < cb.timer_at) wheel_.set(cb, earliest);
 }
 
-bool Core::given_up(const ControlBlock& cb) const noexcept { return now_ - cb.last_progress >= settings_.user_timeout; }
+bool Core::given_up(const ControlBlock& cb) const noexcept { return now_ - cb.last_progress >= user_timeout(cb); }
 
 void Core::schedule_retransmit(ControlBlock& cb, Time now, bool restart) noexcept {
     const rte_mbuf* first = cb.send_buffer.front();
@@ -64,7 +65,7 @@ void Core::schedule_retransmit(ControlBlock& cb, Time now, bool restart) noexcep
 
     const Time since = restart ? now : std::min(now, send_segment(cb.send_buffer.front()).sent_at);
     Time timeout_at = std::max(since + cb.rtt.rto(cb.backoff), now + 1ms);
-    timeout_at = std::max(std::min(timeout_at, cb.last_progress + settings_.user_timeout), now + 1ms);
+    timeout_at = std::max(std::min(timeout_at, cb.last_progress + user_timeout(cb)), now + 1ms);
     // RFC 8985 7.2
     const bool probe = cb.sack_permitted && cb.recovery == Recovery::open && !cb.tlp_outstanding && cb.backoff == 0 &&
                        cb.send_buffer.sacked_octets == 0 && cb.rtt.srtt() > Duration{};
@@ -125,7 +126,7 @@ Verdict Core::retransmission_timeout(ControlBlock& cb) {
         return Verdict::go_on;
     }
     // R2 (RFC 9293 3.8.3). What a peer has taken back the window for is not held against it as long as it answers (3.8.6, SHLD-17).
-    const bool shut = cb.snd_wnd == 0 && now_ - cb.last_received < settings_.user_timeout;
+    const bool shut = cb.snd_wnd == 0 && now_ - cb.last_received < user_timeout(cb);
     if (given_up(cb) && !shut) {
         send_reset(cb);
         end(cb, End::timed_out);
@@ -141,6 +142,7 @@ Verdict Core::retransmission_timeout(ControlBlock& cb) {
     cb.recovery = Recovery::loss;
     cb.recovery_point = cb.snd_nxt;
     if (first) cb.undo_possible = false;
+    cb.cwr_due = cb.ecn;
     cb.tlp_outstanding = false;
     cb.reno_sacked = 0;
     cb.duplicate_acks = 0;
@@ -162,7 +164,7 @@ Verdict Core::persist_fired(ControlBlock& cb) {
             return Verdict::go_on;
         }
     }
-    if (now_ - cb.last_received >= settings_.user_timeout) {  // a window may stay shut for ever, silence may not
+    if (now_ - cb.last_received >= user_timeout(cb)) {  // a window may stay shut for ever, silence may not
         send_reset(cb);
         end(cb, End::timed_out);
         return Verdict::done;
@@ -214,7 +216,7 @@ Verdict Core::linger_fired(ControlBlock& cb) {
         case State::last_ack:
             // Released: its user waits for nothing. It may take as long as the peer keeps acknowledging.
             if (!given_up(cb)) {
-                arm(cb, Timer::linger, cb.last_progress + settings_.user_timeout);
+                arm(cb, Timer::linger, cb.last_progress + user_timeout(cb));
                 return Verdict::go_on;
             }
             send_reset(cb);

@@ -73,6 +73,19 @@ bool Core::cwnd_allows(const ControlBlock& cb, std::uint32_t length) const noexc
     return pipe == 0 || pipe + length <= cb.cubic.cwnd();
 }
 
+bool Core::paced(ControlBlock& cb, Time now) noexcept {
+    if (!settings_.pacing || cb.pace_at <= now + kPaceAhead || cb.flight() < Cubic::initial_window(cb.snd_mss)) return false;
+    arm(cb, Timer::pace, cb.pace_at - kPaceAhead);
+    return true;
+}
+
+void Core::note_pace(ControlBlock& cb, std::uint32_t octets, Time now) const noexcept {
+    // Faster than the window a round trip, so that the pace never is what limits: twice in slow start, which doubles, else by a fifth.
+    const std::int64_t srtt = cb.rtt.srtt().count(), tenths = cb.cubic.slow_start() ? 20 : 12;
+    if (!settings_.pacing || srtt * 10 <= kPaceAhead.count() * tenths) return;   // a whole window may leave at once
+    cb.pace_at = std::max(cb.pace_at, now) + Duration{srtt * octets * 10 / (std::int64_t{std::max(cb.cubic.cwnd(), 1u)} * tenths)};
+}
+
 void Core::send_lost(ControlBlock& cb, Time now) {
     SendBuffer& buffer = cb.send_buffer;
     while (rte_mbuf* at = buffer.first_lost()) {
@@ -97,6 +110,12 @@ void Core::send_new(ControlBlock& cb, Time now, bool force) {
         SendSegment& segment = send_segment(at);
         if (segment.length > cb.snd_mss && !buffer.split(at, cb.snd_mss, pool_)) break;
         if (!cwnd_allows(cb, segment.sequence_length())) {
+            limited = true;
+            break;
+        }
+        // Nagle (RFC 9293 3.7.4)
+        if (cb.nagle && !force && cb.flight() > 0 && segment.length < cb.snd_mss && segment.next == nullptr && !segment.fin) break;
+        if (paced(cb, now)) {
             limited = true;
             break;
         }
@@ -135,7 +154,11 @@ bool Core::transmit(ControlBlock& cb, rte_mbuf* buffer, Time now) {
     buffer->nb_segs = 1;
     buffer->next = nullptr;
 
-    std::uint8_t flags = kAck;
+    std::uint8_t flags = cb.ecn_echo ? kAck | wire::kEce : kAck;
+    // Only new data is marked as ECN-capable (RFC 3168 6.1.5), and tells that the window has been reduced.
+    const bool ecn = cb.ecn && !again && segment.length > 0;
+    if (ecn && cb.cwr_due) flags |= wire::kCwr;
+    if (ecn) cb.cwr_due = false;
     if (segment.fin) flags |= kFin;
     if (segment.next == nullptr) flags |= kPsh;  // nothing behind it (RFC 9293 3.9.1.2)
     wire::TcpOptions options;
@@ -156,6 +179,7 @@ bool Core::transmit(ControlBlock& cb, rte_mbuf* buffer, Time now) {
         cb.snd_nxt = segment.end();
     }
     if (cb.recovery == Recovery::fast) cb.prr_out += segment.sequence_length();
+    note_pace(cb, segment.length, now);
     cb.last_sent = now;
     cb.octets_sent += segment.length;
     counters.octets_out += segment.length;
@@ -166,7 +190,7 @@ bool Core::transmit(ControlBlock& cb, rte_mbuf* buffer, Time now) {
     cb.ack_now = ack_follows;
 
     rte_mbuf_refcnt_update(buffer, 1);
-    network_.send_tcp(buffer, cb.tuple.local.address, cb.tuple.remote.address, cb.path, 0, now);
+    network_.send_tcp(buffer, cb.tuple.local.address, cb.tuple.remote.address, cb.path, ecn ? wire::kEcnCapable : 0, now);
     return true;
 }
 
@@ -177,12 +201,17 @@ void Core::send_syn(ControlBlock& cb, Time now) {
     if (!answering || cb.window_scaling) options.window_scale = rcv_wnd_shift_;
     options.sack_permitted = !answering || cb.sack_permitted;
     if (!answering || cb.timestamps) options.timestamps = {ts_now(cb, now), answering ? cb.ts_recent : 0};
+    if (settings_.user_timeout_option)
+        options.user_timeout = wire::UserTimeout::of(static_cast<std::uint32_t>(settings_.user_timeout / Duration{1s}));
+    // A path that drops ECN-setup SYNs must not keep us from connecting (RFC 3168 6.1.1.1).
+    if (!answering && cb.syn_transmissions > 0) cb.ecn = false;
+    const int ecn = !cb.ecn ? 0 : answering ? wire::kEce : wire::kEce | wire::kCwr;
     // The window of a SYN is never scaled (RFC 7323 2.2).
     const auto window = static_cast<std::uint16_t>(std::min(cb.receive_limit, 65535u));
     rte_mbuf* buffer = rte_pktmbuf_alloc(pool_);
     if (buffer != nullptr) {
         prepend_header(buffer, cb.tuple, cb.iss, answering ? cb.rcv_nxt : SeqNum{},
-                       answering ? static_cast<std::uint8_t>(kSyn | kAck) : kSyn, window, options);
+                       static_cast<std::uint8_t>((answering ? kSyn | kAck : kSyn) | ecn), window, options);
         if (answering) cb.rcv_adv = later_of(cb.rcv_adv, cb.rcv_nxt + window);
         network_.send_tcp(buffer, cb.tuple.local.address, cb.tuple.remote.address, cb.path, 0, now);
         ++counters.segments_out;
@@ -220,6 +249,7 @@ void Core::send_control(ControlBlock& cb, SeqNum seq, std::uint8_t flags, Time n
         return;
     }
     const wire::TcpOptions options = options_for(cb, now);
+    if (cb.ecn_echo && (flags & kRst) == 0) flags |= wire::kEce;
     prepend_header(buffer, cb.tuple, seq, cb.rcv_nxt, flags, advertise(cb), options);
     ack_sent(cb);
     cb.reassembly.reported();
@@ -263,9 +293,9 @@ void Core::answer_reset(const Arrival& arrival) {
 SeqNum Core::window_edge(const ControlBlock& cb) const noexcept {
     const std::uint32_t queued = cb.receive_queue.octets();
     // While buffers are short nobody is promised more than a share; when there are none, only who holds nothing.
-    std::uint32_t limit = cb.receive_limit;
+    std::uint32_t limit = std::min(cb.receive_limit, cb.receive_space);
     switch (receive_pressure()) {
-        case Pressure::none: break;
+        case Pressure::none: limit = std::min(limit, receive_share()); break;
         case Pressure::some: limit = std::min(limit, kShareUnderPressure); break;
         case Pressure::full: limit = queued == 0 ? std::min(limit, 2u * cb.our_mss) : 0; break;
     }
@@ -275,16 +305,17 @@ SeqNum Core::window_edge(const ControlBlock& cb) const noexcept {
 
 std::uint16_t Core::advertise(ControlBlock& cb) noexcept {
     const SeqNum wanted = window_edge(cb);
+    const std::uint32_t limit = std::min(cb.receive_limit, cb.receive_space);
     SeqNum edge = later_of(cb.rcv_adv, cb.rcv_nxt);
     // Silly window avoidance of the receiver (RFC 9293 3.8.6.2.2): the edge moves by a segment or half of the buffer, or not at all.
-    if (wanted.after(edge) && wanted - edge >= std::min(cb.receive_limit / 2, std::uint32_t{cb.our_mss})) edge = wanted;
+    if (wanted.after(edge) && wanted - edge >= std::min(limit / 2, std::uint32_t{cb.our_mss})) edge = wanted;
     const std::uint32_t unit = 1u << cb.rcv_wnd_shift;
     std::uint32_t field = (edge - cb.rcv_nxt) >> cb.rcv_wnd_shift;
     if ((cb.rcv_nxt + (field << cb.rcv_wnd_shift)).before(cb.rcv_adv)) {
         // The field's granularity would take back a few octets that were promised. Promise a few more instead; but not for ever, or a
         // peer that sends single octets would move the edge along with each (then RFC 7323 2.4 allows the small retreat).
         const SeqNum above = cb.rcv_nxt + ((field + 1) << cb.rcv_wnd_shift);
-        if (!above.after(wanted) || above - wanted <= cb.receive_limit / 8 + unit) ++field;
+        if (!above.after(wanted) || above - wanted <= limit / 8 + unit) ++field;
     }
     field = std::min(field, 0xffffu);
     cb.rcv_adv = later_of(cb.rcv_adv, cb.rcv_nxt + (field << cb.rcv_wnd_shift));

@@ -25,6 +25,9 @@ struct TcpHeader {
 };
 constexpr std::uint8_t kFin = 0x01, kSyn = 0x02, kRst = 0x04, kPsh = 0x08, kAck = 0x10, kUrg = 0x20, kEce = 0x40, kCwr = 0x80;
 
+/// The ECN field of the traffic class (RFC 3168 5).
+constexpr std::uint8_t kEcnMask = 0x03, kEcnCapable = 0x02, kEcnCe = 0x03;   ///< ECT(0), which RFC 3168 recommends; congestion experienced
+
 /// What is common to every IP packet that is for us.
 struct IpHeader {
     IpAddress source;

@@ -8,9 +8,9 @@ namespace sallyport::wire {
 
 namespace {
 
-// Kinds and lengths: RFC 9293 3.2, RFC 7323 2.2 and 3.2, RFC 2018 2 and 3.
+// Kinds and lengths: RFC 9293 3.2, RFC 7323 2.2 and 3.2, RFC 2018 2 and 3, RFC 5482 2.
 constexpr std::uint8_t kEndOfList = 0, kNoOperation = 1, kMss = 2, kWindowScale = 3, kSackPermitted = 4, kSack = 5,
-                       kTimestamps = 8;
+                       kTimestamps = 8, kUserTimeout = 28;
 
 }  // namespace
 
@@ -54,6 +54,10 @@ std::expected<TcpOptions, DropReason> parse_tcp_option_list(std::span<const std:
                 for (std::size_t i = 0; i < result.sack_count; ++i)
                     result.sack_blocks[i] = {load32(at + 2 + 8 * i), load32(at + 6 + 8 * i)};
                 break;
+            case kUserTimeout:
+                if (length != 4) return malformed;
+                result.user_timeout = UserTimeout{load16(at + 2)};
+                break;
             default:
                 break;
         }
@@ -69,7 +73,7 @@ namespace {
 /// SACK permitted takes the place of the two NOPs before timestamps, as other stacks do it, so that a SYN needs 20 octets.
 std::size_t length_without_sack(const TcpOptions& options) noexcept {
     return (options.mss ? 4u : 0u) + (options.timestamps ? 12u : options.sack_permitted ? 4u : 0u) +
-           (options.window_scale ? 4u : 0u);
+           (options.window_scale ? 4u : 0u) + (options.user_timeout ? 4u : 0u);
 }
 
 }  // namespace
@@ -97,6 +101,10 @@ std::size_t write_tcp_options(const TcpOptions& options, std::span<std::byte> ou
     }
     if (options.window_scale) {
         store32(at, 0x01030300u | *options.window_scale);
+        at += 4;
+    }
+    if (options.user_timeout) {
+        store32(at, 0x1c040000u | options.user_timeout->field);
         at += 4;
     }
     const std::size_t room = std::min(out.size(), kTcpOptionsLengthMax) - fixed;

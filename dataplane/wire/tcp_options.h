@@ -29,6 +29,16 @@ struct SackBlock {
     bool operator==(const SackBlock&) const = default;
 };
 
+/// User timeout (RFC 5482 2): bit 15 says that the other fifteen are minutes, not seconds.
+struct UserTimeout {
+    std::uint16_t field = 0;
+    [[nodiscard]] std::uint32_t seconds() const noexcept { return (field & 0x8000) != 0 ? (field & 0x7fffu) * 60 : field; }
+    [[nodiscard]] static UserTimeout of(std::uint32_t seconds) noexcept {
+        return {static_cast<std::uint16_t>(seconds < 0x8000 ? seconds : 0x8000 | (seconds / 60 < 0x7fff ? seconds / 60 : 0x7fff))};
+    }
+    bool operator==(const UserTimeout&) const = default;
+};
+
 /// The options that we know. Others are skipped.
 struct TcpOptions {
     std::optional<std::uint16_t> mss;            ///< RFC 9293 3.2; any value, also 0
@@ -36,6 +46,7 @@ struct TcpOptions {
     bool sack_permitted = false;                 ///< RFC 2018 2
     std::uint8_t sack_count = 0;
     std::optional<Timestamps> timestamps;
+    std::optional<UserTimeout> user_timeout;
     std::array<SackBlock, 4> sack_blocks{};      ///< the first `sack_count` are set
 
     [[nodiscard]] std::span<const SackBlock> sacks() const noexcept { return {sack_blocks.data(), sack_count}; }

@@ -175,12 +175,14 @@ class World {
     }
 
     bool lost(const Link& link, int from) {
-        if (burst_left_[from] > 0) {
+        // A burst is over after a second: timeouts that back off must not meet the same one for minutes.
+        if (burst_left_[from] > 0 && now_ < burst_until_[from]) {
             --burst_left_[from];
             return true;
         }
         if (link.burst_loss > 0 && chance(link.burst_loss)) {
             burst_left_[from] = 1 + random_() % 12;
+            burst_until_[from] = now_ + 1s;
             return true;
         }
         return link.loss > 0 && chance(link.loss);
@@ -274,6 +276,7 @@ class World {
     std::uint64_t order_ = 0;
     std::array<Time, 2> last_arrival_{}, link_free_{};
     std::array<std::uint64_t, 2> burst_left_{};
+    std::array<Time, 2> burst_until_{};
     bool tracing_ = std::getenv("SALLYPORT_SIMULATION_TRACE") != nullptr;
     std::vector<std::pair<Time, rte_mbuf*>> held_;
 };

@@ -23,6 +23,7 @@ DataplaneConfiguration example() {
     c.buffers = 8191;
     c.receive_buffer = 65536;
     c.send_buffer = 131072;
+    c.tcp = {.ecn = "request", .pacing = false, .nagle = true, .user_timeout_s = 200, .user_timeout_option = true, .keepalive_s = 0, .hop_limit = 32, .dscp = 46};
     c.control_away_ms = 1;
     PortConfiguration port;
     port.name = "outside";
@@ -67,6 +68,14 @@ TEST(DataplaneConfiguration, ThereAndBack_IsTheSame) {
     EXPECT_EQ(c.buffers, 8191u);
     EXPECT_EQ(c.receive_buffer, 65536u);
     EXPECT_EQ(c.send_buffer, 131072u);
+    EXPECT_EQ(c.tcp.ecn, "request");
+    EXPECT_FALSE(c.tcp.pacing);
+    EXPECT_TRUE(c.tcp.nagle);
+    EXPECT_EQ(c.tcp.user_timeout_s, 200u);
+    EXPECT_TRUE(c.tcp.user_timeout_option);
+    EXPECT_EQ(c.tcp.keepalive_s, 0u);
+    EXPECT_EQ(c.tcp.hop_limit, 32);
+    EXPECT_EQ(c.tcp.dscp, 46);
     EXPECT_EQ(c.control_away_ms, 1u);
     ASSERT_EQ(c.ports.size(), 2u);
     const PortConfiguration& port = c.ports[1];
@@ -95,6 +104,8 @@ TEST(DataplaneConfiguration, ThereAndBack_IsTheSame) {
 TEST(DataplaneConfiguration, OutOfRange_IsNamed) {
     EXPECT_EQ(complaint("/ports/0/mtu", 575), "ports[0].mtu is 575, not from 576 to 9600");
     EXPECT_EQ(complaint("/ports/0/mtu", 576), "");
+    EXPECT_EQ(complaint("/tcp/ecn", "on"), "tcp.ecn is \"on\", not off, accept or request");
+    EXPECT_EQ(complaint("/tcp/user_timeout_s", 9), "tcp.user_timeout_s is 9, not from 10 to 3600");
     EXPECT_EQ(complaint("/ports/1/mtu", 65536 + 1500), "ports[1].mtu is 67036, not from 576 to 9600");
     EXPECT_EQ(complaint("/ports/0/vlan", 4095), "ports[0].vlan is 4095, not from 0 to 4094");
     EXPECT_EQ(complaint("/ports/0/queues", -1), "ports[0].queues is -1, not from 0 to 256");

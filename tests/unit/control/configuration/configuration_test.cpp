@@ -128,6 +128,14 @@ TEST(Configuration, Smallest_HasTheDefaultsOfTheHeaders) {
     EXPECT_EQ(c.dataplane.buffers, d.buffers);
     EXPECT_EQ(c.dataplane.receive_buffer, d.receive_buffer);
     EXPECT_EQ(c.dataplane.send_buffer, d.send_buffer);
+    EXPECT_EQ(c.dataplane.tcp.ecn, d.tcp.ecn);
+    EXPECT_EQ(c.dataplane.tcp.pacing, d.tcp.pacing);
+    EXPECT_EQ(c.dataplane.tcp.nagle, d.tcp.nagle);
+    EXPECT_EQ(c.dataplane.tcp.user_timeout_s, d.tcp.user_timeout_s);
+    EXPECT_EQ(c.dataplane.tcp.user_timeout_option, d.tcp.user_timeout_option);
+    EXPECT_EQ(c.dataplane.tcp.keepalive_s, d.tcp.keepalive_s);
+    EXPECT_EQ(c.dataplane.tcp.hop_limit, d.tcp.hop_limit);
+    EXPECT_EQ(c.dataplane.tcp.dscp, d.tcp.dscp);
     EXPECT_EQ(c.dataplane.control_away_ms, d.control_away_ms);
     ASSERT_EQ(c.dataplane.ports.size(), 1u);
     const channel::PortConfiguration port;

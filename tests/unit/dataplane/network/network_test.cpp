@@ -477,6 +477,28 @@ TEST_F(VlanTest, EverythingIsTagged) {
     EXPECT_EQ(b.receive(ethernet(kMacB, kMacA, 0x0800, ip_packet(kA4, kB4, 6, tcp(kA4, kB4, 1)), 42)).kind, Kind::tcp);
 }
 
+class MarkedTest : public NetworkTest {
+ protected:
+    static Network::Settings marked(Interface interface) { return {.interfaces = {interface}, .hop_limit = 32, .dscp = 46}; }
+    MarkedTest() : NetworkTest(marked(interface_a()), {.interfaces = {interface_b()}}) {}
+    int marked_segments = 0;
+};
+
+TEST_F(MarkedTest, SegmentsCarryHopLimitAndDscp) {
+    resolve();
+    for (const IpAddress& to : {kB4, kB6}) {
+        a.send(to, 10);
+        for (const auto& frame : a.sent()) {
+            const auto received = b.receive(frame);
+            if (received.kind != Kind::tcp) continue;
+            EXPECT_EQ(received.segment.ip.traffic_class, 46 << 2 | 2);
+            EXPECT_EQ(received.segment.ip.hop_limit, 32);
+            ++marked_segments;
+        }
+    }
+    EXPECT_GE(marked_segments, 1);
+}
+
 // --- ICMP
 
 Octets echo_frame(const IpAddress& from, const IpAddress& to, std::size_t body, const MacAddress& mac = kMacB) {

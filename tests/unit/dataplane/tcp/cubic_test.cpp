@@ -101,13 +101,6 @@ TEST(HyStart, LossWhileSlow_LeavesLaterSlowStartsAlone) {
     EXPECT_EQ(cubic.cwnd(), 2 * kMss);
 }
 
-TEST(Cubic, SlowStart_AnAckOfMany_CountsAsEight) {  // RFC 9406 4.2, L
-    Cubic cubic;
-    cubic.start(kMss);
-    cubic.on_ack(50 * kMss, kMss, 10ms, Time{1s});
-    EXPECT_EQ(cubic.cwnd(), 18 * kMss);
-}
-
 TEST(Cubic, Congestion_SsthreshIsSevenTenths) {  // RFC 9438 4.6
     Cubic cubic;
     cubic.start(kMss);

@@ -77,6 +77,20 @@ TEST_F(BufferBudget, PrunedOctetsSentAgain_Arrive) {  // RFC 2018 8
     EXPECT_EQ(peer.read(), "bc");
 }
 
+TEST_F(BufferBudget, SharesBecomeSmallerBeforeBuffersAreShort) {
+    connect(1000);
+    std::uint32_t before = peer.connection->send_space();
+    EXPECT_EQ(before, kBudget / 8 * 1024) << "an eighth of the buffers, of a kilobyte each";
+    for (std::uint16_t port = 1001; port < 1005; ++port) {
+        peer.write(peer.connection->send_space());
+        peer.output();
+        connect(port);
+        EXPECT_LT(peer.connection->send_space(), before);
+        before = peer.connection->send_space();
+    }
+    EXPECT_EQ(peer.core.pressure(), Pressure::none);
+}
+
 TEST_F(BufferBudget, UnderPressure_WindowsDoNotGrow) {
     for (std::uint16_t port = 1000; port < 1003; ++port) {
         connect(port);

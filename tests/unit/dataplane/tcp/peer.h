@@ -31,6 +31,7 @@ struct Sent {
     std::uint16_t window;
     wire::TcpOptions options;
     std::vector<std::uint8_t> payload;
+    std::uint8_t ecn = 0;   ///< field of the IP header
 };
 
 /// What a segment has beside flags, numbers and payload.
@@ -39,6 +40,7 @@ struct Extra {
     std::vector<wire::SackBlock> sacks{};
     std::optional<wire::TcpOptions> options{};   ///< instead of the ordinary ones
     std::size_t chained = 0;                     ///< octets of the payload in the first mbuf segment
+    std::uint8_t traffic_class = 0;
 };
 
 /// Options of the peer's SYN.
@@ -46,6 +48,8 @@ struct Offer {
     std::optional<std::uint16_t> mss = 1460;
     std::optional<std::uint8_t> window_scale = 7;
     bool sack = true;
+    bool ecn = false;
+    std::optional<wire::UserTimeout> user_timeout{};
 };
 
 /// The other end of one connection, spoken by hand: each segment is given and each answer looked at. IPv4, our side is 192.0.2.1:443.
@@ -87,7 +91,7 @@ class Peer {
         std::array<std::byte, 40> octets;
         const std::size_t length = wire::write_tcp_options(options, octets);
         wire::Segment segment;
-        segment.ip = {.source = them.address, .destination = our_end.address, .protocol = 6, .hop_limit = 64, .traffic_class = 0};
+        segment.ip = {.source = them.address, .destination = our_end.address, .protocol = 6, .hop_limit = 64, .traffic_class = extra.traffic_class};
         segment.tcp = {.source_port = them.port, .destination_port = our_end.port, .seq = seq.value(), .ack = ack.value(),
                        .window = extra.window, .urgent = 0, .flags = flags, .length = static_cast<std::uint8_t>(20 + length)};
         segment.options = std::span(octets).first(length);
@@ -137,13 +141,15 @@ class Peer {
         options.window_scale = offer.window_scale;
         options.sack_permitted = offer.sack;
         if (ts != 0) options.timestamps = {ts, ts_echo};
+        options.user_timeout = offer.user_timeout;
         return options;
     }
     /// The peer opens; afterwards `connection` is the stack's side.
     void establish(const Offer& offer) {
-        exchange(wire::kSyn, iss, SeqNum{}, {}, {.options = syn_options(offer)});
+        const int ecn = offer.ecn ? wire::kEce | wire::kCwr : 0;
+        exchange(static_cast<std::uint8_t>(wire::kSyn | ecn), iss, SeqNum{}, {}, {.options = syn_options(offer)});
         ASSERT_EQ(sent.size(), 1u);
-        ASSERT_EQ(sent[0].flags, wire::kSyn | wire::kAck);
+        ASSERT_EQ(sent[0].flags & ~wire::kEce, wire::kSyn | wire::kAck);
         rcv_nxt = sent[0].seq + 1;
         if (sent[0].options.timestamps) ts_echo = sent[0].options.timestamps->value;
         exchange(wire::kAck, snd_nxt, rcv_nxt);
@@ -222,7 +228,7 @@ class Peer {
         const auto options = wire::parse_tcp_options(tcp.subspan(20, header->length - 20u));
         ASSERT_TRUE(options);
         const auto payload = tcp.subspan(header->length);
-        Sent segment{header->flags, SeqNum(header->seq), SeqNum(header->ack), header->window, *options, {}};
+        Sent segment{header->flags, SeqNum(header->seq), SeqNum(header->ack), header->window, *options, {}, static_cast<std::uint8_t>(octets[15] & std::byte{3})};
         for (const std::byte octet : payload) segment.payload.push_back(static_cast<std::uint8_t>(octet));
         sent.push_back(std::move(segment));
     }

@@ -65,7 +65,7 @@ TEST_F(Sender, DataCarriesTheAck_NoSeparateOne) {
 
 TEST_F(Sender, SendBuffer_IsBounded) {
     const std::uint32_t space = peer.connection->send_space();
-    EXPECT_EQ(space, 262144u);
+    EXPECT_EQ(space, Settings{}.initial_buffer);
     peer.write(space);
     EXPECT_EQ(peer.connection->send_space(), 0u);
     EXPECT_EQ(peer.connection->outstanding(), space);
