@@ -24,7 +24,7 @@ Verdict Core::acknowledge(ControlBlock& cb, Arrival& arrival) {
 
     // RFC 5681 2: what counts as a duplicate ACK.
     const bool outstanding = cb.snd_nxt != cb.snd_una;
-    const std::uint32_t window = std::uint32_t{arrival.segment.tcp.window} << cb.snd_wnd_shift;
+    const std::uint32_t window = arrival.window(cb.snd_wnd_shift);
     const bool duplicate_ack = outstanding && ack == cb.snd_una && arrival.segment.payload_length == 0 &&
                                !arrival.has(wire::kFin) && window == cb.snd_wnd;
 
@@ -83,7 +83,7 @@ void Core::take_congestion_echo(ControlBlock& cb, const Arrival& arrival) {
 void Core::update_send_window(ControlBlock& cb, const Arrival& arrival) noexcept {
     // "If SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK), set SND.WND"
     if (!cb.snd_wl1.before(arrival.seq) && !(cb.snd_wl1 == arrival.seq && cb.snd_wl2.at_or_before(arrival.ack))) return;
-    const std::uint32_t window = std::uint32_t{arrival.segment.tcp.window} << cb.snd_wnd_shift;
+    const std::uint32_t window = arrival.window(cb.snd_wnd_shift);
     if (window > cb.snd_wnd && cb.retransmit_timer == RetransmitTimer::persist) {
         cb.retransmit_timer = RetransmitTimer::none;
         disarm(cb, Timer::retransmit);

@@ -62,6 +62,10 @@ struct Arrival {
     [[nodiscard]] Tuple tuple() const noexcept {
         return {{segment.ip.destination, segment.tcp.destination_port}, {segment.ip.source, segment.tcp.source_port}};
     }
+    /// SEG.WND in octets. That of a SYN is never scaled (RFC 7323 2.2).
+    [[nodiscard]] std::uint32_t window(std::uint8_t shift) const noexcept {
+        return std::uint32_t{segment.tcp.window} << ((segment.tcp.flags & wire::kSyn) != 0 ? 0 : shift);
+    }
     /// Drops octets at the front or back of the payload.
     void trim_front(std::uint32_t octets) noexcept;
     void trim_back(std::uint32_t octets) noexcept;

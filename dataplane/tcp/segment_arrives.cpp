@@ -201,6 +201,14 @@ Verdict Core::check_sequence(ControlBlock& cb, Arrival& arrival) {
         mark_dirty(cb);
         return Verdict::done;
     }
+    if (cb.current == State::syn_received && arrival.has(kSyn) && arrival.has(kAck) && arrival.seq == cb.irs && arrival.ack == cb.snd_nxt) {
+        // Simultaneous open (RFC 9293 3.5, figure 7): the SYN,ACK repeats the SYN that we have, which would be outside the window, for the
+        // sake of its ACK. Both ends send one and nothing else, so it must be taken.
+        arrival.flags = static_cast<std::uint8_t>(arrival.flags & ~kSyn);
+        arrival.seq += 1;
+        cb.ack_now = true;   // the peer may not have got ours
+        mark_dirty(cb);
+    }
 
     const std::uint32_t window = cb.rcv_wnd();
     const std::uint32_t length = arrival.sequence_length();
@@ -315,7 +323,7 @@ Verdict Core::check_ack(ControlBlock& cb, Arrival& arrival) {
         }
         if (cb.syn_transmissions == 1) cb.rtt.sample(arrival.now - cb.last_sent);
         cb.snd_una = arrival.ack;
-        cb.snd_wnd = std::uint32_t{arrival.segment.tcp.window} << cb.snd_wnd_shift;
+        cb.snd_wnd = arrival.window(cb.snd_wnd_shift);
         cb.max_snd_wnd = cb.snd_wnd;
         cb.snd_wl1 = arrival.seq;
         cb.snd_wl2 = arrival.ack;

@@ -156,6 +156,24 @@ TEST_F(SynSent, Syn_SimultaneousOpen) {  // RFC 9293 3.5, figure 7
     EXPECT_EQ(peer.connection->state(), State::established);
 }
 
+TEST_F(SynSent, SynThenSynAck_SimultaneousOpenOfTwoLikeUs) {  // RFC 9293 3.5, figure 7, line 6: its SYN,ACK is the only ACK that the peer sends
+    peer.exchange(kSyn, peer.iss, SeqNum{}, {}, {.options = peer.syn_options({})});
+    ASSERT_EQ(peer.connection->state(), State::syn_received);
+    peer.exchange(kSyn | kAck, peer.iss, iss + 1, {}, {.window = 1000, .options = peer.syn_options({})});
+    EXPECT_EQ(peer.connection->state(), State::established);
+    EXPECT_EQ(peer.connection->status().snd_wnd, 1000u) << "the window of a SYN is not scaled";
+    ASSERT_EQ(peer.sent.size(), 1u);
+    EXPECT_EQ(peer.sent[0].flags, kAck);
+    EXPECT_EQ(peer.sent[0].ack, peer.iss + 1);
+    EXPECT_EQ(peer.sent[0].seq, iss + 1);
+}
+
+TEST_F(SynSent, SynThenSynAckOfSomethingElse_IsNotBelieved) {
+    peer.exchange(kSyn, peer.iss, SeqNum{}, {}, {.options = peer.syn_options({})});
+    peer.exchange(kSyn | kAck, peer.iss, iss + 2, {}, {.options = peer.syn_options({})});
+    EXPECT_EQ(peer.connection->state(), State::syn_received);
+}
+
 TEST_F(SynSent, NoAnswer_SynAgainThenTimedOut) {
     peer.after(19s);
     ASSERT_GE(peer.sent.size(), 3u);  // after 1, 3, 7, 15 s
