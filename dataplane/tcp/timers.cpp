@@ -159,6 +159,7 @@ Verdict Core::persist_fired(ControlBlock& cb) {
     }
     if (cb.snd_wnd > 0) {
         send_new(cb, now_, true);
+        settle(cb);   // a segment may have been cut
         if (cb.flight() > 0) {
             schedule_retransmit(cb, now_, true);
             return Verdict::go_on;
