@@ -2,12 +2,15 @@
 // for what TCP itself has to say.
 
 #include <algorithm>
+#include <climits>
 
 #include "dataplane/tcp/core.h"
 
 namespace sallyport::tcp {
 
 namespace {
+
+constexpr unsigned kWokenAtOnce = 64;
 
 Pressure pressure_of(std::uint64_t held, std::uint32_t budget) noexcept {
     if (budget == 0 || held < budget / 4 * 3) return Pressure::none;
@@ -48,8 +51,12 @@ void Core::settle(ControlBlock& cb) noexcept {
         reassembling_.remove(cb);
     else
         reassembling_.push_back(cb);
-    if (freed && transmit_pressure() == Pressure::none)
-        while (ControlBlock* other = starved_.pop_front()) raise(*other, event::kWritable);
+    // Some of those that were told that there is nothing, as soon as there is something: who holds most of the budget may do so for ever. Not
+    // all, or each acknowledged segment would wake thousands for one buffer.
+    if (freed && transmit_pressure() != Pressure::full) {
+        unsigned left = transmit_pressure() == Pressure::none ? UINT_MAX : kWokenAtOnce;
+        for (; left > 0 && starved_.front() != nullptr; --left) raise(*starved_.pop_front(), event::kWritable);
+    }
 }
 
 void Core::prune(const ControlBlock& but) noexcept {

@@ -130,6 +130,30 @@ TEST_F(BufferBudget, BudgetToSendUsedUp_SpaceIsToldWhenThereIsSome) {
     for (Connection* const each : connections) each->release();
 }
 
+TEST_F(BufferBudget, AnotherKeepsMostOfTheBudgetForEver_SpaceIsToldAllTheSame) {
+    std::vector<Connection*> connections;
+    for (std::uint16_t port = 1000; peer.core.pressure() != Pressure::full; ++port) {
+        connect(port);
+        connections.push_back(peer.connection);
+        while (const std::uint32_t space = peer.connection->send_space()) {
+            const std::vector<std::byte> octets(std::min(space, 1000u));
+            if (!peer.connection->send(octets)) break;
+            peer.output();
+        }
+    }
+    connect(3000);
+    Connection* const starved = peer.connection;
+    ASSERT_EQ(starved->send_space(), 0u);
+    connections.back()->abort();
+    ASSERT_EQ(peer.core.pressure(), Pressure::some);
+    bool told = false;
+    for (auto ready = peer.core.next_ready(); ready.connection != nullptr; ready = peer.core.next_ready())
+        told |= ready.connection == starved && (ready.events & event::kWritable) != 0;
+    EXPECT_TRUE(told);
+    EXPECT_GT(starved->send_space(), 0u);
+    for (Connection* const each : connections) each->release();
+}
+
 TEST_F(BufferBudget, ReleasedAndUnread_ShedOldestFirst) {
     connect(1000);
     peer.write(5000);
