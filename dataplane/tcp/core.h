@@ -298,4 +298,8 @@ class Core {
     std::uint8_t rcv_wnd_shift_;     ///< for Settings::receive_buffer
 };
 
+struct Stack::Impl : Core {
+    using Core::Core;
+};
+
 }  // namespace sallyport::tcp

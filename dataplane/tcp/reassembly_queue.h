@@ -36,6 +36,7 @@ class ReassemblyQueue {
     void clear() noexcept;
 
  private:
+    friend struct CoreTestAccess;
     struct Range {
         SeqNum start, end;
     };

@@ -43,6 +43,7 @@ class ReceiveQueue {
     void clear() noexcept;
 
  private:
+    friend struct CoreTestAccess;
     rte_mbuf* head_ = nullptr;
     rte_mbuf* tail_ = nullptr;
     std::uint32_t octets_ = 0;

@@ -162,10 +162,6 @@ void Core::enter_time_wait(ControlBlock& cb, Time now) noexcept {
 
 // ---- the face ----
 
-struct Stack::Impl : Core {
-    using Core::Core;
-};
-
 Stack::Stack(const Settings& settings, rte_mempool* transmit_buffers, network::Network& network, DropCounters& drops)
     : impl_(std::make_unique<Impl>(settings, transmit_buffers, network, drops)) {}
 Stack::~Stack() = default;

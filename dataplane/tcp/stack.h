@@ -233,6 +233,7 @@ class Stack {
 
  private:
     friend class Connection;
+    friend struct CoreTestAccess;
     struct Impl;
     std::unique_ptr<Impl> impl_;
 };

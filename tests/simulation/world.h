@@ -2,21 +2,23 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <queue>
 #include <random>
 #include <vector>
 
 #include "dataplane/network/network.h"
 #include "dataplane/tcp/stack.h"
+#include "tests/simulation/frame.h"
+#include "tests/simulation/pcapng.h"
+#include "tests/simulation/window_taker.h"
 #include "tests/unit/eal.h"
 
 /// A network in one thread with virtual time: two hosts with the real TCP and the real layers below it, and a link between them that
-/// loses, reorders, duplicates, corrupts and delays what it carries, as its seed says. The same seed gives the same run.
+/// loses, reorders, duplicates, corrupts, delays and rewrites what it carries, as its seed says. The same seed gives the same run.
 namespace sallyport::simulation {
 
 struct Link {
@@ -25,6 +27,23 @@ struct Link {
     double bits_per_second = 0;          ///< 0: no limit
     std::uint32_t queue = 100;           ///< frames that wait for the link; more are dropped
     Duration device_holds{};             ///< how long the sender's device keeps a frame after it was sent
+
+    /// From a time on a hop takes packets of no more than `mtu` octets. It answers those that are longer with an ICMP error, or swallows
+    /// them without a word (a black hole).
+    struct Hop {
+        Time at;
+        std::uint16_t mtu;
+    };
+    std::vector<Hop> hops{};
+    bool black_hole = false;
+    /// Nothing passes in between.
+    struct Outage {
+        Time from, until;
+    };
+    std::vector<Outage> outages{};
+    std::vector<std::uint8_t> stripped{};   ///< option kinds that a middlebox takes out of SYN segments
+    bool strips_ecn = false;                ///< and ECE and CWR
+    double congestion_marks = 0;            ///< of ECN-capable packets (RFC 3168); 1 or more: the ECN field is cleared instead
 };
 
 struct Host {
@@ -45,18 +64,22 @@ class World {
         Link to_server, to_client;
         tcp::Settings client, server;
         bool chained_frames = false;   ///< received frames come in several mbuf segments
+        std::array<std::vector<WindowTaker::Step>, 2> takes_windows_back{};   ///< of each host; empty: it does not
     };
 
     World(const Settings& settings, test::BufferPool& pool)
         : settings_(settings), pool_(pool), random_(settings.seed),
           hosts_{std::make_unique<Host>(network_settings(0), tcp_settings(settings.client, 1), pool.get()),
-                 std::make_unique<Host>(network_settings(1), tcp_settings(settings.server, 2), pool.get())} {}
+                 std::make_unique<Host>(network_settings(1), tcp_settings(settings.server, 2), pool.get())} {
+        for (std::size_t host = 0; host < 2; ++host)
+            if (!settings.takes_windows_back[host].empty()) takers_[host].emplace(settings.takes_windows_back[host]);
+    }
     ~World() {
         while (!in_flight_.empty()) {
             rte_pktmbuf_free(in_flight_.top().frame);
             in_flight_.pop();
         }
-        for (const auto& [until, frame] : held_) rte_pktmbuf_free(frame);
+        for (const auto& held : held_) rte_pktmbuf_free(held.second);
         for (auto& host : hosts_) {
             for (rte_mbuf* frame : host->network.to_transmit(0)) rte_pktmbuf_free(frame);
             host->network.taken(0);
@@ -68,12 +91,17 @@ class World {
     [[nodiscard]] Time now() const { return now_; }
     [[nodiscard]] std::mt19937_64& random() { return random_; }
     [[nodiscard]] SocketAddress server_address(std::uint16_t port) const { return {address(1), port}; }
+    [[nodiscard]] SocketAddress client_address(std::uint16_t port) const { return {address(0), port}; }
     [[nodiscard]] bool chance(double probability) { return std::uniform_real_distribution<>(0, 1)(random_) < probability; }
 
     /// Sees every frame when it is put on the link; may say that it is to be dropped.
     std::function<bool(int from, const rte_mbuf& frame)> drop;
+    /// Where all frames are written; may be null.
+    Trace* trace = nullptr;
     /// Called for each host after its frames of a moment have arrived, before its output().
     std::function<void(int host)> application;
+    /// Called for each host after its output().
+    std::function<void(int host)> after_output;
     /// The next moment at which the application wants to be called even if nothing happens.
     Time application_at = Time::max();
 
@@ -84,33 +112,31 @@ class World {
         next = std::max(next, now_);
         if (next > limit) return false;
         now_ = next;
+        bool something = application_at <= now_;
         while (!in_flight_.empty() && in_flight_.top().at <= now_) {
             const Flying flying = in_flight_.top();
             in_flight_.pop();
             deliver(flying.to, flying.frame);
+            something = true;
         }
         if (now_ >= network_at_) {
             for (auto& host : hosts_) host->network.advance(now_);
-            network_at_ = now_ + 100ms;
+            network_at_ = now_ + (in_flight_.empty() ? 1s : 100ms);
         }
         if (application_at <= now_) application_at = Time::max();
         for (int i = 0; i < 2; ++i) {
+            if (!something && hosts_[i]->stack.next_timer() > now_) {
+                transmit(i);   // what the network itself has to say
+                continue;
+            }
             hosts_[i]->stack.advance(now_);
             if (application) application(i);
             hosts_[i]->stack.output(now_);
+            if (after_output) after_output(i);
             transmit(i);
         }
         release_held();
         return true;
-    }
-    void run_until(const std::function<bool()>& done, Duration at_most) {
-        const Time limit = now_ + at_most;
-        while (!done() && step(limit)) {
-        }
-    }
-    void run_for(Duration duration) {
-        run_until([] { return false; }, duration);
-        now_ = std::max(now_, now_);
     }
     std::uint64_t frames = 0;
 
@@ -137,6 +163,7 @@ class World {
         interface.addresses = {{address(host), static_cast<std::uint8_t>(settings_.ipv6 ? 64 : 24)}};
         network::Network::Settings result;
         result.interfaces = {interface};
+        result.max_neighbours = 16;
         result.random_seed = settings_.seed * 2 + static_cast<unsigned>(host);
         return result;
     }
@@ -146,6 +173,20 @@ class World {
     }
 
     void deliver(int to, rte_mbuf* frame) {
+        if (auto& taker = takers_[to]) {
+            const auto view = FrameView::of(octets_of(*frame));
+            if (view && frame->nb_segs == 1 && !taker->arrives(*view)) {
+                if (trace != nullptr) trace->write(to, Trace::Direction::in, now_, view->octets(), "beyond the window that was taken back");
+                put_on_link(1 - to, taker->answer(*view, now_), (to == 0 ? settings_.to_server : settings_.to_client).delay);
+                rte_pktmbuf_free(frame);
+                return;
+            }
+        }
+        if (trace != nullptr) {
+            std::vector<std::byte> whole(frame->pkt_len);
+            const void* octets = rte_pktmbuf_read(frame, 0, frame->pkt_len, whole.data());
+            trace->write(to, Trace::Direction::in, now_, {static_cast<const std::byte*>(octets), whole.size()}, nullptr);
+        }
         network::Received received = hosts_[to]->network.receive(frame, 0, now_);
         switch (received.kind) {
             case network::Received::Kind::tcp:
@@ -160,12 +201,12 @@ class World {
     }
 
     void transmit(int from) {
-        Link& link = from == 0 ? settings_.to_server : settings_.to_client;
+        const Link& link = from == 0 ? settings_.to_server : settings_.to_client;
         for (rte_mbuf* frame : hosts_[from]->network.to_transmit(0)) {
             ++frames;
-            const bool dropped = (drop && drop(from, *frame)) || lost(link, from);
-            if (tracing_) trace(from, *frame, dropped);
-            if (!dropped) carry(link, from, frame);
+            const char* const fate = fate_of(link, from, *frame);
+            if (trace != nullptr) trace->write(from, Trace::Direction::out, now_, octets_of(*frame), fate);
+            if (fate == nullptr) carry(link, from, frame);
             if (link.device_holds > Duration{} && chance(0.5))
                 held_.emplace_back(now_ + link.device_holds, frame);
             else
@@ -174,18 +215,63 @@ class World {
         hosts_[from]->network.taken(0);
     }
 
+    static std::span<std::byte> octets_of(const rte_mbuf& frame) { return {rte_pktmbuf_mtod(&frame, std::byte*), frame.data_len}; }
+
+    /// Null: it goes on its way.
+    const char* fate_of(const Link& link, int from, const rte_mbuf& frame) {
+        if (drop && drop(from, frame)) return "dropped by the test";
+        for (const Link::Outage& outage : link.outages)
+            if (outage.from <= now_ && now_ < outage.until) return "lost: the link is away";
+        std::uint32_t mtu = UINT32_MAX;
+        for (const Link::Hop& hop : link.hops)
+            if (hop.at <= now_) mtu = hop.mtu;
+        if (frame.pkt_len - 14 > mtu) {
+            if (link.black_hole) return "swallowed: too long for a hop";
+            if (chance(0.9)) put_on_link(from, packet_too_big(octets_of(frame), static_cast<std::uint16_t>(mtu)), link.delay / 2);
+            return "dropped with an ICMP error: too long for a hop";
+        }
+        return lost(link, from) ? "lost" : nullptr;
+    }
+
+    /// A frame of something between the hosts.
+    void put_on_link(int to, const std::vector<std::byte>& frame, Duration delay) {
+        rte_mbuf* buffer = rte_pktmbuf_alloc(pool_.get());
+        if (buffer == nullptr) return;
+        std::memcpy(rte_pktmbuf_append(buffer, static_cast<std::uint16_t>(frame.size())), frame.data(), frame.size());
+        in_flight_.push({now_ + delay, order_++, to, buffer});
+    }
+
     bool lost(const Link& link, int from) {
-        // A burst is over after a second: timeouts that back off must not meet the same one for minutes.
         if (burst_left_[from] > 0 && now_ < burst_until_[from]) {
             --burst_left_[from];
             return true;
         }
         if (link.burst_loss > 0 && chance(link.burst_loss)) {
             burst_left_[from] = 1 + random_() % 12;
-            burst_until_[from] = now_ + 1s;
+            burst_until_[from] = now_ + 500ms;
             return true;
         }
         return link.loss > 0 && chance(link.loss);
+    }
+
+    /// What lies between the hosts and reads more than it should.
+    void rewrite(const Link& link, int from, FrameView frame) {
+        if (auto& taker = takers_[from]) taker->leaves(frame, now_);
+        bool changed = false;
+        if (frame.has(wire::kSyn)) {
+            for (const std::uint8_t kind : link.stripped) frame.remove_option(kind);
+            if (link.strips_ecn) frame.set_flags(frame.flags() & static_cast<std::uint8_t>(~(wire::kEce | wire::kCwr)));
+            changed = !link.stripped.empty() || link.strips_ecn;
+        }
+        const std::uint8_t ecn = frame.ecn();
+        if (link.congestion_marks > 0 && ecn != 0) {
+            if (link.congestion_marks >= 1)
+                frame.set_ecn(0);
+            else if (ecn != 3 && chance(link.congestion_marks))
+                frame.set_ecn(3);
+            changed = true;
+        }
+        if (changed) frame.mend();
     }
 
     void carry(const Link& link, int from, const rte_mbuf* frame) {
@@ -204,8 +290,9 @@ class World {
                 at += Duration{static_cast<std::int64_t>(random_() % static_cast<std::uint64_t>((link.delay + 1ms).count()))};
             else
                 at = last_arrival_[from] = std::max(at, last_arrival_[from]);
-            rte_mbuf* copy = copy_of(*frame);
+            rte_mbuf* copy = rte_pktmbuf_copy(frame, pool_.get(), 0, UINT32_MAX);
             if (copy == nullptr) return;
+            if (const auto view = FrameView::of(octets_of(*copy)); view && copy->nb_segs == 1) rewrite(link, from, *view);
             auto* octets = rte_pktmbuf_mtod(copy, std::uint8_t*);
             const bool ip = octets[12] == 0x08 ? octets[13] == 0x00 : octets[12] == 0x86;
             // ARP has no checksum, so what it carries stays whole; nor are neighbour advertisements at stake here.
@@ -213,16 +300,16 @@ class World {
                 const std::uint32_t where = 14 + static_cast<std::uint32_t>(random_() % (copy->data_len - 14u));
                 octets[where] ^= static_cast<std::uint8_t>(1u << random_() % 8);
             }
+            if (settings_.chained_frames) chain(copy);
             in_flight_.push({at, order_++, 1 - from, copy});
         }
     }
 
-    /// What the other host's device would have received: new buffers, in one piece or several.
-    rte_mbuf* copy_of(const rte_mbuf& frame) {
-        rte_mbuf* head = rte_pktmbuf_copy(&frame, pool_.get(), 0, UINT32_MAX);
-        if (head == nullptr || !settings_.chained_frames || head->data_len < 400 || head->next != nullptr) return head;
+    /// What the other host's device would have received: one piece or several.
+    void chain(rte_mbuf* head) {
+        if (head->data_len < 400 || head->next != nullptr || takers_[0] || takers_[1]) return;
         rte_mbuf* rest = rte_pktmbuf_alloc(pool_.get());
-        if (rest == nullptr) return head;
+        if (rest == nullptr) return;
         const auto first = static_cast<std::uint16_t>(100 + random_() % (head->data_len - 200u));
         const auto second = static_cast<std::uint16_t>(head->data_len - first);
         std::memcpy(rte_pktmbuf_mtod(rest, void*), rte_pktmbuf_mtod_offset(head, void*, first), second);
@@ -230,35 +317,10 @@ class World {
         head->data_len = first;
         head->next = rest;
         head->nb_segs = 2;
-        return head;
-    }
-
-    /// With SALLYPORT_SIMULATION_TRACE set: a line for each segment that is put on the link.
-    void trace(int from, const rte_mbuf& frame, bool dropped) const {
-        const auto* at = rte_pktmbuf_mtod(&frame, const std::uint8_t*);
-        const std::size_t ip_length = at[12] == 0x08 ? 20 : 40;
-        if (at[12] == 0x08 ? at[13] != 0 || at[23] != 6 : at[20] != 6) return;
-        const auto* tcp = at + 14 + ip_length;
-        const auto word = [&](std::size_t offset) {
-            std::uint32_t value;
-            std::memcpy(&value, tcp + offset, 4);
-            return __builtin_bswap32(value);
-        };
-        const std::size_t header = (tcp[12] >> 4) * 4u;
-        std::string flags;
-        for (int bit = 0; bit < 5; ++bit)
-            if ((tcp[13] & 1 << bit) != 0) flags += "FSRPA"[bit];
-        std::printf("%.6f %s %u>%u %-4s seq %u ack %u win %u len %zu%s", static_cast<double>(now_.time_since_epoch().count()) / 1e9,
-                    from == 0 ? "client" : "server", word(0) >> 16, word(0) & 0xffff, flags.c_str(), word(4), word(8), word(12) & 0xffff,
-                    frame.pkt_len - 14 - ip_length - header, dropped ? " LOST" : "");
-        for (std::size_t i = 20; i + 1 < header && tcp[i] != 0; i += tcp[i] == 1 ? 1 : tcp[i + 1]) {
-            if (tcp[i] != 5) continue;
-            for (std::size_t block = i + 2; block < i + tcp[i + 1]; block += 8) std::printf(" sack %u-%u", word(block), word(block + 4));
-        }
-        std::printf("\n");
     }
 
     void release_held() {
+        if (held_.empty()) return;
         std::erase_if(held_, [&](const auto& entry) {
             if (entry.first > now_) return false;
             rte_pktmbuf_free(entry.second);
@@ -274,10 +336,9 @@ class World {
     Time network_at_{1s};
     std::priority_queue<Flying> in_flight_;
     std::uint64_t order_ = 0;
-    std::array<Time, 2> last_arrival_{}, link_free_{};
+    std::array<Time, 2> last_arrival_{}, link_free_{}, burst_until_{};
     std::array<std::uint64_t, 2> burst_left_{};
-    std::array<Time, 2> burst_until_{};
-    bool tracing_ = std::getenv("SALLYPORT_SIMULATION_TRACE") != nullptr;
+    std::array<std::optional<WindowTaker>, 2> takers_;
     std::vector<std::pair<Time, rte_mbuf*>> held_;
 };
 

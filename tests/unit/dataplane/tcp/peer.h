@@ -8,17 +8,10 @@
 #include <vector>
 
 #include "dataplane/tcp/core.h"
+#include "tests/unit/dataplane/tcp/core_access.h"
 #include "tests/unit/eal.h"
 
 namespace sallyport::tcp {
-
-struct CoreTestAccess {
-    static ControlBlock* only(Core& core) {
-        ControlBlock* found = nullptr;
-        core.table_.for_each([&](ControlBlock& cb) { found = &cb; });
-        return found;
-    }
-};
 
 namespace test {
 
