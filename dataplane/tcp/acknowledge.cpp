@@ -33,7 +33,7 @@ Verdict Core::acknowledge(ControlBlock& cb, Arrival& arrival) {
     if (sacks && outstanding) apply_sacks(cb, arrival, delivery);
     if (ack.after(cb.snd_una)) drop_acknowledged(cb, ack, arrival, delivery);
     const std::uint32_t window_before = cb.snd_wnd;
-    if (ack.at_or_after(cb.snd_una)) update_send_window(cb, arrival);
+    if (ack.at_or_after(cb.snd_una)) update_send_window(cb, arrival, delivery.acked > 0);
 
     if (outstanding) {
         if (delivery.acked > 0) {
@@ -80,9 +80,11 @@ void Core::take_congestion_echo(ControlBlock& cb, const Arrival& arrival) {
     ++counters.congestion_echoes;
 }
 
-void Core::update_send_window(ControlBlock& cb, const Arrival& arrival) noexcept {
-    // "If SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK), set SND.WND"
-    if (!cb.snd_wl1.before(arrival.seq) && !(cb.snd_wl1 == arrival.seq && cb.snd_wl2.at_or_before(arrival.ack))) return;
+void Core::update_send_window(ControlBlock& cb, const Arrival& arrival, bool newer) noexcept {
+    // "If SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK), set SND.WND". By the letter the ACK of a retransmission moves
+    // SND.UNA and leaves SND.WND, and with them the right edge moves beyond what was offered. A segment that acknowledges more was sent
+    // later, whatever its SEG.SEQ, so that its window is the newer one; Linux takes it, too.
+    if (!newer && !cb.snd_wl1.before(arrival.seq) && !(cb.snd_wl1 == arrival.seq && cb.snd_wl2.at_or_before(arrival.ack))) return;
     const std::uint32_t window = arrival.window(cb.snd_wnd_shift);
     if (window > cb.snd_wnd && cb.retransmit_timer == RetransmitTimer::persist) {
         cb.retransmit_timer = RetransmitTimer::none;

@@ -198,7 +198,8 @@ class Core {
     void enter_recovery(ControlBlock& cb);
     [[nodiscard]] bool undo_spurious(ControlBlock& cb, const Arrival& arrival);
     void take_congestion_echo(ControlBlock& cb, const Arrival& arrival);
-    void update_send_window(ControlBlock& cb, const Arrival& arrival) noexcept;
+    /// `newer`: it acknowledges what none before it did.
+    void update_send_window(ControlBlock& cb, const Arrival& arrival, bool newer) noexcept;
 
     // ---- transmit.cpp ----
     void flush(ControlBlock& cb, Time now);

@@ -250,6 +250,17 @@ TEST(SenderWindow, LessThanASegment_WaitsThenSendsWhatFits) {  // RFC 9293 3.8.6
     EXPECT_EQ(peer.core.buffers_held(), 2u) << "the rest of the segment that was cut has a buffer of its own";
 }
 
+TEST(SenderWindow, AckOfARetransmission_DoesNotMoveTheRightEdge) {
+    Peer peer;
+    peer.establish({.window_scale = 0});
+    peer.exchange(kAck, peer.snd_nxt + 5, peer.rcv_nxt, "world", {.window = 2896});
+    peer.write(8000);
+    ASSERT_EQ(peer.output().size(), 2u);
+    peer.exchange(kAck, peer.snd_nxt, peer.rcv_nxt + 1448, "hello", {.window = 1448});   // what was lost, sent again with the ACK of now
+    for (const auto& segment : peer.sent) EXPECT_TRUE(segment.payload.empty()) << "beyond what was offered";
+    EXPECT_EQ(peer.connection->status().snd_wnd, 1448u);
+}
+
 TEST(SenderWindow, TakenBackBelowASegmentInFlight_RetransmissionIsCutToIt) {  // RFC 9293 3.8.6, and what Linux accepts
     Peer peer;
     peer.establish({.window_scale = 0});
