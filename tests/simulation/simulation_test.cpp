@@ -219,10 +219,16 @@ Case make_case(std::uint64_t seed) {
     return result;
 }
 
-/// Watches the wire: the right edge of no window moves back by more than the window field cannot express (RFC 7323 2.4).
+/// Watches the wire: the right edge of no window moves back by more than the window field cannot express (RFC 7323 2.4), and nobody sends
+/// beyond what the other end has ever promised.
 class WindowWatch {
  public:
-    void forget(int from, std::uint16_t source, std::uint16_t destination) { flows_[{from, source, destination}].known = false; }
+    void forget(int from, std::uint16_t source, std::uint16_t destination) {
+        Flow& flow = flows_[{from, source, destination}];
+        const int shift = flow.shift;
+        flow = {};
+        flow.shift = shift;
+    }
     void see(int from, const rte_mbuf& octets) {
         const auto frame = FrameView::of({rte_pktmbuf_mtod(&octets, std::byte*), octets.data_len});
         if (!frame) return;
@@ -230,11 +236,17 @@ class WindowWatch {
         const Flow& other = flows_[{1 - from, frame->destination_port(), frame->source_port()}];
         if (frame->has(wire::kSyn)) {
             const auto scale = frame->option(3);
+            if (!frame->has(wire::kAck)) flow.promised.reset();
             flow.shift = scale.size() == 3 ? static_cast<int>(scale[2]) : -1;
             flow.known = false;
+            if (frame->has(wire::kAck)) flow.promised = frame->ack() + frame->window();
             return;
         }
         if (frame->has(wire::kRst)) return;
+        if (frame->sequence_length() > 0 && other.promised) {
+            const std::uint32_t end = frame->seq() + frame->sequence_length();
+            EXPECT_LE(static_cast<std::int32_t>(end - *other.promised), 0) << "sent beyond the window";
+        }
         const int shift = flow.shift >= 0 && other.shift >= 0 ? flow.shift : 0;
         const std::uint32_t edge = frame->ack() + (std::uint32_t{frame->window()} << shift);
         const auto moved = static_cast<std::int32_t>(edge - flow.edge);
@@ -243,6 +255,7 @@ class WindowWatch {
         }
         if (!flow.known || moved > 0) flow.edge = edge;
         flow.known = true;
+        if (!flow.promised || static_cast<std::int32_t>(edge - *flow.promised) > 0) flow.promised = edge;
     }
 
  private:
@@ -250,6 +263,7 @@ class WindowWatch {
         int shift = -1;
         std::uint32_t edge = 0;
         bool known = false;
+        std::optional<std::uint32_t> promised;
     };
     std::map<std::tuple<int, std::uint16_t, std::uint16_t>, Flow> flows_;
 };
