@@ -46,7 +46,7 @@ void Core::flush(ControlBlock& cb, Time now) {
         send_syn(cb, now);
         return;
     }
-    if (!cb.synchronized()) return;
+    if (!cb.synchronized() && cb.current != State::syn_received) return;
     if (cb.can_send()) {
         if (cb.closing && !cb.fin_appended) cb.fin_appended = cb.send_buffer.append_fin(cb.stream_end(), pool_);
         const SeqNum snd_nxt_before = cb.snd_nxt;
@@ -236,6 +236,7 @@ wire::TcpOptions Core::options_for(ControlBlock& cb, Time now) noexcept {
 }
 
 SeqNum Core::sequence_of_ack(const ControlBlock& cb) noexcept {
+    if (!cb.synchronized()) return cb.snd_nxt;  // a passive OPEN does not know the window yet
     const SeqNum edge = cb.snd_una + cb.snd_wnd;
     return edge.before(cb.snd_nxt) ? edge : cb.snd_nxt;
 }

@@ -152,6 +152,11 @@ TEST_F(SynSent, Syn_SimultaneousOpen) {  // RFC 9293 3.5, figure 7
     ASSERT_EQ(peer.sent.size(), 1u);
     EXPECT_EQ(peer.sent[0].flags, kSyn | kAck);
     EXPECT_EQ(peer.sent[0].seq, iss);
+    // Their SYN,ACK begins before the window: our ACK of it lets them go on, as theirs of ours does with us.
+    peer.exchange(kSyn | kAck, peer.iss, iss + 1, {}, {.options = peer.syn_options({})});
+    ASSERT_EQ(peer.sent.size(), 1u);
+    EXPECT_EQ(peer.sent[0].flags, kAck);
+    EXPECT_EQ(peer.sent[0].ack, peer.iss + 1);
     peer.exchange(kAck, peer.iss + 1, iss + 1);
     EXPECT_EQ(peer.connection->state(), State::established);
 }
@@ -215,6 +220,26 @@ TEST(SegmentArrives, SynReceived_WrongAck_Reset) {
     ASSERT_EQ(peer.sent.size(), 1u);
     EXPECT_EQ(peer.sent[0].flags, kRst);
     EXPECT_EQ(peer.core.half_open, 1u);
+}
+
+TEST(SegmentArrives, SynReceived_Unacceptable_IsAcknowledged) {  // RFC 9293 3.10.7.4, first, second and fourth step
+    Peer peer;
+    const SeqNum iss = peer.exchange(kSyn, peer.iss, SeqNum{}, {}, {.options = peer.syn_options({})})[0].seq;
+    peer.rcv_nxt = iss + 1;
+    struct {
+        std::uint8_t flags;
+        std::uint32_t beyond;
+    } const segments[] = {{kAck, 0x10000000}, {kRst, 1}, {kSyn, 500}};
+    for (const auto& [flags, beyond] : segments) {
+        peer.exchange(flags, peer.snd_nxt + beyond, peer.rcv_nxt);
+        ASSERT_EQ(peer.sent.size(), 1u);
+        EXPECT_EQ(peer.sent[0].flags, kAck);
+        EXPECT_EQ(peer.sent[0].seq, iss + 1);
+        EXPECT_EQ(peer.sent[0].ack, peer.snd_nxt);
+        EXPECT_EQ(peer.core.half_open, 1u);
+    }
+    peer.exchange(kAck, peer.snd_nxt, peer.rcv_nxt);
+    EXPECT_EQ(peer.events(), event::kEstablished);
 }
 
 TEST(SegmentArrives, SynReceived_Reset_GoneWithoutAWord) {
