@@ -28,7 +28,7 @@ Verdict Core::acknowledge(ControlBlock& cb, Arrival& arrival) {
     const bool duplicate_ack = outstanding && ack == cb.snd_una && arrival.segment.payload_length == 0 &&
                                !arrival.has(wire::kFin) && window == cb.snd_wnd;
 
-    Delivery delivery;
+    Delivery delivery{.fack = cb.rack_fack};
     const bool sacks = cb.sack_permitted && arrival.options.sack_count > 0;
     if (sacks && outstanding) apply_sacks(cb, arrival, delivery);
     if (ack.after(cb.snd_una)) drop_acknowledged(cb, ack, arrival, delivery);
@@ -104,7 +104,7 @@ void Core::note_delivered(ControlBlock& cb, SendSegment& segment, const Arrival&
         delivery.oldest_sent = std::min(delivery.oldest_sent, segment.sent_at);
         delivery.newest_sent = std::max(delivery.newest_sent, segment.sent_at);
     }
-    if (cb.sack_permitted) rack_update(cb, segment, arrival);
+    if (cb.sack_permitted) rack_update(cb, segment, arrival, delivery);
 }
 
 void Core::drop_acknowledged(ControlBlock& cb, SeqNum ack, const Arrival& arrival, Delivery& delivery) {

@@ -83,6 +83,7 @@ struct Delivery {
     std::uint32_t delivered = 0;    ///< octets newly acknowledged, selectively or not
     Time oldest_sent = Time::max(); ///< of newly acknowledged segments that were sent once
     Time newest_sent{};
+    SeqNum fack;                    ///< RACK.fack before it
     bool any_sent_once = false;
     bool duplicate_report = false;  ///< a DSACK (RFC 2883)
     bool new_sack = false;
@@ -190,7 +191,7 @@ class Core {
     void apply_sacks(ControlBlock& cb, const Arrival& arrival, Delivery& delivery);
     void apply_sack(ControlBlock& cb, const SackRange& range, const Arrival& arrival, Delivery& delivery);
     void note_delivered(ControlBlock& cb, SendSegment& segment, const Arrival& arrival, Delivery& delivery);
-    void rack_update(ControlBlock& cb, const SendSegment& segment, const Arrival& arrival);
+    void rack_update(ControlBlock& cb, const SendSegment& segment, const Arrival& arrival, const Delivery& delivery);
     void rack_detect_loss(ControlBlock& cb, Time now);
     [[nodiscard]] Duration reordering_window(const ControlBlock& cb) const noexcept;
     void tail_loss_probe_acknowledged(ControlBlock& cb, const Arrival& arrival, const Delivery& delivery, bool duplicate_ack);

@@ -13,7 +13,7 @@ bool sent_after(Time a, SeqNum a_end, Time b, SeqNum b_end) noexcept { return a 
 
 }  // namespace
 
-void Core::rack_update(ControlBlock& cb, const SendSegment& segment, const Arrival& arrival) {
+void Core::rack_update(ControlBlock& cb, const SendSegment& segment, const Arrival& arrival, const Delivery& delivery) {
     const Duration rtt = arrival.now - segment.sent_at;
     if (segment.transmissions > 1) {
         // 6.2, step 1: an ACK that came too soon, or echoes an earlier time, is of an earlier transmission.
@@ -22,12 +22,9 @@ void Core::rack_update(ControlBlock& cb, const SendSegment& segment, const Arriv
             return;
         if (rtt < cb.rtt.minimum()) return;
     }
-    // Step 3: reordering is when something sent before arrives after.
-    if (segment.end().before(cb.rack_fack)) {
-        if (segment.transmissions == 1) cb.reordering_seen = true;
-    } else {
-        cb.rack_fack = segment.end();
-    }
+    // Step 3: reordering is when something sent before arrives after. What one ACK tells has no order: it is looked at newest block first.
+    if (segment.end().before(delivery.fack) && segment.transmissions == 1) cb.reordering_seen = true;
+    cb.rack_fack = later_of(cb.rack_fack, segment.end());
     // Step 2
     cb.rack_rtt = rtt;
     if (sent_after(segment.sent_at, segment.end(), cb.rack_sent_at, cb.rack_end)) {

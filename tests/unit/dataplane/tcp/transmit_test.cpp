@@ -100,6 +100,17 @@ TEST_F(Sender, ThreeSegmentsSacked_FirstIsSentAgain) {  // RFC 8985 6.2, RFC 667
     EXPECT_GT(before, 0u);
 }
 
+TEST_F(Sender, AckAndBlocksAtOnce_AreNoReordering) {  // RFC 8985 6.2, step 3
+    warm_up();
+    peer.write(10 * kMss);
+    ASSERT_EQ(peer.output().size(), 10u);
+    const SeqNum first = peer.sent[0].seq;
+    acknowledge(kMss, 10ms, {.sacks = {block(5 * kMss, 10 * kMss), block(2 * kMss, 4 * kMss)}});
+    ASSERT_EQ(peer.sent.size(), 2u) << "both holes, without a wait for what may be late";
+    EXPECT_EQ(peer.sent[0].seq, first + kMss);
+    EXPECT_EQ(peer.sent[1].seq, first + 4 * kMss);
+}
+
 TEST_F(Sender, ReorderingOnly_NothingIsSentAgain) {
     warm_up();
     peer.write(4 * kMss);
