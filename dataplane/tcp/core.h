@@ -33,6 +33,7 @@ constexpr Duration kPawsIdle = std::chrono::days{24};  ///< RFC 7323 5.5
 constexpr std::uint32_t kMinimumMtu4 = 552;        ///< we do not cut below it whatever ICMP says (RFC 5927 7.2 allows 68)
 constexpr std::uint32_t kMinimumMtu6 = 1280;       ///< RFC 8200 5
 constexpr std::uint32_t kBlackHoleMtu4 = 1064;     ///< 1,024 octets of payload (RFC 4821 7.2)
+constexpr std::uint32_t kIssAboveUsed = 0x20000;  ///< how far the ISS is above what an earlier connection with the same sockets has used
 constexpr unsigned kBlackHoleTimeouts = 3;         ///< in a row, of the same segment
 constexpr Duration kRaiseMtu = 600s;               ///< RFC 4821 7.4 leaves it open; RFC 8899 5.1.1 has the same
 constexpr std::uint32_t kMaxSendSegments = 1024;   ///< buffers that a send buffer of up to a megabyte may hold, however small the segments are
@@ -50,6 +51,7 @@ struct Arrival {
     SeqNum seq, ack;
     std::uint32_t length = 0;   ///< octets of payload, as far as it is still wanted
     std::uint8_t flags = 0;
+    std::optional<SeqNum> used{};   ///< SND.NXT of an earlier connection with the same sockets, which this SYN opens again
 
     Arrival(const wire::Segment& from, rte_mbuf* buffer, Time at) noexcept
         : segment(from), payload(buffer), now(at), seq(from.tcp.seq), ack(from.tcp.ack), length(from.payload_length),

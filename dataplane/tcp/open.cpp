@@ -135,6 +135,7 @@ void Core::open_passive(Arrival& arrival) {
     // An ECN-setup SYN (RFC 3168 6.1.1)
     cb->ecn = settings_.ecn != Ecn::off && arrival.has(wire::kEce) && arrival.has(wire::kCwr);
     cb->iss = initial_sequence_number(tuple, arrival.now);
+    if (arrival.used && cb->iss.before(*arrival.used + kIssAboveUsed)) cb->iss = *arrival.used + kIssAboveUsed;  // RFC 9293 3.6.1, (1)
     cb->snd_una = cb->iss;
     cb->snd_nxt = cb->iss + 1;
     set_state(*cb, State::syn_received);
@@ -230,7 +231,7 @@ std::expected<Connection*, Stack::ConnectError> Core::connect(const SocketAddres
     }
     SeqNum iss = initial_sequence_number(tuple, now);
     if (earlier != nullptr) {
-        const SeqNum least = earlier->snd_nxt + 0x20000;  // above anything that the earlier connection sent
+        const SeqNum least = earlier->snd_nxt + kIssAboveUsed;  // above anything that the earlier connection sent
         if (iss.before(least)) iss = least;
         destroy(*earlier);
     }

@@ -150,6 +150,7 @@ void Core::arrives_syn_sent(ControlBlock& cb, Arrival& arrival) {
 void Core::arrives_otherwise(ControlBlock& cb, Arrival& arrival) {
     if (cb.current == State::time_wait && acceptable_in_time_wait(cb, arrival)) {
         // RFC 9293 3.6.1 (MAY-2), RFC 6191: the peer opens a new connection with the same ports.
+        arrival.used = cb.snd_nxt;
         end(cb, End::finished);
         if (listening(arrival.tuple().local))
             arrives_listen(arrival);
@@ -172,6 +173,7 @@ void Core::arrives_otherwise(ControlBlock& cb, Arrival& arrival) {
 
 bool Core::acceptable_in_time_wait(const ControlBlock& cb, const Arrival& arrival) const noexcept {
     if (!arrival.has(kSyn) || arrival.has(kAck) || arrival.has(kRst)) return false;
+    if (half_open >= settings_.max_half_open) return false;   // a cookie cannot be chosen above what has been used
     if (cb.timestamps && arrival.options.timestamps) {
         const auto newer = static_cast<std::int32_t>(arrival.options.timestamps->value - cb.ts_recent);
         if (newer != 0) return newer > 0;

@@ -573,7 +573,21 @@ TEST_F(Established, TimeWait_NewSyn_OpensAgain) {  // RFC 6191
     peer.exchange(kSyn, SeqNum(1), SeqNum{}, {}, {.options = peer.syn_options({})});
     ASSERT_EQ(peer.sent.size(), 1u);
     EXPECT_EQ(peer.sent[0].flags, kSyn | kAck);
+    EXPECT_TRUE(peer.sent[0].seq.after(peer.rcv_nxt + 1)) << "above what has been used, wherever the clock of ISNs is (RFC 9293 3.6.1)";
     EXPECT_EQ(peer.core.connections(), 1u);
+}
+
+TEST_F(Established, TimeWait_NewSynUnderPressure_StaysTimeWait) {  // a cookie would be anywhere
+    peer.connection->close();
+    peer.output();
+    peer.exchange(kFin | kAck, peer.snd_nxt, peer.rcv_nxt + 1);
+    peer.connection->release();
+    peer.core.half_open = Settings{}.max_half_open;
+    peer.ts += 1;
+    peer.exchange(kSyn, SeqNum(1), SeqNum{}, {}, {.options = peer.syn_options({})});
+    ASSERT_EQ(peer.sent.size(), 1u);
+    EXPECT_EQ(peer.sent[0].flags, kAck);
+    peer.core.half_open = 0;
 }
 
 }  // namespace
