@@ -121,20 +121,21 @@ class Tests:
                 self.results.count(part, name, "failed", "the program ended badly after its tests")
 
     def pytest(self, part, preset, environment=None):
-        file = self.reports / f"{part}-pytest.xml"
-        file.unlink(missing_ok=True)
-        say(f"{part}: system tests")
-        # In namespaces and a /run of its own: nothing of an earlier run is in the way, and nothing of this one stays.
-        command = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c",
-                   'mount -t tmpfs -o mode=755 tmpfs /run && mkdir -p /run/lock /run/netns && ip link set lo up && exec "$@"', "sh",
-                   sys.executable, "-B", "-m", "pytest", "-q", "tests/system", f"--junitxml={file}"]
-        if self.keyword:
-            command += ["-k", self.keyword]
-        code = subprocess.run(command, cwd=CHECKOUT, env={**os.environ, "SALLYPORT_BUILD": str(CHECKOUT / "build" / preset),
-                                                          **(environment or {})}).returncode
-        failed = self.results.read(part, file) if file.exists() else 0
-        if code not in (0, 5) and failed == 0:   # 5: no test was chosen
-            self.results.count(part, "pytest", "failed", f"exit code {code}")
+        for suite in ("system", "conformance"):
+            file = self.reports / f"{part}-{suite}-pytest.xml"
+            file.unlink(missing_ok=True)
+            say(f"{part}: {suite} tests")
+            # In namespaces and a /run of its own: nothing of an earlier run is in the way, and nothing of this one stays.
+            command = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c",
+                       'mount -t tmpfs -o mode=755 tmpfs /run && mkdir -p /run/lock /run/netns && ip link set lo up && exec "$@"', "sh",
+                       sys.executable, "-B", "-m", "pytest", "-q", f"tests/{suite}", f"--junitxml={file}"]
+            if self.keyword:
+                command += ["-k", self.keyword]
+            code = subprocess.run(command, cwd=CHECKOUT, env={**os.environ, "SALLYPORT_BUILD": str(CHECKOUT / "build" / preset),
+                                                              **(environment or {})}).returncode
+            failed = self.results.read(part, file) if file.exists() else 0
+            if code not in (0, 5) and failed == 0:   # 5: no test was chosen
+                self.results.count(part, f"pytest tests/{suite}", "failed", f"exit code {code}")
 
     def unit(self):
         if self.build("dev"):

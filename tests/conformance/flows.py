@@ -42,14 +42,17 @@ class Client:
         finally:
             self.flush()
 
-    def take_segments(self):
+    def take_segments(self, taken=None):
+        """Takes in and acknowledges what the scripted end has received; adds it to `taken`."""
         while self.peer.queue:
             segment = self.peer.queue.popleft()
+            if taken is not None:
+                taken.append(segment)
             if segment.data and segment.seq == self.expected:
                 self.expected += len(segment.data)
                 self.incoming.write(segment.data)
             if segment.len:
-                self.peer.send("A", ack=self.expected)
+                self.peer.send("A", ack=self.peer.rcv_nxt)
 
     expected = 1
 

@@ -42,12 +42,13 @@ class Peer:
         """A client's end towards a service of the appliance."""
         index = 0 if family == 4 else 1
         address = host or w.HOST["client"][index]
+        world.client.hosts.setdefault(w.packed(address), w.MAC)
         return cls(world.client, (address, local_port or next(cls._ports)), (world.client.appliance[index], port), **more)
 
     # --- out
 
     def send(self, flags, *, seq=None, ack=None, win=None, data=b"", ts=AUTO, mss=None, wscale=None, sack_permitted=False, sacks=(), raw=b"",
-             urgent=0, offset=None, spoil=0, source=None, ip_options=None, **ip):
+             urgent=0, offset=None, spoil=0, spoil_ip=0, source=None, ip_options=None, **ip):
         """Sends one segment. `sacks` are relative to their sequence numbers; `raw` are option octets; `ts` None leaves timestamps out."""
         if seq is None:
             seq = self.snd_nxt
@@ -75,6 +76,8 @@ class Peer:
                         + "".join(f" {name}={value}" for name, value in shown.items() if value not in (None, False, [], b"")), self.local[1])
         if ip_options is not None:
             ip["options"] = ip_options
+        if spoil_ip:
+            ip["spoil"] = spoil_ip
         self.wire.packet(w.ip((source or self.local)[0], self.remote[0], w.TCP, segment, **ip))
 
     def absolute_ack(self, ack):

@@ -2,8 +2,11 @@
 
 import pytest
 
+from tests.system.tls_client import context_for
+
+from . import wire as w
 from .conftest import PATIENT_REDIRECT
-from .flows import octets
+from .flows import Client, octets
 
 BOTH = pytest.mark.parametrize("family", [4, 6])
 
@@ -434,3 +437,38 @@ def test_time_wait_older_timestamp_does_not(passive_time_wait):
     peer = passive_time_wait(**{"mss": 1000, "ts": (5000, 0)})
     peer.send("S", seq=peer.ours + 100000, mss=1000, ts=(500, 0))
     peer.expect("A", ack=peer.ours)
+
+
+@pytest.mark.parametrize("syn", [{"mss": 1000}, {"mss": 1000, "ts": (5000, 0)}])
+def test_time_wait_opens_again_above_what_was_sent(world, client, listening, lab, syn):
+    """RFC 9293 3.6.1, (1): a SYN may reopen it if the host "assigns its initial sequence number for the new connection to be larger than the largest sequence number it used on the previous connection incarnation": also when
+    more octets were sent than the clock of ISNs has moved on meanwhile."""
+    port, listener = listening()
+    peer = client(port)
+    peer.connect(**syn)
+    tls = Client(world, context_for(lab.certificates.ca), port, peer=peer)
+    tls.handshake()
+    backend = listener.take()
+    backend.expect("S")
+    backend.send("SA", seq=0, ack=1, mss=1000)
+    backend.expect("A")
+    for at in range(0, 1_000_000, 20_000):   # the clock of ISNs moves 250,000 a second
+        for part in range(0, 20_000, 1000):
+            backend.send("A", seq=1 + at + part, data=octets(1000))
+        assert world.pump(w.PATIENCE, lambda: tls.take_segments() or backend.highest_ack >= 1 + at + 20_000)
+    backend.send("FA", seq=1_000_001)
+    fin = None
+    while fin is None:
+        tls.take_segments(keep := [])
+        fin = next((segment for segment in keep if "F" in segment.flags), None)
+        assert fin or world.pump(w.PATIENCE, lambda: peer.queue)
+    last = (fin.abs_seq + fin.len) & 0xFFFFFFFF
+    peer.send("FA", ack=peer.rcv_nxt)
+    peer.wire.settle()
+    peer.queue.clear()
+    peer.send("FA", seq=peer.snd_nxt - 1, ack=peer.rcv_nxt)
+    peer.expect("A", ack=peer.snd_nxt)   # TIME-WAIT
+    peer.fresh = True
+    peer.send("S", seq=peer.snd_nxt + 5000, mss=1000, ts=(9000, 0) if "ts" in syn else None)
+    answer = peer.receive()
+    assert answer.flags == "SA" and 0 < (answer.abs_seq - last) & 0xFFFFFFFF < 1 << 31, (answer.abs_seq, last)

@@ -14,7 +14,7 @@ import time
 
 from tests.lab import network
 
-MAC = bytes.fromhex("02005e100001")
+MAC, OTHER_MAC = bytes.fromhex("02005e100001"), bytes.fromhex("02005e100002")
 BROADCAST = b"\xff" * 6
 ARP, IPV4, IPV6 = 0x0806, 0x0800, 0x86DD
 ICMP, TCP, ICMPV6 = 1, 6, 58
@@ -173,8 +173,9 @@ class Wire:
         self.listening = {}                              # (address, port): SYNs that nobody has taken
         self.strays = collections.deque(maxlen=1000)     # segments that belong to nobody
         self.neighbour_questions = []                    # what the appliance asked: (kind, target, unicast)
-        self.arps = []
-        self.pongs = set()
+        self.arps = []                                   # all of them: (operation, sender's MAC, sender, target, frame's destination)
+        self.advertisements = []                         # (target, flags, MAC, IP destination)
+        self.pongs, self.last_pong = set(), None         # identifiers of echo replies; octets of the last
 
     # --- out
 
@@ -193,6 +194,13 @@ class Wire:
         body = packed(target) + struct.pack("!BB", 2, 1) + mac
         source, destination = source or target, destination or self.appliance[1]
         message = struct.pack("!BBHI", 136, 0, 0, flags << 24) + body
+        right = checksum(pseudo(source, destination, ICMPV6, len(message)) + message)
+        self.packet(ipv6(source, destination, ICMPV6, message[:2] + struct.pack("!H", right) + message[4:], hops=hops), **more)
+
+    def solicit(self, target, *, source, destination, mac=None, hops=255, **more):
+        """A neighbour solicitation (RFC 4861 4.3), with the source's link-layer address where there is a `mac`."""
+        body = packed(target) + (struct.pack("!BB", 1, 1) + mac if mac else b"")
+        message = struct.pack("!BBHI", 135, 0, 0, 0) + body
         right = checksum(pseudo(source, destination, ICMPV6, len(message)) + message)
         self.packet(ipv6(source, destination, ICMPV6, message[:2] + struct.pack("!H", right) + message[4:], hops=hops), **more)
 
@@ -226,12 +234,13 @@ class Wire:
         packet = frame[14:]
         if kind == ARP:
             self.dispatch_arp(packet, source, destination)
-        elif destination not in (MAC, *self.hosts.values()) and destination[0] & 1 == 0:
+        elif destination not in (MAC, OTHER_MAC) and destination[0] & 1 == 0:
             return
         elif kind == IPV4 and packet[9] == TCP:
             self.dispatch_tcp(Segment(packet, at), destination)
         elif kind == IPV4 and packet[9] == ICMP and packet[20] == 0:
             self.pongs.add(struct.unpack_from("!I", packet, 24)[0])
+            self.last_pong = packet[28:struct.unpack_from("!H", packet, 2)[0]]
         elif kind == IPV6 and packet[6] == TCP:
             self.dispatch_tcp(Segment(packet, at), destination)
         elif kind == IPV6 and packet[6] == ICMPV6:
@@ -252,6 +261,10 @@ class Wire:
     def dispatch_icmpv6(self, packet, source, destination):
         if packet[40] == 129:
             self.pongs.add(struct.unpack_from("!I", packet, 44)[0])
+            self.last_pong = packet[48:40 + struct.unpack_from("!H", packet, 4)[0]]
+        elif packet[40] == 136:
+            self.advertisements.append((socket.inet_ntop(socket.AF_INET6, packet[48:64]), packet[44], packet[66:72],
+                                        socket.inet_ntop(socket.AF_INET6, packet[24:40])))
         elif packet[40] == 135:
             target = packet[48:64]
             asker = socket.inet_ntop(socket.AF_INET6, packet[8:24])
@@ -339,7 +352,8 @@ class World:
         self.pump(0)
         for wire in (self.client, self.backend):
             wire.hosts = {packed(address): MAC for address in HOST[wire.side]}
-            wire.strays.clear()
+            for seen in (wire.strays, wire.neighbour_questions, wire.arps, wire.advertisements):
+                seen.clear()
             for queue in wire.listening.values():
                 self.dead.update((syn.destination, syn.dport, syn.source, syn.sport) for syn in queue)
                 queue.clear()
