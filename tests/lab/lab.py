@@ -34,7 +34,7 @@ def build_directory():
 def program(name):
     """Path of a built program."""
     places = {"sallyport-dataplane": "dataplane", "sallyport-control": "control", "sallyport": "control/cli",
-              "lab_backend": "tests/lab", "lab_client": "tests/lab"}
+              "lab_backend": "tests/lab", "lab_client": "tests/lab", "lab_link": "tests/lab", "lab_flood": "tests/lab"}
     build = build_directory()
     path = build / places[name] / name
     if path.exists():
@@ -168,6 +168,42 @@ class Backend:
             found += [f"{v4}:{self.port}"] if family in (None, 4) else []
             found += [f"[{v6}]:{self.port}"] if family in (None, 6) else []
         return found
+
+
+class Link:
+    """A lab_link in the way between a namespace and the appliance (network.detour); `there` is towards the namespace."""
+
+    def __init__(self, lab, side):
+        self.lab, self.side = lab, side
+        self.process = None
+        self.starts = 0
+        network.detour(side)
+
+    def carry(self, *options):
+        """Carries frames with these faults (lab_link's options) from now on."""
+        self.halt()
+        self.starts += 1   # a log for each: what it holds is said once
+        self.process = self.lab.track(Process(f"{self.side}-link", [program("lab_link"), "--ends", "near,far", *options],
+                                              log=self.lab.directory / f"{self.side}-link-{self.starts}.log", namespace=f"{self.side}-way"))
+
+        def ready():
+            if not self.process.running():
+                raise LabError(f"lab_link ended: {tail(self.process.log)}")
+            return "ready" in self.process.log.read_text()
+        wait_for("lab_link to be ready", ready)
+
+    def halt(self):
+        """Ends it; returns what it counted."""
+        if self.process is None:
+            return None
+        process, self.process = self.process, None
+        process.stop()
+        self.lab.processes.remove(process)
+        return json.loads(process.log.read_text().splitlines()[-1])
+
+    def remove(self):
+        self.halt()
+        network.no_detour(self.side)
 
 
 class Appliance:

@@ -49,23 +49,75 @@ def set_up(mtu=1500, peer_offloads=False):
         # The appliance's own TCP answers here, not the kernel's.
         write(f"/proc/sys/net/ipv6/conf/{port}/disable_ipv6", 1)
         inside = ["ip", "netns", "exec", side]
-        sysctl = {"net.ipv6.conf.eth0.accept_dad": 0, "net.ipv6.conf.eth0.accept_ra": 0, "net.ipv4.tcp_tw_reuse": 1,
-                  "net.ipv4.ip_local_port_range": "1024 65535", "net.core.somaxconn": 8192, "net.ipv4.tcp_no_metrics_save": 1,
-                  "net.ipv4.tcp_max_syn_backlog": 8192}
+        sysctl = {"net.ipv4.tcp_tw_reuse": 1, "net.ipv4.ip_local_port_range": "1024 65535", "net.core.somaxconn": 8192,
+                  "net.ipv4.tcp_no_metrics_save": 1, "net.ipv4.tcp_max_syn_backlog": 8192}
         run(*inside, "sysctl", "-q", *[f"{name}={value}" for name, value in sysctl.items()])
         if not peer_offloads:
             # A kernel peer leaves checksums unfilled and segments uncut for a veth; packets that leave the kernel need both.
             for end in (inside + ["ethtool", "-K", "eth0"], ["ethtool", "-K", port]):
-                run(*end, "tx", "off", "tso", "off", "gso", "off", "gro", "off")
+                offloads(False, *end)
         run("ip", "link", "set", port, "up")
         run(*inside, "ip", "link", "set", "lo", "up")
-        run(*inside, "ip", "link", "set", "eth0", "up")
-        for v4, v6 in [CLIENT_ADDRESSES] if side == "client" else BACKEND_ADDRESSES:
-            run(*inside, "ip", "addr", "add", f"{v4}/24", "dev", "eth0")
-            run(*inside, "ip", "addr", "add", f"{v6}/64", "dev", "eth0", "nodad")
-        v4, v6 = APPLIANCE[side]
-        run(*inside, "ip", "route", "add", "default", "via", v4)
-        run(*inside, "ip", "-6", "route", "add", "default", "via", v6)
+        address_peer(side)
+
+
+def address_peer(side):
+    """Addresses and routes of a namespace's eth0."""
+    inside = ["ip", "netns", "exec", side]
+    run(*inside, "sysctl", "-q", "net.ipv6.conf.eth0.accept_dad=0", "net.ipv6.conf.eth0.accept_ra=0")
+    run(*inside, "ip", "link", "set", "eth0", "up")
+    for v4, v6 in [CLIENT_ADDRESSES] if side == "client" else BACKEND_ADDRESSES:
+        run(*inside, "ip", "addr", "add", f"{v4}/24", "dev", "eth0")
+        run(*inside, "ip", "addr", "add", f"{v6}/64", "dev", "eth0", "nodad")
+    v4, v6 = APPLIANCE[side]
+    run(*inside, "ip", "route", "add", "default", "via", v4)
+    run(*inside, "ip", "-6", "route", "add", "default", "via", v6)
+
+
+def congestion_control(side, name):
+    """Of the kernel's TCP in a namespace towards the appliance; None: the machine's own choice. By routes, since a namespace's default
+    can be changed to few of them."""
+    for address in APPLIANCE[side]:
+        route = ["ip", "-n", side, "-6" if ":" in address else "-4", "route"]
+        if name:
+            run(*route, "replace", address, "dev", "eth0", "congctl", name)
+        else:
+            run(*route, "del", address, "dev", "eth0")
+
+
+def offloads(on, *device):
+    """Checksum and segmentation offloads of a device, given as words of a command: [ip netns exec NAMESPACE] ethtool -K DEVICE."""
+    state = "on" if on else "off"
+    run(*device, "tx", state, "tso", state, "gso", state, "gro", state)
+
+
+def detour(side, mtu=1500):
+    """Takes the link between a namespace and the appliance apart and puts another namespace, SIDE-way, between: its `near` leads to the
+    appliance and its `far` to eth0, which keeps its addresses. A lab_link carries what goes between them."""
+    way = f"{side}-way"
+    mac = run("ip", "netns", "exec", side, "cat", "/sys/class/net/eth0/address").stdout.strip()
+    run("ip", "netns", "add", way)
+    inside = ["ip", "netns", "exec", way]
+    run(*inside, "sysctl", "-q", "net.ipv6.conf.default.disable_ipv6=1")
+    run("ip", "-n", side, "link", "set", "eth0", "down")
+    run("ip", "-n", side, "link", "set", "eth0", "netns", way, "name", "near")
+    run("ip", "-n", way, "link", "set", "near", "address", "02:00:00:00:00:02")   # its own is eth0's from now on: nobody has to learn another
+    run("ip", "-n", way, "link", "add", "far", "mtu", mtu, "type", "veth", "peer", "name", "eth0", "mtu", mtu, "address", mac, "netns", side)
+    for name in ("near", "far"):
+        run("ip", "-n", way, "link", "set", name, "up")
+        offloads(False, *inside, "ethtool", "-K", name)
+    offloads(False, "ip", "netns", "exec", side, "ethtool", "-K", "eth0")
+    address_peer(side)
+
+
+def no_detour(side):
+    way = f"{side}-way"
+    mac = run("ip", "netns", "exec", side, "cat", "/sys/class/net/eth0/address").stdout.strip()
+    run("ip", "-n", side, "link", "del", "eth0")
+    run("ip", "-n", way, "link", "set", "near", "down", "address", mac)
+    run("ip", "-n", way, "link", "set", "near", "netns", side, "name", "eth0")
+    run("ip", "netns", "del", way)
+    address_peer(side)
 
 
 def kernel_addresses():
