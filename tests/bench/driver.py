@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 
+from tests.bench import loss
 from tests.lab import configuration, network
 from tests.lab.configuration import Configuration, Pool, Service
 from tests.lab.lab import CHECKOUT, Appliance, Lab, LabError, Nginx, best_profile, processor
@@ -257,25 +258,30 @@ def report(results, rows, names):
 
 def main():
     parser = argparse.ArgumentParser(prog="scripts/bench", description="This appliance against nginx, by the rules in the driver's head.")
-    parser.add_argument("--rows", default="1,3,5,8", help="which of rows 1, 3, 5, 8")
+    parser.add_argument("--rows", default="1,3,5,8", help="which of rows 1, 3, 5, 8 and 22 (TCP through an impaired path)")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=int, default=4, help="of one measurement")
+    parser.add_argument("--cells", default="", help="row 22: only paths with this in their title, such as '50 ms, 1.0% loss'")
     parser.add_argument("--profile", help="port profile of ours; else af_xdp where the kernel has it")
     parser.add_argument("--devices", default="ours,nginx,nginx-plain", help="of ours, nginx (offloads on), nginx-plain (off)")
     parser.add_argument("--json", help="also write everything to this file (a path in the checkout)")
     arguments = parser.parse_args()
-    rows = [row for row in ROWS if str(row.number) in arguments.rows.split(",")]
+    asked = arguments.rows.split(",")
+    rows = [row for row in ROWS if str(row.number) in asked]
     makers = {"ours": Ours, "nginx": lambda bench: Peer(bench, True), "nginx-plain": lambda bench: Peer(bench, False)}
     chosen = arguments.devices.split(",")
-    if not rows or any(name not in makers for name in chosen):
+    impaired = str(loss.NUMBER) in asked
+    if not rows and not impaired or any(name not in makers for name in chosen):
         parser.error("no such row or device")
     about = environment(arguments)
     for name, value in about.items():
         print(f"{name:12} {', '.join(value) if isinstance(value, list) else value}")
-    results = []
+    results, summary = [], []
     with Lab() as lab:
-        bench = Bench(lab, arguments)
-        for number in range(arguments.rounds):
+        if impaired:
+            results, summary = loss.run(lab, arguments)
+        bench = Bench(lab, arguments) if rows else None
+        for number in range(arguments.rounds if rows else 0):
             for name in chosen:
                 device = makers[name](bench)
                 try:
@@ -288,7 +294,7 @@ def main():
                 finally:
                     device.stop()
     names = [{"ours": "sallyport", "nginx": "nginx", "nginx-plain": "nginx, offloads off"}[name] for name in chosen]
-    summary = report(results, rows, names if names[0] == "sallyport" else ["sallyport", *names])
+    summary += report(results, rows, names if names[0] == "sallyport" else ["sallyport", *names])
     if arguments.json:
         pathlib.Path(arguments.json).write_text(json.dumps({"environment": about, "summary": summary, "rounds": results}, indent=1))
     return 0
