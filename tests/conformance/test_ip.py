@@ -131,7 +131,7 @@ def test_any_ttl_is_taken(client, ttl):
 
 @pytest.mark.parametrize("family", [4, 6])
 def test_our_ttl(client, family):
-    """RFC 9293 3.9.2: "Time to Live (TTL) [...] the TTL value used to send TCP segments MUST be configurable (MUST-49)"-not yet by us: it is the 64 that RFC 1700 gives as default."""
+    """RFC 9293 3.9.2: "the TTL value used to send TCP segments MUST be configurable (MUST-49)"; RFC 1700's default is 64."""
     peer = client(PATIENT_REDIRECT, family)
     peer.send("S", seq=0, mss=1000)
     assert peer.expect("SA").ttl == 64
