@@ -2,7 +2,6 @@
 
 import socket
 import ssl
-import time
 
 from tests.lab import network
 
@@ -154,7 +153,3 @@ class Flow:
 def octets(count, start=0):
     """Octets by which their place can be told."""
     return bytes((at * 7 + at // 251 + 3) & 0xFF for at in range(start, start + count))
-
-
-def deadline():
-    return time.monotonic() + w.PATIENCE

@@ -94,7 +94,7 @@ def test_listen_other_bits_of_a_syn_do_not_matter(client, flags):
 
 
 def test_listen_syn_with_fin_is_dropped(client):
-    """RFC 9293 3.10.7.2: "Any other control or text should be queued for processing later": that we deviate from for a FIN, which nobody but a
+    """RFC 9293 3.10.7.2: "any other control or text should be queued for processing later": that we deviate from for a FIN, which nobody but a
     scanner sends with a SYN; the same ports serve an honest one afterwards."""
     peer = client()
     peer.send("SF", seq=0, mss=1000)

@@ -179,7 +179,7 @@ def test_urgent_octets_stay_in_line(open_to, pointer):
 
 
 def test_urgent_pointer_without_urg_is_ignored(open_to):
-    """RFC 9293 3.1: "The urgent pointer [...] is only to be interpreted in segments with the URG control bit set"."""
+    """RFC 9293 3.1: "This field is only to be interpreted in segments with the URG control bit set"."""
     peer = open_to()
     peer.send("PA", seq=1, ack=1, data=REQUEST, urgent=10)
     assert peer.expect("FA", ack=1 + len(REQUEST)).data
@@ -226,7 +226,7 @@ def test_acknowledgment_goes_with_an_answer(open_to):
 
 def test_out_of_order_text_is_held(flow):
     """RFC 9293 3.10.7.4: "Segments with higher beginning sequence numbers SHOULD be held for later processing (SHLD-31)"; RFC 5681 4.2: "a TCP receiver
-    SHOULD send an immediate ACK when it receives a data segment that fills in all or part of a gap in the sequence space"."""
+    SHOULD send an immediate ACK when the incoming segment fills in all or part of a gap in the sequence space"."""
     f = flow()
     f.peer.send("A", seq=1001, data=octets(100, 1000))
     f.peer.wire.settle()       # at once: no delay has passed
@@ -240,7 +240,7 @@ def test_out_of_order_text_is_held(flow):
 
 
 def test_reversed_order(flow):
-    """RFC 9293 3.4: the receiver puts "them" in order by their sequence numbers, in whatever order they come."""
+    """RFC 9293 3.10.7.4: "Segments are processed in sequence", in whatever order they come."""
     f = flow()
     for at in range(19, -1, -1):
         f.peer.send("A", seq=1 + at * 500, data=octets(500, at * 500))
@@ -309,7 +309,7 @@ def test_ecn_bits_of_an_established_connection_do_not_matter(open_to):
 # --- what attackers do
 
 def test_challenges_are_limited(open_to):
-    """RFC 5961 7: "an ACK throttling mechanism [...] is RECOMMENDED": ten a quarter of a second, each connection for itself."""
+    """RFC 5961 7: "an ACK throttling mechanism is suggested": ten a quarter of a second, each connection for itself."""
     peer = open_to()
     for _ in range(60):
         peer.send("S", seq=500, mss=1000)

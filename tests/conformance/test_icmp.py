@@ -118,7 +118,7 @@ def test_packet_too_big_that_is_not_smaller(greeted, family, mtu):
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("seq", [-100, -100000, 20000, 1 << 30])
 def test_packet_too_big_of_what_is_not_in_flight(greeted, family, seq):
-    """RFC 5927 4.1: "TCP SHOULD check that the TCP sequence number contained in the payload of the ICMP error message is within the range SND.UNA =< SEG.SEQ < SND.NXT"."""
+    """RFC 5927 4.1: what is quoted must be in flight: "SND.UNA =< SEG.SEQ < SND.NXT"."""
     peer = greeted(family)
     too_big(peer, about(peer, seq), 1280)
     assert len(again(peer).data) == peer.full
@@ -135,7 +135,7 @@ def test_packet_too_big_of_another_connection(greeted):
 
 @pytest.mark.parametrize("family, length", [(4, 960), (6, 1220)])
 def test_path_mtu_is_remembered(greeted, family, length):
-    """RFC 8201 5.2: "The information [...] can be stored per destination": the next connection to the same host begins with it (RFC 1191 6.3)."""
+    """RFC 8201 5.2: it is stored for the destination: the next connection to the same host begins with it (RFC 1191 6.3)."""
     peer = greeted(family)
     too_big(peer, peer.first, length + 40 if family == 4 else length + 60)
     assert len(again(peer).data) == length
@@ -199,7 +199,7 @@ def test_soft_error_while_connecting(opening, family, kind, code):
 
 @pytest.mark.parametrize("family, kind, code", HARD)
 def test_hard_error_of_an_established_connection_is_soft(flow, family, kind, code):
-    """RFC 5927 5.2: "TCP SHOULD treat ICMP "hard errors" [...] meant for connections in any of the synchronized states [...] as "soft errors"": nobody who guesses a sequence number ends it."""
+    """RFC 5927 5.2: in the synchronized states "hard errors" are treated as "soft errors": nobody who guesses a sequence number ends a connection."""
     f = flow(family)
     f.client.write(octets(1000))
     segment = f.peer.expect("A", seq=1, length=1000)
@@ -222,7 +222,7 @@ def test_error_with_a_bad_checksum(opening, family):
 
 @pytest.mark.parametrize("seq", [-1, 1, 100000])
 def test_error_about_another_syn(opening, seq):
-    """RFC 5927 4.1: "within the range SND.UNA =< SEG.SEQ < SND.NXT": in SYN-SENT there is ISS alone."""
+    """RFC 5927 4.1: "SND.UNA =< SEG.SEQ < SND.NXT": in SYN-SENT that is ISS alone."""
     client, peer = opening()
     peer.expect("S")
     unreachable(peer, about(peer, seq), 3)

@@ -128,7 +128,7 @@ def test_what_no_duplicate_ack_is(upload):
 
 
 def test_limited_transmit(upload):
-    """RFC 3042 2: "the sender SHOULD transmit new data upon the arrival of the first two consecutive duplicate ACKs"."""
+    """RFC 3042 2: Limited Transmit "calls for a TCP sender to transmit new data upon the arrival of the first two consecutive duplicate ACKs"."""
     f = upload(14)
     takes(f, 0, 9)
     acknowledge(f, 0)
@@ -173,7 +173,7 @@ def test_window_after_recovery_is_smaller(upload):
 # --- with SACK
 
 def test_three_segments_sacked(upload):
-    """RFC 6675 4, IsLost: "either: DupThresh discontiguous SACKed sequences have arrived above 'SeqNum' or more than (DupThresh - 1) * SMSS bytes with sequence numbers greater than 'SeqNum' have been
+    """RFC 6675 4, IsLost: "either DupThresh discontiguous SACKed sequences have arrived above 'SeqNum' or more than (DupThresh - 1) * SMSS bytes with sequence numbers greater than 'SeqNum' have been
     SACKed"."""
     f = upload(10, **SACK)
     takes(f, 0, 9)
@@ -196,7 +196,7 @@ def test_sacked_segments_are_not_sent_again(upload):
 
 
 def test_holes_are_filled_in_order(upload):
-    """RFC 6675 4, NextSeg: "the smallest unSACKed sequence number 'S2'"."""
+    """RFC 6675 4, NextSeg: "a smallest unSACKed sequence number 'S2'"."""
     f = upload(10, **SACK)
     takes(f, 0, 9)
     acknowledge(f, 1, (2, 3), (5, 9))
@@ -207,7 +207,7 @@ def test_holes_are_filled_in_order(upload):
 
 
 def test_lost_retransmission(upload):
-    """RFC 8985 3.4: RACK finds "lost retransmissions" too: what was sent after the retransmission has arrived, it has not."""
+    """RFC 8985 3.4: RACK finds lost retransmissions too: what was sent after the retransmission has arrived, it has not."""
     f = upload(16, **STAMPED)
     takes(f, 0, 9)
     acknowledge(f, 0, (1, 9))
@@ -259,7 +259,7 @@ def test_tail_loss_probe(upload):
 
 
 def test_tail_loss_probe_repairs_by_sack(upload):
-    """RFC 8985 7: "the sender retransmits the most recently transmitted segment to solicit SACK information": its SACK shows the hole before it, which is filled without a timeout."""
+    """RFC 8985 7: the probe is there to be answered with SACK information: that shows the hole before it, which is filled without a timeout."""
     f = upload(4, **SACK)
     takes(f, 0, 3)
     acknowledge(f, 1)
@@ -324,7 +324,7 @@ def test_all_acknowledged_stops_the_timer(upload):
 
 
 def test_spurious_timeout_is_undone(upload):
-    """RFC 3522 3.2, step (4): "If the value of the Timestamp Echo Reply field of the acceptable ACK's Timestamps option is smaller than the value of RetransmitTS, then": spurious; RFC 4015: the congestion
+    """RFC 3522 3.2, step (4): "If the value of the Timestamp Echo Reply field of the acceptable ACK's Timestamps option is smaller than the value of the variable RetransmitTS, then": spurious; RFC 4015: the congestion
     window is as before, so that all that waits goes at once and not two segments."""
     f = upload(20, **STAMPED)
     takes(f, 0, 9)
@@ -350,7 +350,7 @@ def test_timeout_that_was_none_too_early_is_not_undone(upload):
 
 
 def test_reneging(upload):
-    """RFC 2018 8: "after a retransmit timeout the data sender SHOULD turn off all of the SACKed bits, since the timeout might indicate that the data receiver has reneged": what was reported and never
+    """RFC 2018 5: "After a retransmit timeout the data sender SHOULD turn off all of the SACKed bits, since the timeout might indicate that the data receiver has reneged": what was reported and never
     acknowledged is sent again in the end."""
     f = upload(4, **SACK)
     takes(f, 0, 3)

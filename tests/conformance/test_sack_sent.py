@@ -45,8 +45,8 @@ def test_blocks_grow_together(flow):
 
 @pytest.mark.parametrize("syn, most", [(SACK, 4), ({**SACK, "ts": (1000, 0), "mss": 1012}, 3)])
 def test_as_many_blocks_as_fit(flow, syn, most):
-    """RFC 2018 3: "a TCP option field has a length limit of 40 bytes [...] a SACK option that specifies n blocks will have a length of 8*n+2 bytes, so the 40 bytes available for TCP options can
-    specify a maximum of 4 blocks. It is expected that SACK will often be used in conjunction with the Timestamp option [...] thus a maximum of 3 SACK blocks"."""
+    """RFC 2018 3: "A SACK option that specifies n blocks will have a length of 8*n+2 bytes, so the 40 bytes available for TCP options can specify a maximum of 4 blocks. It is expected that SACK
+    will often be used in conjunction with the Timestamp option [...]; thus a maximum of 3 SACK blocks will be allowed in this case"."""
     f = flow(**syn)
     starts = [101, 301, 501, 701, 901, 1101]
     for count, start in enumerate(starts, 1):
@@ -68,7 +68,7 @@ def test_blocks_are_repeated(flow):
 
 
 def test_filled_hole_leaves_the_others(flow):
-    """RFC 2018 4: "all subsequent ACK[s] [...] which do not ACK the highest sequence number in the data receiver's queue" carry the option."""
+    """RFC 2018 4: "If sent at all, SACK options SHOULD be included in all ACKs which do not ACK the highest sequence number in the data receiver's queue"."""
     f = flow(**SACK)
     part(f, 501, 1001)
     f.peer.expect("A", sacks=[(501, 1001)])
@@ -102,8 +102,7 @@ def test_held_octets_are_not_taken_back(flow):
 # --- duplicates
 
 def test_duplicate_of_acknowledged_octets(flow):
-    """RFC 2883 4.1: "each duplicate is reported in at most one D-SACK block": "the first block of the SACK option [...] specify the sequence numbers of the duplicate segment that triggers the
-    acknowledgement"."""
+    """RFC 2883 4: "Each duplicate contiguous sequence of data received is reported in at most one D-SACK block", the first of the option."""
     f = flow(**SACK)
     part(f, 1, 1001)
     f.peer.expect("A", ack=1001)

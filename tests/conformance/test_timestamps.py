@@ -123,7 +123,7 @@ def test_echo_of_the_segment_that_fills_the_hole(flow):
 @pytest.mark.parametrize("back", [1, 1000, 1 << 30])
 def test_old_timestamp_is_refused(flow, back):
     """RFC 7323 5.3, R1: "If there is a Timestamps option in the arriving segment, SEG.TSval < TS.Recent, TS.Recent is valid [...], and if the RST bit is not set, then treat the arriving
-    segment as not acceptable: Send an acknowledgment in reply as specified in Section 3.10.7.4 of RFC 9293 [...] and drop the segment"."""
+    segment as not acceptable: Send an acknowledgment in reply as specified in [RFC0793], page 69, and drop the segment"."""
     f = flow(**STAMPED)
     f.peer.send("A", seq=1, data=b"new", ts=(2_000_000_000, 0))
     f.peer.expect("A", ack=4)
