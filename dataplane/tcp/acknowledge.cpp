@@ -53,6 +53,7 @@ Verdict Core::acknowledge(ControlBlock& cb, Arrival& arrival) {
             cb.round_end = cb.snd_nxt;
         }
         if (cb.ecn && arrival.has(wire::kEce)) take_congestion_echo(cb, arrival);
+        if (cb.sack_permitted) adapt_reordering_window(cb, delivery);
         if (cb.tlp_outstanding) tail_loss_probe_acknowledged(cb, arrival, delivery, duplicate_ack);
         recover(cb, arrival, delivery, duplicate_ack);
         if (delivery.acked > 0) {
@@ -128,10 +129,14 @@ void Core::drop_acknowledged(ControlBlock& cb, SeqNum ack, const Arrival& arriva
 
 bool Core::undo_spurious(ControlBlock& cb, const Arrival& arrival) {
     // Eifel (RFC 3522 3.2, step 4): the ACK echoes a timestamp older than the first retransmission, so the original had arrived.
-    if (!cb.undo_possible || !cb.timestamps) return false;
-    if (static_cast<std::int32_t>(arrival.options.timestamps->echo - cb.undo_timestamp) >= 0) return false;
+    const bool original = cb.undo_possible && cb.timestamps &&
+                          static_cast<std::int32_t>(arrival.options.timestamps->echo - cb.undo_timestamp) < 0;
+    // All that was believed lost has arrived before any of it was sent again.
+    const bool nothing_lost = cb.recovery == Recovery::fast && !cb.undo_possible && cb.send_buffer.lost_octets == 0;
+    if (!original && !nothing_lost) return false;
     cb.send_buffer.unmark_all_lost();
     cb.cubic.restore();
+    if (cb.recovery == Recovery::fast) cb.reordering_seen = true;   // RFC 8985 6.2, step 3, learns nothing from what was sent again
     cb.recovery = Recovery::open;
     cb.undo_possible = false;
     cb.reno_sacked = 0;
@@ -158,6 +163,7 @@ void Core::recover(ControlBlock& cb, const Arrival& arrival, const Delivery& del
     // Leaving: all that was outstanding when recovery began is acknowledged.
     if (cb.recovery != Recovery::open && cb.snd_una.at_or_after(cb.recovery_point)) {
         if (cb.recovery == Recovery::fast) cb.cubic.set_cwnd(std::max(cb.cubic.ssthresh(), cb.snd_mss + 0u));
+        if (cb.reo_wnd_persist > 0 && --cb.reo_wnd_persist == 0) cb.reo_wnd_multiplier = 1;   // RFC 8985 6.2, step 4
         cb.recovery = Recovery::open;
         cb.undo_possible = false;
         cb.reno_sacked = 0;

@@ -80,6 +80,7 @@ struct ControlBlock final : Connection, TimerEntry {
     bool peer_fin_taken : 1 = false;     ///< RCV.NXT has passed it
     bool cwnd_limited : 1 = false;       ///< the last output() stopped at cwnd
     bool reordering_seen : 1 = false;    ///< RACK.reordering_seen
+    bool duplicate_counted : 1 = false;  ///< RACK.dsack_round is set: reo_wnd_end
     bool tlp_retransmission : 1 = false; ///< TLP.is_retrans
     bool tlp_outstanding : 1 = false;    ///< TLP.end_seq is set
     bool undo_possible : 1 = false;
@@ -133,7 +134,7 @@ struct ControlBlock final : Connection, TimerEntry {
     SeqNum tlp_end;
     std::array<SackRange, kSacksSeen> sacks_seen{};   ///< of the last ACK with blocks: what they cover has been looked at
     SeqNum round_end;                    ///< SND.NXT when this round trip began (RFC 9406 4.2)
-    SeqNum reo_wnd_end;                  ///< a duplicate is counted once a round trip (RFC 8985 6.2, step 4)
+    SeqNum reo_wnd_end;                  ///< RACK.dsack_round: a duplicate is counted once a round trip (RFC 8985 6.2, step 4)
     std::uint8_t reo_wnd_multiplier = 1;
     std::uint8_t reo_wnd_persist = 0;
     std::uint8_t duplicate_acks = 0;     ///< without SACK

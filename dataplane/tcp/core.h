@@ -195,6 +195,7 @@ class Core {
     void note_delivered(ControlBlock& cb, SendSegment& segment, const Arrival& arrival, Delivery& delivery);
     void rack_update(ControlBlock& cb, const SendSegment& segment, const Arrival& arrival, const Delivery& delivery);
     void rack_detect_loss(ControlBlock& cb, Time now);
+    void adapt_reordering_window(ControlBlock& cb, const Delivery& delivery) noexcept;
     [[nodiscard]] Duration reordering_window(const ControlBlock& cb) const noexcept;
     void tail_loss_probe_acknowledged(ControlBlock& cb, const Arrival& arrival, const Delivery& delivery, bool duplicate_ack);
     void recover(ControlBlock& cb, const Arrival& arrival, const Delivery& delivery, bool duplicate_ack);

@@ -8,6 +8,8 @@ namespace sallyport::tcp {
 
 namespace {
 
+constexpr std::uint8_t kReorderingPersists = 16;   // recoveries without a duplicate report (6.2, step 4)
+
 /// RACK_sent_after (6.1)
 bool sent_after(Time a, SeqNum a_end, Time b, SeqNum b_end) noexcept { return a > b || (a == b && a_end.after(b_end)); }
 
@@ -31,6 +33,15 @@ void Core::rack_update(ControlBlock& cb, const SendSegment& segment, const Arriv
         cb.rack_sent_at = segment.sent_at;
         cb.rack_end = segment.end();
     }
+}
+
+void Core::adapt_reordering_window(ControlBlock& cb, const Delivery& delivery) noexcept {  // 6.2, step 4: RACK_update_reo_wnd()
+    if (cb.duplicate_counted && cb.snd_una.at_or_after(cb.reo_wnd_end)) cb.duplicate_counted = false;
+    if (!delivery.duplicate_report || cb.duplicate_counted || cb.tlp_outstanding) return;   // a probe may well arrive twice
+    cb.duplicate_counted = true;
+    cb.reo_wnd_end = cb.snd_nxt;
+    if (cb.reo_wnd_multiplier < UINT8_MAX) ++cb.reo_wnd_multiplier;
+    cb.reo_wnd_persist = kReorderingPersists;
 }
 
 Duration Core::reordering_window(const ControlBlock& cb) const noexcept {  // 6.2, step 4

@@ -131,6 +131,62 @@ TEST_F(Sender, ReorderingWindowOver_SegmentIsSentAgain) {
     EXPECT_EQ(peer.sent[0].seq, first);
 }
 
+/// Ten segments of which the first is late: the fourth SACK has it sent again, and then the original arrives.
+class ReorderedSender : public Sender {
+ protected:
+    void SetUp() override {
+        Sender::SetUp();
+        CoreTestAccess::only(peer.core)->rtt = {};   // the handshake took no time
+        warm_up();
+        peer.write(10 * kMss);
+        peer.output();
+        original = peer.sent.back().options.timestamps->value;
+        cwnd = peer.connection->status().cwnd;
+        acknowledge(0, 10ms, {.sacks = {block(kMss, 4 * kMss)}});
+        ASSERT_EQ(peer.connection->status().segments_retransmitted, 1u);
+        peer.now += 2ms;
+        peer.ts_echo = original;
+        peer.rcv_nxt += 10 * kMss;
+        peer.exchange(kAck, peer.snd_nxt, peer.rcv_nxt);
+        EXPECT_GE(peer.connection->status().cwnd, cwnd) << "undone";
+    }
+    std::uint32_t original = 0, cwnd = 0;
+};
+
+TEST_F(ReorderedSender, LateAgain_NothingIsSentAgainWithinTheWindow) {
+    peer.write(10 * kMss);
+    peer.output();
+    EXPECT_TRUE(acknowledge(0, 10ms, {.sacks = {block(kMss, 6 * kMss)}}).empty()) << "now that the path is known to reorder";
+    EXPECT_TRUE(peer.after(2ms).empty());
+    acknowledge(10 * kMss, 0ms);
+    EXPECT_EQ(peer.connection->status().segments_retransmitted, 1u);
+}
+
+TEST_F(ReorderedSender, DuplicateReport_WidensTheWindow) {  // RFC 8985 6.2, step 4
+    peer.write(10 * kMss);
+    peer.output();
+    acknowledge(0, 9ms, {.sacks = {block(0u - kMss, 0)}});  // the needless retransmission arrived, too
+    acknowledge(0, 1ms, {.sacks = {block(kMss, 6 * kMss)}});
+    EXPECT_TRUE(peer.after(4ms).empty()) << "a quarter of the least round trip was 2.5 ms, and now it is twice that";
+    EXPECT_EQ(peer.after(2ms).size(), 1u);
+}
+
+TEST_F(Sender, OriginalArrivesBeforeItIsSentAgain_Undone) {
+    warm_up();
+    peer.write(10 * kMss);
+    peer.output();
+    const std::uint32_t cwnd = peer.connection->status().cwnd;
+    peer.now += 10ms;
+    peer.ts_echo = peer.sent.back().options.timestamps->value;
+    // Both in one burst: nothing is sent between them.
+    peer.arrives(kAck, peer.snd_nxt, peer.rcv_nxt, {}, {.sacks = {block(kMss, 4 * kMss)}});
+    EXPECT_EQ(peer.core.counters.fast_retransmits, 1u);
+    peer.rcv_nxt += 4 * kMss;
+    peer.exchange(kAck, peer.snd_nxt, peer.rcv_nxt);
+    EXPECT_GE(peer.connection->status().cwnd, cwnd);
+    EXPECT_EQ(peer.connection->status().segments_retransmitted, 0u);
+}
+
 TEST_F(Sender, LostTail_ProbeBeforeTheTimeout) {  // RFC 8985 7
     warm_up();
     peer.write(4 * kMss);
