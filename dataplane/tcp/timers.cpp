@@ -63,7 +63,8 @@ void Core::schedule_retransmit(ControlBlock& cb, Time now, bool restart) noexcep
     if (cb.retransmit_timer == RetransmitTimer::reordering && armed(cb, Timer::retransmit)) return;
     if (cb.retransmit_timer == RetransmitTimer::timeout && armed(cb, Timer::retransmit) && !restart) return;
 
-    const Time since = restart ? now : std::min(now, send_segment(cb.send_buffer.front()).sent_at);
+    // RFC 6298 5.3: from the ACK on that moved SND.UNA, also when a probe was to come first and new segments put it off.
+    const Time since = restart ? now : std::max(cb.last_progress, send_segment(cb.send_buffer.front()).sent_at);
     Time timeout_at = std::max(since + cb.rtt.rto(cb.backoff), now + 1ms);
     timeout_at = std::max(std::min(timeout_at, cb.last_progress + user_timeout(cb)), now + 1ms);
     // RFC 8985 7.2

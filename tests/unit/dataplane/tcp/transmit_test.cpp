@@ -47,6 +47,22 @@ TEST_F(Sender, InitialWindow_TenSegmentsThenGrows) {  // RFC 6928
     EXPECT_EQ(peer.events(), event::kWritable);
 }
 
+TEST_F(Sender, NewSegmentAfterAnAck_TimeoutStillRunsFromTheAck) {  // RFC 6298 5.3
+    peer.write(100);
+    peer.output();
+    acknowledge(100, 300ms);   // round trips that vary: the timeout is far behind the probe
+    peer.write(2 * kMss);
+    peer.output();
+    const Time sent = peer.now;
+    acknowledge(kMss, 200ms);
+    const auto status = peer.connection->status();
+    peer.now += std::min(2 * status.srtt, status.rto);   // right before the tail loss probe, which this puts off
+    peer.write(100);
+    peer.output();
+    peer.after(sent + status.rto + 2ms - peer.now);
+    EXPECT_EQ(peer.core.counters.timeouts, 0u) << "as if the segment's own time counted, and not that of the ACK";
+}
+
 TEST_F(Sender, LastSegment_Pushes) {
     peer.write(kMss + 10);
     ASSERT_EQ(peer.output().size(), 2u);
