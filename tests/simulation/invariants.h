@@ -23,6 +23,23 @@ class Invariants {
         check.all();
         return std::move(check.problem_);
     }
+    /// Of a network in which no receiver takes back what it reported (RFC 2018 8): what `core` believes to be received is with `peer`.
+    [[nodiscard]] static std::string sacked_in_vain(tcp::Core& core, tcp::Core& peer) {
+        std::string problem;
+        Access::each(core, [&](ControlBlock& ours) {
+            if (ours.send_buffer.sacked_segments == 0) return;
+            Access::each(peer, [&](ControlBlock& theirs) {
+                if (theirs.tuple.local != ours.tuple.remote || theirs.tuple.remote != ours.tuple.local || theirs.irs != ours.iss) return;
+                if (!theirs.synchronized() || theirs.released || theirs.peer_fin_taken) return;
+                for (rte_mbuf* at = ours.send_buffer.front(); at != nullptr; at = tcp::send_segment(at).next) {
+                    const tcp::SendSegment& segment = tcp::send_segment(at);
+                    if (segment.sacked && !there(theirs, segment.seq, segment.seq + segment.length))
+                        problem = std::to_string(ours.tuple.local.port) + ": a segment is sacked that the peer does not have";
+                }
+            });
+        });
+        return problem;
+    }
 
  private:
     using Access = tcp::CoreTestAccess;
@@ -124,6 +141,10 @@ class Invariants {
         expect(cb.send_buffer.empty() || armed(cb, Timer::retransmit), "something is to send or to acknowledge, without a timer");
         expect(!cb.send_buffer.empty() || !armed(cb, Timer::retransmit), "a retransmission timer for nothing");
         expect(cb.retransmit_timer != RetransmitTimer::persist || cb.flight() == 0, "persist timer with something in flight");
+        // RFC 6298 5.3, of the moment in which SND.UNA moved.
+        if (cb.retransmit_timer == RetransmitTimer::timeout && cb.last_progress == Access::now(core_))
+            expect(deadline(cb, Timer::retransmit) >= cb.last_progress + std::min(cb.rtt.rto(cb.backoff), settings_.user_timeout),
+                   "the retransmission timer was not restarted");
         expect(cb.unacknowledged == 0 || armed(cb, Timer::delayed_ack), "octets to acknowledge, without a timer");
         expect(!cb.ack_now || armed(cb, Timer::delayed_ack), "an ACK that is due, without a timer");
         expect(!cb.closing || cb.fin_appended || armed(cb, Timer::delayed_ack), "a FIN that is due, without a timer");
@@ -196,6 +217,17 @@ class Invariants {
             previous = at;
         }
         expect(buffers == cb.reassembly.buffers() && previous == Access::last(cb.reassembly), "the reassembly queue counts wrongly");
+    }
+
+    /// Whether octets have been received, in order or not.
+    [[nodiscard]] static bool there(const ControlBlock& cb, SeqNum start, SeqNum end) {
+        start = tcp::later_of(start, cb.rcv_nxt);
+        for (rte_mbuf* at = Access::first(cb.reassembly); at != nullptr && start.before(end); at = tcp::received_piece(at).next) {
+            const SeqNum seq = tcp::received_piece(at).seq;
+            if (seq.after(start)) break;
+            start = tcp::later_of(start, seq + at->data_len);
+        }
+        return start.at_or_after(end);
     }
 
     void receive_queue(const ControlBlock& cb) {

@@ -340,8 +340,10 @@ class Execution {
 
     void check(int host) {
         const auto look = thorough_ || ++events_ % 16 == 0 ? Look::whole : Look::quick;
-        const std::string wrong =
-            Invariants::violated(tcp::CoreTestAccess::core((host == 0 ? world_.client() : world_.server()).stack), look);
+        tcp::Core& core = tcp::CoreTestAccess::core((host == 0 ? world_.client() : world_.server()).stack);
+        std::string wrong = Invariants::violated(core, look);
+        if (wrong.empty() && look == Look::whole && case_.world.client.receive_budget == 0)
+            wrong = Invariants::sacked_in_vain(core, tcp::CoreTestAccess::core((host == 0 ? world_.server() : world_.client()).stack));
         if (wrong.empty()) return;
         ADD_FAILURE() << (host == 0 ? "client, " : "server, ") << std::chrono::duration<double>(world_.now().time_since_epoch()).count() << " s, "
                       << wrong;
