@@ -159,6 +159,12 @@ class Invariants {
         expect(cb.in_flight() <= cb.flight(), "more in flight than FlightSize");
         if (!cb.synchronized()) return;
         expect(cb.rcv_nxt.at_or_before(cb.rcv_adv), "RCV.NXT is beyond the window that was promised");
+        // RFC 9293 3.8.6.2.2: a window that has grown enough is told. Another connection's buffers may open it, too, without a word.
+        if (cb.octets_received > 0 && cb.unacknowledged == 0 && !cb.ack_now && !cb.peer_fin_taken && !cb.released && settings_.receive_budget == 0) {
+            const SeqNum edge = Access::window_edge(core_, cb);
+            const std::uint32_t enough = std::min(cb.receive_limit / 2, 2u * cb.our_mss) + (2u << cb.rcv_wnd_shift);
+            expect(!edge.after(cb.rcv_adv) || edge - cb.rcv_adv < enough, "the window has grown, and the peer was not told");
+        }
         expect(cb.snd_una.at_or_before(cb.snd_nxt), "SND.UNA is beyond SND.NXT");
         expect(!buffer.empty() || cb.flight() == 0, "nothing is kept of what is in flight");
         expect(cb.snd_mss >= 64, "SND.MSS of a few octets");
