@@ -53,6 +53,9 @@ void TimerWheel::clear(TimerEntry& entry) noexcept {
 }
 
 std::uint64_t TimerWheel::next_tick() const noexcept {
+    // What an earlier advance() has not moved down yet.
+    for (std::size_t level = 1; level < kLevels; ++level)
+        if (slots_[slot_of(level, current_)] != nullptr) return current_;
     for (std::size_t level = 0; level < kLevels; ++level) {
         const std::uint64_t position = (current_ >> (8 * level)) & (kSlots - 1);
         // Of level 0 the current slot counts too: what was due at once. Upper levels hold only later digits.
@@ -75,14 +78,11 @@ Time TimerWheel::next() const noexcept {
     return tick == kNever ? Time::max() : Time{Duration{static_cast<std::int64_t>(tick << kTickShift)}};
 }
 
-void TimerWheel::enter(std::uint64_t tick) noexcept {
-    const std::uint64_t differing = tick ^ current_;
+void TimerWheel::enter(std::uint64_t tick, std::size_t& left) noexcept {
     current_ = tick;
-    if (differing < kSlots) return;
-    const std::size_t top = static_cast<std::size_t>(63 - std::countl_zero(differing)) / 8;
-    for (std::size_t level = top; level > 0; --level) {
-        const std::size_t slot = level * kSlots + ((tick >> (8 * level)) & (kSlots - 1));
-        while (TimerEntry* entry = slots_[slot]) {
+    for (std::size_t level = kLevels - 1; level > 0; --level) {
+        const std::size_t slot = slot_of(level, tick);
+        for (TimerEntry* entry; left > 0 && (entry = slots_[slot]) != nullptr; --left) {
             remove(*entry);
             insert(*entry);
         }

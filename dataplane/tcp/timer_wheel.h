@@ -18,10 +18,12 @@ struct TimerEntry {
 
 /// Hierarchical timing wheel: five levels of 256 slots, a tick of 2^20 ns (about 1 ms), 36 years in all. Setting and clearing cost
 /// the same however many entries there are; empty stretches are skipped by bitmaps, so time may jump. An entry never fires early and
-/// at most one tick late.
+/// at most one tick late, but for crowds: one advance() moves and fires kMostAtOnce entries at most, so that a million that were set in the
+/// same minute do not stop everything for half a second when their slot is reached. next() is in the past until all are done.
 class TimerWheel {
  public:
     static constexpr int kTickShift = 20;
+    static constexpr std::size_t kMostAtOnce = 512;   ///< some tens of microseconds
 
     explicit TimerWheel(Time start = Time{}) noexcept : current_(ticks_down(start)) {}
 
@@ -35,13 +37,16 @@ class TimerWheel {
     template <typename Fire>
     void advance(Time now, Fire&& fire) noexcept {
         const std::uint64_t target = ticks_down(now);
-        while (true) {
+        std::size_t left = kMostAtOnce;
+        while (left > 0) {
             const std::uint64_t due = next_tick();
-            if (due > target) break;
-            enter(due);
-            while (TimerEntry* entry = take_due()) fire(*entry);
+            if (due > target) {
+                if (target > current_) current_ = target;
+                return;
+            }
+            enter(due, left);
+            for (TimerEntry* entry; left > 0 && (entry = take_due()) != nullptr; --left) fire(*entry);
         }
-        if (target > current_) current_ = target;
     }
 
  private:
@@ -54,8 +59,11 @@ class TimerWheel {
     [[nodiscard]] std::uint64_t next_tick() const noexcept;
     void insert(TimerEntry& entry) noexcept;
     void remove(TimerEntry& entry) noexcept;
-    /// Makes `tick` the current one; entries of upper levels that begin there move down.
-    void enter(std::uint64_t tick) noexcept;
+    /// Makes `tick` the current one; entries of upper levels that begin there move down, at most `left` of them, which is lowered.
+    void enter(std::uint64_t tick, std::size_t& left) noexcept;
+    [[nodiscard]] std::size_t slot_of(std::size_t level, std::uint64_t tick) const noexcept {
+        return level * kSlots + (tick >> (8 * level) & (kSlots - 1));
+    }
     [[nodiscard]] TimerEntry* take_due() noexcept;
 
     std::uint64_t current_;

@@ -63,6 +63,37 @@ TEST(TimerWheel, SetAgainWhileFiring_FiresInTheSameAdvance) {
     EXPECT_EQ(count, 3);
 }
 
+TEST(TimerWheel, Crowd_IsMovedAndFiredInPortions) {
+    constexpr std::size_t kMany = 5000;
+    static_assert(kMany > TimerWheel::kMostAtOnce);
+    TimerWheel wheel;
+    std::vector<Numbered> entries(kMany);
+    for (Numbered& entry : entries) wheel.set(entry, Time{100s});   // two levels up
+    std::size_t count = 0, calls = 0;
+    const Time now{200s};
+    for (; wheel.next() <= now; ++calls) {
+        ASSERT_LT(calls, 100u);
+        const std::size_t here = fired(wheel, now).size();
+        ASSERT_LE(here, TimerWheel::kMostAtOnce);
+        count += here;
+    }
+    EXPECT_EQ(count, kMany);
+    EXPECT_GE(calls, kMany / TimerWheel::kMostAtOnce);
+    EXPECT_EQ(wheel.next(), Time::max());
+}
+
+TEST(TimerWheel, CrowdHalfMoved_EntriesCanBeClearedAndSet) {
+    TimerWheel wheel;
+    std::vector<Numbered> entries(3 * TimerWheel::kMostAtOnce);
+    for (Numbered& entry : entries) wheel.set(entry, Time{100s});
+    EXPECT_TRUE(fired(wheel, Time{99s}).empty());
+    for (std::size_t i = 0; i < entries.size(); i += 2) wheel.clear(entries[i]);
+    wheel.set(entries[0], Time{99500ms});
+    std::size_t count = 0;
+    while (wheel.next() <= Time{101s}) count += fired(wheel, Time{101s}).size();
+    EXPECT_EQ(count, entries.size() / 2 + 1);
+}
+
 TEST(TimerWheel, RandomEntries_MatchSortedMap) {
     std::mt19937_64 random(1);
     TimerWheel wheel;
