@@ -1,5 +1,8 @@
 #include "dataplane/tcp/connection_table.h"
 
+#include <sys/mman.h>
+
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <new>
@@ -14,9 +17,17 @@ std::array<std::uint64_t, 5> words_of(const Tuple& tuple) noexcept {
     return words;
 }
 
+Region::Region(std::size_t octets)
+    : octets_(std::max<std::size_t>(octets, 1)), data_(mmap(nullptr, octets_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) {
+    if (data_ == MAP_FAILED) throw std::bad_alloc();
+    static_cast<void>(madvise(data_, octets_, MADV_HUGEPAGE));   // without huge pages it works, too
+}
+
+Region::~Region() { munmap(data_, octets_); }
+
 ConnectionTable::ConnectionTable(std::uint32_t max_connections, const KeyedHash& hash)
     : hash_(hash), mask_(std::bit_ceil(std::uint64_t{max_connections} + 1) - 1),
-      buckets_(std::make_unique<ControlBlock*[]>(mask_ + 1)) {}
+      memory_((mask_ + 1) * sizeof(ControlBlock*)), buckets_(static_cast<ControlBlock**>(memory_.data())) {}
 
 std::uint64_t ConnectionTable::hash(const Tuple& tuple) const noexcept { return hash_(words_of(tuple)); }
 
@@ -51,24 +62,14 @@ union ControlBlockPool::Cell {
     alignas(ControlBlock) std::byte memory[sizeof(ControlBlock)];
 };
 
-struct ControlBlockPool::Chunk {
-    static constexpr std::size_t kCells = 256;
-    Cell cells[kCells];
-};
-
-ControlBlockPool::ControlBlockPool(std::uint32_t max) : max_(max) {
-    chunks_.reserve((max + Chunk::kCells - 1) / Chunk::kCells);
-}
-ControlBlockPool::~ControlBlockPool() = default;
+ControlBlockPool::ControlBlockPool(std::uint32_t max)
+    : max_(max), memory_(std::size_t{max} * sizeof(Cell)), cells_(static_cast<Cell*>(memory_.data())) {}
 
 ControlBlock* ControlBlockPool::make(Core& core) {
     if (live_ >= max_) return nullptr;
     if (free_ == nullptr) {
-        chunks_.push_back(std::unique_ptr<Chunk>(new Chunk));
-        for (Cell& cell : chunks_.back()->cells) {
-            cell.next = free_;
-            free_ = &cell;
-        }
+        free_ = &cells_[touched_++];
+        free_->next = nullptr;
     }
     Cell* cell = free_;
     free_ = cell->next;

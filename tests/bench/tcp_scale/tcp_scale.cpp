@@ -6,12 +6,12 @@
 // look and consume(), of the ACKs and of advance(), in TSC cycles, of the best of five rounds. Layers below TCP are not in it but for what
 // sending an ACK needs.
 
-#include <malloc.h>
 #include <x86intrin.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <memory>
 #include <random>
 #include <string>
@@ -26,22 +26,25 @@ namespace {
 
 constexpr std::size_t kBurst = 32, kRoundSegments = 400'000;
 
-std::size_t heap() {
-    const struct mallinfo2 info = mallinfo2();
-    return info.uordblks + info.hblkhd;
+/// Octets of memory that the process has touched.
+std::size_t resident() {
+    std::ifstream statm("/proc/self/statm");
+    std::size_t total = 0, pages = 0;
+    statm >> total >> pages;
+    return pages * 4096;
 }
 
 class Scale {
  public:
     Scale(std::uint32_t connections, test::BufferPool& pool)
         : pool_(pool), network_(network_settings(), pool.get(), drops_), next_(connections, SeqNum(5001)), acked_(connections) {
-        const std::size_t before = heap();
+        const std::size_t before = resident();
         core_ = std::make_unique<Core>(settings(connections), pool.get(), network_, drops_);
         core_->listen({IpAddress::from_v4({192, 0, 2, 1}), 443});
         const std::uint64_t start = __rdtsc();
         for (std::uint32_t i = 0; i < connections; ++i) open(i);
         opening = static_cast<double>(__rdtsc() - start) / connections;
-        octets = static_cast<double>(heap() - before) / connections;
+        octets = static_cast<double>(resident() - before) / connections;
     }
 
     /// Cycles a segment.
