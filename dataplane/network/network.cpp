@@ -171,17 +171,14 @@ Network::Network(const Settings& settings, rte_mempool* buffers, DropCounters& d
     : state_(std::make_unique<State>(settings, buffers, drops)) {}
 Network::~Network() = default;
 
-std::expected<Path, DropReason> Network::route(const IpAddress& remote, Time now, Use use) {
+std::expected<PathFrom, DropReason> Network::route(const IpAddress& remote, Time now, Use use) {
     State& state = *state_;
     const auto found = state.towards(remote, now);
     if (!found) return std::unexpected(found.error());
     found->neighbour->last_used = now;
     found->neighbour->wanted |= use == Use::open;
     if (found->neighbour->state == NeighbourState::failed) state.resolve(*found->neighbour, now);
-    return Path{.interface = found->hop.interface,
-                .mtu = state.path_mtus.find(remote, state.interfaces[found->hop.interface].mtu, now),
-                .next_hop = state.neighbours.identifier(*found->neighbour),
-                .source = found->hop.source};
+    return PathFrom{{.interface = found->hop.interface, .mtu = state.path_mtus.find(remote, state.interfaces[found->hop.interface].mtu, now), .next_hop = state.neighbours.identifier(*found->neighbour)}, found->hop.source};
 }
 
 void Network::send_tcp(rte_mbuf* segment, const IpAddress& source, const IpAddress& destination, Path& path,

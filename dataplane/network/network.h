@@ -40,7 +40,10 @@ struct Path {
     std::uint16_t interface = 0;       ///< index into the interfaces
     std::uint16_t mtu = 1500;          ///< path MTU as known now
     std::uint32_t next_hop = 0;        ///< names the neighbour; send_tcp() renews it when that has gone, or when routes have changed
-    IpAddress source;                  ///< our address to use when none is bound
+};
+/// A path with our address to use when none is bound.
+struct PathFrom : Path {
+    IpAddress source;
 };
 
 /// What became of a received frame.
@@ -105,7 +108,7 @@ class Network {
                                     open };
     /// How to reach `remote`; no_route when there is none. Starts neighbour resolution. Neighbours that we want to reach ourselves, and the
     /// gateways of routes, are asked for whatever forged sources make us ask for.
-    [[nodiscard]] std::expected<Path, DropReason> route(const IpAddress& remote, Time now, Use use = Use::answer);
+    [[nodiscard]] std::expected<PathFrom, DropReason> route(const IpAddress& remote, Time now, Use use = Use::answer);
 
     /// Sends a TCP segment: the mbuf's data starts at the TCP header (checksum field of any value), with at least 64 octets of headroom;
     /// `tcp_length` is the length of header and payload over all its mbuf segments. Prepends IP and Ethernet, fills in checksums or asks the

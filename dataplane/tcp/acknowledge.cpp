@@ -28,7 +28,7 @@ Verdict Core::acknowledge(ControlBlock& cb, Arrival& arrival) {
     const bool duplicate_ack = outstanding && ack == cb.snd_una && arrival.segment.payload_length == 0 &&
                                !arrival.has(wire::kFin) && window == cb.snd_wnd;
 
-    Delivery delivery{.fack = cb.rack_fack};
+    Delivery delivery{.fack = cb.transfer->rack_fack};
     const bool sacks = cb.sack_permitted && arrival.options.sack_count > 0;
     if (sacks && outstanding) apply_sacks(cb, arrival, delivery);
     if (ack.after(cb.snd_una)) drop_acknowledged(cb, ack, arrival, delivery);
@@ -48,9 +48,9 @@ Verdict Core::acknowledge(ControlBlock& cb, Arrival& arrival) {
                 cb.rtt.sample(Duration{1ms} * std::max<std::int32_t>(
                     1, static_cast<std::int32_t>(ts_now(cb, arrival.now) - arrival.options.timestamps->echo)));
         }
-        if (cb.snd_una.at_or_after(cb.round_end)) {
+        if (cb.snd_una.at_or_after(cb.transfer->round_end)) {
             cb.cubic.on_round();
-            cb.round_end = cb.snd_nxt;
+            cb.transfer->round_end = cb.snd_nxt;
         }
         if (cb.ecn && arrival.has(wire::kEce)) take_congestion_echo(cb, arrival);
         if (cb.sack_permitted) adapt_reordering_window(cb, delivery);
@@ -59,7 +59,7 @@ Verdict Core::acknowledge(ControlBlock& cb, Arrival& arrival) {
         if (delivery.acked > 0) {
             schedule_retransmit(cb, arrival.now, true);
             raise(cb, event::kWritable);
-            if (arrival.now - cb.confirmed > 1s) {
+            if (cb.confirmed.ago(arrival.now) > 1s) {
                 cb.confirmed = arrival.now;
                 network_.confirm(cb.path.next_hop, arrival.now);
             }
@@ -67,7 +67,7 @@ Verdict Core::acknowledge(ControlBlock& cb, Arrival& arrival) {
         settle(cb);
     }
     const bool news = delivery.acked > 0 || delivery.new_sack || duplicate_ack || cb.snd_wnd != window_before;
-    if (news && !cb.send_buffer.empty()) mark_dirty(cb);
+    if (news && !cb.transfer->send_buffer.empty()) mark_dirty(cb);
     return Verdict::go_on;
 }
 
@@ -110,19 +110,19 @@ void Core::note_delivered(ControlBlock& cb, SendSegment& segment, const Arrival&
 
 void Core::drop_acknowledged(ControlBlock& cb, SeqNum ack, const Arrival& arrival, Delivery& delivery) {
     delivery.acked = ack - cb.snd_una;
-    while (rte_mbuf* buffer = cb.send_buffer.front()) {
-        if (buffer == cb.send_buffer.unsent()) break;
+    while (rte_mbuf* buffer = cb.transfer->send_buffer.front()) {
+        if (buffer == cb.transfer->send_buffer.unsent()) break;
         SendSegment& segment = send_segment(buffer);
         if (segment.end().after(ack)) {
             if (ack.after(segment.seq)) {
                 const std::uint32_t part = ack - segment.seq;
                 if (!segment.sacked) delivery.delivered += part;
-                cb.send_buffer.trim_front(static_cast<std::uint16_t>(part));
+                cb.transfer->send_buffer.trim_front(static_cast<std::uint16_t>(part));
             }
             break;
         }
         if (!segment.sacked) note_delivered(cb, segment, arrival, delivery);
-        cb.send_buffer.pop_front();
+        cb.transfer->send_buffer.pop_front();
     }
     cb.snd_una = ack;
 }
@@ -130,34 +130,34 @@ void Core::drop_acknowledged(ControlBlock& cb, SeqNum ack, const Arrival& arriva
 bool Core::undo_spurious(ControlBlock& cb, const Arrival& arrival) {
     // Eifel (RFC 3522 3.2, step 4): the ACK echoes a timestamp older than the first retransmission, so the original had arrived.
     const bool original = cb.undo_possible && cb.timestamps &&
-                          static_cast<std::int32_t>(arrival.options.timestamps->echo - cb.undo_timestamp) < 0;
+                          static_cast<std::int32_t>(arrival.options.timestamps->echo - cb.transfer->undo_timestamp) < 0;
     // All that was believed lost has arrived before any of it was sent again.
-    const bool nothing_lost = cb.recovery == Recovery::fast && !cb.undo_possible && cb.send_buffer.lost_octets == 0;
+    const bool nothing_lost = cb.recovery == Recovery::fast && !cb.undo_possible && cb.transfer->send_buffer.lost_octets == 0;
     if (!original && !nothing_lost) return false;
-    cb.send_buffer.unmark_all_lost();
-    cb.cubic.restore();
+    cb.transfer->send_buffer.unmark_all_lost();
+    cb.cubic.restore(cb.transfer->undo_window);
     if (cb.recovery == Recovery::fast) cb.reordering_seen = true;   // RFC 8985 6.2, step 3, learns nothing from what was sent again
     cb.recovery = Recovery::open;
     cb.undo_possible = false;
-    cb.reno_sacked = 0;
-    cb.duplicate_acks = 0;
+    cb.transfer->reno_sacked = 0;
+    cb.transfer->duplicate_acks = 0;
     return true;
 }
 
 void Core::enter_recovery(ControlBlock& cb) {
     cb.recovery = Recovery::fast;
     cb.recovery_point = cb.snd_nxt;
-    cb.cubic.save();
+    cb.transfer->undo_window = cb.cubic.window();
     cb.cubic.on_congestion(cb.snd_mss);
     cb.cwr_due = cb.ecn;
     cb.undo_possible = false;  // set by the first retransmission
-    cb.prr_delivered = cb.prr_out = 0;
-    cb.recover_flight = std::max(cb.flight(), 1u);
+    cb.transfer->prr_delivered = cb.transfer->prr_out = 0;
+    cb.transfer->recover_flight = std::max(cb.flight(), 1u);
     ++counters.fast_retransmits;
 }
 
 void Core::recover(ControlBlock& cb, const Arrival& arrival, const Delivery& delivery, bool duplicate_ack) {
-    SendBuffer& buffer = cb.send_buffer;
+    SendBuffer& buffer = cb.transfer->send_buffer;
     if (cb.recovery != Recovery::open && delivery.acked > 0 && undo_spurious(cb, arrival)) return;
 
     // Leaving: all that was outstanding when recovery began is acknowledged.
@@ -166,8 +166,8 @@ void Core::recover(ControlBlock& cb, const Arrival& arrival, const Delivery& del
         if (cb.reo_wnd_persist > 0 && --cb.reo_wnd_persist == 0) cb.reo_wnd_multiplier = 1;   // RFC 8985 6.2, step 4
         cb.recovery = Recovery::open;
         cb.undo_possible = false;
-        cb.reno_sacked = 0;
-        cb.duplicate_acks = 0;
+        cb.transfer->reno_sacked = 0;
+        cb.transfer->duplicate_acks = 0;
     }
 
     // What is lost?
@@ -179,16 +179,16 @@ void Core::recover(ControlBlock& cb, const Arrival& arrival, const Delivery& del
         rte_mbuf* first = buffer.front();
         const bool in_flight = first != nullptr && first != buffer.unsent();
         if (delivery.acked > 0) {
-            cb.reno_sacked = 0;
-            cb.duplicate_acks = 0;
+            cb.transfer->reno_sacked = 0;
+            cb.transfer->duplicate_acks = 0;
             if (cb.recovery == Recovery::fast && in_flight) buffer.mark_lost(first);  // 3.2, step 3, partial
         } else if (duplicate_ack) {
-            if (cb.duplicate_acks < 255) ++cb.duplicate_acks;
-            const std::uint32_t rest = cb.flight() - std::min(cb.flight(), buffer.lost_octets + cb.reno_sacked);
+            if (cb.transfer->duplicate_acks < 255) ++cb.transfer->duplicate_acks;
+            const std::uint32_t rest = cb.flight() - std::min(cb.flight(), buffer.lost_octets + cb.transfer->reno_sacked);
             const std::uint32_t segment = std::min<std::uint32_t>(cb.snd_mss, rest);
-            cb.reno_sacked += segment;  // each stands for a segment that has left the network
+            cb.transfer->reno_sacked += segment;  // each stands for a segment that has left the network
             delivered += segment;
-            if (cb.recovery == Recovery::open && cb.duplicate_acks == 3 && in_flight) buffer.mark_lost(first);
+            if (cb.recovery == Recovery::open && cb.transfer->duplicate_acks == 3 && in_flight) buffer.mark_lost(first);
         }
     }
 
@@ -207,20 +207,20 @@ void Core::recover(ControlBlock& cb, const Arrival& arrival, const Delivery& del
             break;
         case Recovery::fast: {
             // Proportional rate reduction with the slow-start bound (RFC 6937 3).
-            cb.prr_delivered += delivered;
+            cb.transfer->prr_delivered += delivered;
             const std::uint32_t pipe = cb.in_flight();
             const std::uint32_t ssthresh = cb.cubic.ssthresh();
             std::int64_t room;
             if (pipe > ssthresh) {
-                const std::uint64_t share = (std::uint64_t{cb.prr_delivered} * ssthresh + cb.recover_flight - 1) / cb.recover_flight;
-                room = static_cast<std::int64_t>(share) - cb.prr_out;
+                const std::uint64_t share = (std::uint64_t{cb.transfer->prr_delivered} * ssthresh + cb.transfer->recover_flight - 1) / cb.transfer->recover_flight;
+                room = static_cast<std::int64_t>(share) - cb.transfer->prr_out;
             } else {
                 const std::int64_t bound =
-                    std::max<std::int64_t>(std::int64_t{cb.prr_delivered} - cb.prr_out, delivered) + cb.snd_mss;
+                    std::max<std::int64_t>(std::int64_t{cb.transfer->prr_delivered} - cb.transfer->prr_out, delivered) + cb.snd_mss;
                 room = std::min<std::int64_t>(std::int64_t{ssthresh} - pipe, bound);
             }
             // The first retransmission is sent at once, whatever the pipe holds (RFC 6675 5, step 4.3).
-            room = std::max<std::int64_t>(room, cb.prr_out == 0 ? cb.snd_mss : 0);
+            room = std::max<std::int64_t>(room, cb.transfer->prr_out == 0 ? cb.snd_mss : 0);
             cb.cubic.set_cwnd(pipe + static_cast<std::uint32_t>(room));
             break;
         }

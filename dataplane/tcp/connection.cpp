@@ -29,14 +29,16 @@ bool Connection::peer_finished() const noexcept {
 
 std::uint32_t Connection::send_space() noexcept { return block(*this).core->send_space(block(*this)); }
 std::uint32_t Connection::buffers_held() const noexcept { return block(*this).received_held + block(*this).sent_held; }
-std::uint32_t Connection::outstanding() const noexcept { return block(*this).send_buffer.octets(); }
+std::uint32_t Connection::outstanding() const noexcept { return block(*this).transfer->send_buffer.octets(); }
 std::size_t Connection::reserve(std::uint32_t length, std::span<WritePiece> pieces) noexcept {
     ControlBlock& cb = block(*this);
     if (length > send_space()) return 0;
-    return cb.send_buffer.reserve(length, cb.snd_mss, cb.core->pool(), pieces);
+    return cb.core->engage(cb).send_buffer.reserve(length, cb.snd_mss, cb.core->pool(), pieces);
 }
 void Connection::append() noexcept { block(*this).core->append(block(*this)); }
-void Connection::give_back() noexcept { block(*this).send_buffer.give_back(); }
+void Connection::give_back() noexcept {
+    if (block(*this).engaged()) block(*this).transfer->send_buffer.give_back();
+}
 bool Connection::send(std::span<const std::byte> octets) noexcept {
     if (octets.empty()) return true;
     if (octets.size() > send_space()) return false;
@@ -84,8 +86,8 @@ Connection::Status Connection::status() const noexcept {
 std::uint32_t Core::send_space(ControlBlock& cb) noexcept {
     if (cb.closing || cb.released || cb.current == State::closed || cb.current == State::time_wait) return 0;
     // Tiny segments hold a whole buffer each, so their number is bounded too.
-    if (cb.send_buffer.segments() >= max_send_segments_) return 0;
-    const std::uint32_t held = cb.send_buffer.octets();
+    if (cb.transfer->send_buffer.segments() >= max_send_segments_) return 0;
+    const std::uint32_t held = cb.transfer->send_buffer.octets();
     const auto up_to = [held](std::uint32_t limit) { return limit > held ? limit - held : 0; };
     switch (transmit_pressure()) {
         case Pressure::none:
@@ -99,11 +101,11 @@ std::uint32_t Core::send_space(ControlBlock& cb) noexcept {
 
 void Core::append(ControlBlock& cb) noexcept {
     if (cb.current == State::closed) {  // ended between reserve() and append()
-        cb.send_buffer.give_back();
+        if (cb.engaged()) cb.transfer->send_buffer.give_back();
         return;
     }
-    if (cb.send_buffer.empty()) cb.last_progress = now_;
-    cb.send_buffer.append(cb.stream_end());
+    if (cb.transfer->send_buffer.empty()) cb.last_progress = now_;
+    cb.transfer->send_buffer.append(cb.stream_end());
     settle(cb);
     mark_dirty(cb);
 }
@@ -123,7 +125,7 @@ void Core::consume(ControlBlock& cb, std::uint32_t length) noexcept {
 
 void Core::tune_receive_space(ControlBlock& cb) noexcept {
     if (cb.receive_space >= settings_.receive_buffer || cb.rtt.srtt() == Duration{}) return;
-    if (now_ - cb.measured_at < std::max(cb.rtt.srtt(), Duration{1ms})) return;
+    if (cb.measured_at.ago(now_) + FineMoment::kCount < std::max(cb.rtt.srtt(), 2 * FineMoment::kCount)) return;
     const SeqNum consumed = cb.rcv_nxt - cb.receive_queue.octets();
     if (consumed - cb.measured_from > cb.receive_space / 4 && receive_pressure() == Pressure::none)
         cb.receive_space = std::min(2 * cb.receive_space, settings_.receive_buffer);
@@ -153,7 +155,7 @@ void Core::close(ControlBlock& cb) noexcept {  // RFC 9293 3.10.4
         case State::time_wait:
             return;
         case State::syn_sent:
-            if (cb.send_buffer.empty()) {
+            if (cb.transfer->send_buffer.empty()) {
                 end(cb, End::aborted);
                 return;
             }
@@ -171,7 +173,7 @@ void Core::close(ControlBlock& cb) noexcept {  // RFC 9293 3.10.4
             set_state(cb, State::last_ack);
             break;
     }
-    if (cb.send_buffer.empty()) cb.last_progress = now_;
+    if (cb.transfer->send_buffer.empty()) cb.last_progress = now_;
     mark_dirty(cb);
 }
 
@@ -190,7 +192,7 @@ void Core::release(ControlBlock& cb) noexcept {
     ready_.remove(cb);
     cb.events = 0;
     cb.receive_queue.clear();
-    cb.reassembly.clear();
+    if (cb.engaged()) cb.transfer->reassembly.clear();
     settle(cb);
     if (cb.current == State::closed) {
         destroy(cb);

@@ -32,14 +32,14 @@ ConnectionTable::ConnectionTable(std::uint32_t max_connections, const KeyedHash&
 std::uint64_t ConnectionTable::hash(const Tuple& tuple) const noexcept { return hash_(words_of(tuple)); }
 
 ControlBlock* ConnectionTable::find(const Tuple& tuple) const noexcept {
-    const std::uint64_t wanted = hash(tuple);
+    const auto wanted = static_cast<std::uint32_t>(hash(tuple));
     for (ControlBlock* cb = buckets_[wanted & mask_]; cb != nullptr; cb = cb->hash_next)
         if (cb->hash == wanted && cb->tuple == tuple) return cb;
     return nullptr;
 }
 
 void ConnectionTable::insert(ControlBlock& cb) noexcept {
-    cb.hash = hash(cb.tuple);
+    cb.hash = static_cast<std::uint32_t>(hash(cb.tuple));   // more buckets than 2^32 there never are
     ControlBlock*& bucket = buckets_[cb.hash & mask_];
     cb.hash_next = bucket;
     bucket = &cb;
@@ -55,34 +55,6 @@ void ConnectionTable::remove(ControlBlock& cb) noexcept {
     cb.hash_next = nullptr;
     cb.listed = false;
     --size_;
-}
-
-union ControlBlockPool::Cell {
-    Cell* next;
-    alignas(ControlBlock) std::byte memory[sizeof(ControlBlock)];
-};
-
-ControlBlockPool::ControlBlockPool(std::uint32_t max)
-    : max_(max), memory_(std::size_t{max} * sizeof(Cell)), cells_(static_cast<Cell*>(memory_.data())) {}
-
-ControlBlock* ControlBlockPool::make(Core& core) {
-    if (live_ >= max_) return nullptr;
-    if (free_ == nullptr) {
-        free_ = &cells_[touched_++];
-        free_->next = nullptr;
-    }
-    Cell* cell = free_;
-    free_ = cell->next;
-    ++live_;
-    return new (cell->memory) ControlBlock(core);
-}
-
-void ControlBlockPool::destroy(ControlBlock* cb) noexcept {
-    cb->~ControlBlock();
-    auto* cell = reinterpret_cast<Cell*>(cb);
-    cell->next = free_;
-    free_ = cell;
-    --live_;
 }
 
 }  // namespace sallyport::tcp

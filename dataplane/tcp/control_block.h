@@ -5,13 +5,13 @@
 
 #include "dataplane/tcp/cubic.h"
 #include "dataplane/tcp/intrusive_list.h"
-#include "dataplane/tcp/reassembly_queue.h"
+#include "dataplane/tcp/moment.h"
 #include "dataplane/tcp/receive_queue.h"
 #include "dataplane/tcp/rtt_estimator.h"
-#include "dataplane/tcp/send_buffer.h"
 #include "dataplane/tcp/seq_num.h"
 #include "dataplane/tcp/stack.h"
 #include "dataplane/tcp/timer_wheel.h"
+#include "dataplane/tcp/transfer.h"
 
 namespace sallyport::tcp {
 
@@ -38,15 +38,6 @@ enum class RetransmitTimer : std::uint8_t {
 
 /// Loss recovery: open; fast recovery (RFC 6675, RFC 6582); after a timeout.
 enum class Recovery : std::uint8_t { open, fast, loss };
-
-/// A block of a SACK option (RFC 2018 3).
-struct SackRange {
-    SeqNum start, end;
-    [[nodiscard]] bool holds(const SackRange& other) const noexcept {
-        return other.start.at_or_after(start) && other.end.at_or_before(end);
-    }
-};
-constexpr std::size_t kSacksSeen = 3;
 
 /// The two ends of a connection, ours first.
 struct Tuple {
@@ -97,11 +88,12 @@ struct ControlBlock final : Connection, TimerEntry {
     std::uint32_t receive_limit = 0;     ///< what the user allows
     std::uint32_t receive_space = 0;     ///< what the connection has shown that it needs
     SeqNum measured_from;                ///< octets consumed since then ...
-    Time measured_at{};                  ///< ... tell how much it needs
+    FineMoment measured_at;              ///< ... tell how much it needs
     std::uint32_t unacknowledged = 0;    ///< octets received since the last ACK
     std::uint16_t rcv_mss = 536;         ///< largest segment seen from the peer: what "full-sized" means for delayed ACKs
     std::uint16_t duplicate_acks_due = 0;///< without SACK each segment out of order wants one of its own (RFC 5681 4.2)
     ReceiveQueue receive_queue;
+    Transfer* transfer = Transfer::none();   ///< Core::engage() before anything in it is changed
 
     // Send sequence variables
     SeqNum snd_una, snd_nxt, snd_wl1, snd_wl2;
@@ -112,67 +104,55 @@ struct ControlBlock final : Connection, TimerEntry {
     std::uint16_t our_mss = 536;         ///< MSS option that we sent
     std::uint8_t backoff = 0;            ///< timeouts in a row
     std::uint8_t probes = 0;             ///< keepalive probes without an answer
-    SendBuffer send_buffer;
     Cubic cubic;
     RttEstimator rtt;
 
-    std::array<Time, kTimers> deadlines{Time::max(), Time::max(), Time::max(), Time::max(), Time::max()};
+    Deadlines<kTimers> deadlines;
     std::uint32_t ts_offset = 0;         ///< of our timestamp clock for this connection
     std::uint32_t received_held = 0, sent_held = 0;   ///< buffers, as last told to Core
-    Time last_received{};
-    Time last_progress{};                ///< SND.UNA moved, or the send buffer stopped being empty
+    CoarseMoment last_received;
+    FineMoment last_progress;                ///< SND.UNA moved, or the send buffer stopped being empty
     Time last_sent{};
-    Time pace_at{};                      ///< what was sent so far would have left by then, at the pace of the path
     std::uint32_t user_timeout_ms = 0;   ///< R2 of this connection
-    Time confirmed{};                    ///< reachability of the next hop
+    CoarseMoment confirmed;                    ///< reachability of the next hop
 
     // Loss detection and recovery
     SeqNum recovery_point;               ///< RFC 6675; of the last reduction for ECN, too
-    SeqNum rack_end, rack_fack;          ///< RACK.end_seq, RACK.fack
-    Time rack_sent_at{};                 ///< RACK.xmit_ts
-    Duration rack_rtt{};
-    SeqNum tlp_end;
-    std::array<SackRange, kSacksSeen> sacks_seen{};   ///< of the last ACK with blocks: what they cover has been looked at
-    SeqNum round_end;                    ///< SND.NXT when this round trip began (RFC 9406 4.2)
-    SeqNum reo_wnd_end;                  ///< RACK.dsack_round: a duplicate is counted once a round trip (RFC 8985 6.2, step 4)
     std::uint8_t reo_wnd_multiplier = 1;
     std::uint8_t reo_wnd_persist = 0;
-    std::uint8_t duplicate_acks = 0;     ///< without SACK
     std::uint8_t syn_transmissions = 0;
-    std::uint32_t reno_sacked = 0;       ///< octets that duplicate ACKs stand for, without SACK
-    std::uint32_t prr_delivered = 0, prr_out = 0, recover_flight = 0;  ///< RFC 6937
-    std::uint32_t undo_timestamp = 0;    ///< our timestamp clock at the first retransmission of this recovery
 
     std::uint16_t unproven_mtu = 0;      ///< path MTU before it was lowered because nothing came through; 0: it was not
-    Time mtu_lowered{};
+    CoarseMoment mtu_lowered;
     SeqNum iss, irs, peer_fin_seq;
-    ReassemblyQueue reassembly;
     std::uint8_t challenges = 0;         ///< sent in the current period
     End ended = End::none;
-    Time challenge_period{};
+    CoarseMoment challenge_period;
     Tuple tuple;
-    std::uint64_t hash = 0;
+    std::uint32_t hash = 0;
     ControlBlock* hash_next = nullptr;
     Link<ControlBlock> ready, dirty, waiting, reassembling, starved;
     network::Path path;
-    std::uint64_t octets_sent = 0, octets_received = 0, retransmissions = 0, timeouts = 0;
+    std::uint64_t octets_sent = 0, octets_received = 0;
+    std::uint32_t retransmissions = 0, timeouts = 0;
 
     // ---- derived ----
+    [[nodiscard]] bool engaged() const noexcept { return transfer != Transfer::none(); }
     [[nodiscard]] std::uint32_t rcv_wnd() const noexcept { return rcv_adv.after(rcv_nxt) ? rcv_adv - rcv_nxt : 0; }
     /// FlightSize (RFC 5681 2) in sequence space.
     [[nodiscard]] std::uint32_t flight() const noexcept { return snd_nxt - snd_una; }
     /// What is believed to be in the network: RFC 6675's pipe.
     [[nodiscard]] std::uint32_t in_flight() const noexcept {
-        const std::uint32_t gone = send_buffer.sacked_octets + send_buffer.lost_octets + reno_sacked;
-        const std::uint32_t there = flight() + send_buffer.retransmitted_octets;
+        const std::uint32_t gone = transfer->send_buffer.sacked_octets + transfer->send_buffer.lost_octets + transfer->reno_sacked;
+        const std::uint32_t there = flight() + transfer->send_buffer.retransmitted_octets;
         return there > gone ? there - gone : 0;
     }
     /// Where the octet after everything in the send buffer goes, a FIN included.
     [[nodiscard]] SeqNum stream_end() const noexcept {
         const SeqNum start = current == State::syn_sent || current == State::syn_received ? iss + 1 : snd_una;
-        return start + send_buffer.octets() + (fin_appended && !fin_acknowledged() ? 1 : 0);
+        return start + transfer->send_buffer.octets() + (fin_appended && !fin_acknowledged() ? 1 : 0);
     }
-    [[nodiscard]] bool fin_acknowledged() const noexcept { return fin_appended && send_buffer.empty(); }
+    [[nodiscard]] bool fin_acknowledged() const noexcept { return fin_appended && transfer->send_buffer.empty(); }
     /// Data and FIN may be sent.
     [[nodiscard]] bool can_send() const noexcept {
         return current == State::established || current == State::close_wait || current == State::fin_wait_1 ||

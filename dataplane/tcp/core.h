@@ -127,6 +127,8 @@ class Core {
     void abort(ControlBlock& cb) noexcept;
     void release(ControlBlock& cb) noexcept;
     [[nodiscard]] rte_mempool* pool() const noexcept { return pool_; }
+    /// Gives the connection a Transfer of its own, if it has none.
+    Transfer& engage(ControlBlock& cb) noexcept;
 
     // ---- memory.cpp ----
     [[nodiscard]] std::uint64_t buffers_held() const noexcept { return received_held_ + sent_held_; }
@@ -270,6 +272,8 @@ class Core {
     /// The connection is over. Destroys it when no user knows it; else it stays, out of the table, until release().
     void end(ControlBlock& cb, End reason) noexcept;
     void detach(ControlBlock& cb) noexcept;
+    /// Drops all that is in the Transfer.
+    void disengage(ControlBlock& cb) noexcept;
     void destroy(ControlBlock& cb) noexcept;
     void enter_time_wait(ControlBlock& cb, Time now) noexcept;
     void count(DropReason reason, std::uint64_t n = 1) noexcept { drops_.count(reason, n); }
@@ -284,6 +288,7 @@ class Core {
     KeyedHash hash_, table_hash_, timestamp_hash_;
     ConnectionTable table_;
     ControlBlockPool blocks_;
+    ObjectPool<Transfer> transfers_;
     PortAllocator ports_;
     SynCookie cookie_;
     TimerWheel wheel_;

@@ -31,33 +31,35 @@ void Cubic::start(std::uint32_t mss) noexcept {
 }
 
 void Cubic::on_rtt(Duration rtt) noexcept {
-    if (ssthresh_ != UINT32_MAX) return;
+    if (!first_slow_start()) return;
     const auto microseconds = static_cast<std::uint32_t>(std::clamp<std::int64_t>(rtt / 1us, 1, kNoRtt - 1));
-    this_round_ = std::min(this_round_, microseconds);
+    rounds_.now = std::min(rounds_.now, microseconds);
     if (samples_ < kSamples) ++samples_;
-    if (samples_ < kSamples || last_round_ == kNoRtt) return;
+    if (samples_ < kSamples || rounds_.last == kNoRtt) return;
     if (css_rounds_ > 0) {
         // The growth was of the moment: on as before.
-        if (this_round_ < css_baseline_) css_rounds_ = 0;
-    } else if (this_round_ >= last_round_ + std::clamp(last_round_ / kRttDivisor, kLeastRttGrowth, kMostRttGrowth)) {
-        css_baseline_ = this_round_;
+        if (rounds_.now < rounds_.css_baseline) css_rounds_ = 0;
+    } else if (rounds_.now >= rounds_.last + std::clamp(rounds_.last / kRttDivisor, kLeastRttGrowth, kMostRttGrowth)) {
+        rounds_.css_baseline = rounds_.now;
         css_rounds_ = 1;
     }
 }
 
 void Cubic::on_round() noexcept {
-    if (ssthresh_ != UINT32_MAX) return;
-    last_round_ = this_round_;
-    this_round_ = kNoRtt;
+    if (!first_slow_start()) return;
+    rounds_.last = rounds_.now;
+    rounds_.now = kNoRtt;
     samples_ = 0;
     if (css_rounds_ > 0 && ++css_rounds_ > kCssRounds) {
         ssthresh_ = cwnd_;   // congestion avoidance from here on
+        growth_ = Growth{};
         css_rounds_ = 0;
     }
 }
 
 void Cubic::on_ack(std::uint32_t acked, std::uint32_t mss, Duration srtt, Time now) noexcept {
     last_ack_ = now;
+    acked_ = true;
     if (slow_start()) {
         const std::uint32_t growth = std::min(conservative() ? acked / kCssDivisor : acked, ssthresh_ - cwnd_);
         cwnd_ = std::min(cwnd_ + growth, kLargest);
@@ -70,32 +72,33 @@ void Cubic::on_ack(std::uint32_t acked, std::uint32_t mss, Duration srtt, Time n
     if (!epoch_) {
         epoch_ = true;
         epoch_start_ = now;
-        w_est_ = cwnd;
+        growth_.w_est = cwnd;
         if (cwnd_prior_ == 0) cwnd_prior_ = cwnd;
         if (w_max_ < cwnd) w_max_ = cwnd;  // RFC 9438 4.8 and 4.10: no reduction before, K = 0
-        k_ = std::cbrt((w_max_ - cwnd) / segment / kC);  // equation 2
+        growth_.k = std::cbrt((w_max_ - cwnd) / segment / kC);  // equation 2
     }
     // 4.3: what a Reno sender would have; alpha becomes 1 where it has caught up with the window before the reduction.
-    w_est_ += (w_est_ >= cwnd_prior_ ? 1.0f : kAlpha) * segment * static_cast<float>(acked) / cwnd;
+    growth_.w_est += (growth_.w_est >= cwnd_prior_ ? 1.0f : kAlpha) * segment * static_cast<float>(acked) / cwnd;
     const auto w_cubic = [&](float t) {  // equation 1
-        const float x = t - k_;
+        const float x = t - growth_.k;
         return kC * x * x * x * segment + w_max_;
     };
-    const float t = seconds(now - epoch_start_);
-    if (w_cubic(t) < w_est_) {
-        cwnd_ = std::clamp(static_cast<std::uint32_t>(w_est_), cwnd_, kLargest);
+    const float t = seconds(epoch_start_.ago(now));
+    if (w_cubic(t) < growth_.w_est) {
+        cwnd_ = std::clamp(static_cast<std::uint32_t>(growth_.w_est), cwnd_, kLargest);
         return;
     }
     const float target = std::clamp(w_cubic(t + seconds(srtt)), cwnd, 1.5f * cwnd);  // 4.2
-    fraction_ += (target - cwnd) * static_cast<float>(acked) / cwnd;  // 4.4, 4.5
-    const float whole = std::floor(fraction_);
-    fraction_ -= whole;
+    growth_.fraction += (target - cwnd) * static_cast<float>(acked) / cwnd;  // 4.4, 4.5
+    const float whole = std::floor(growth_.fraction);
+    growth_.fraction -= whole;
     cwnd_ = std::min(cwnd_ + static_cast<std::uint32_t>(whole), kLargest);
 }
 
 void Cubic::on_application_limited(Time now) noexcept {
-    if (epoch_ && now > last_ack_ && last_ack_ != Time{}) epoch_start_ += now - last_ack_;
+    if (epoch_ && acked_) epoch_start_.delay(last_ack_, now);
     last_ack_ = now;
+    acked_ = true;
 }
 
 void Cubic::on_congestion(std::uint32_t mss) noexcept {
@@ -105,7 +108,7 @@ void Cubic::on_congestion(std::uint32_t mss) noexcept {
     ssthresh_ = std::max(static_cast<std::uint32_t>(cwnd * kBeta), 2 * mss);
     css_rounds_ = 0;   // a later slow start is an ordinary one
     epoch_ = false;
-    fraction_ = 0;
+    growth_ = Growth{};
 }
 
 void Cubic::on_timeout(std::uint32_t mss, bool first) noexcept {
@@ -122,17 +125,12 @@ void Cubic::on_idle(std::uint32_t mss) noexcept {
     epoch_ = false;
 }
 
-void Cubic::save() noexcept {
-    saved_cwnd_ = cwnd_;
-    saved_ssthresh_ = ssthresh_;
-    saved_w_max_ = w_max_;
-}
-
-void Cubic::restore() noexcept {
-    cwnd_ = std::max(cwnd_, saved_cwnd_);
-    ssthresh_ = std::max(ssthresh_, saved_ssthresh_);
-    w_max_ = saved_w_max_;
+void Cubic::restore(const Window& before) noexcept {
+    cwnd_ = std::max(cwnd_, before.cwnd);
+    ssthresh_ = std::max(ssthresh_, before.ssthresh);
+    w_max_ = before.w_max;
     epoch_ = false;
+    if (first_slow_start()) rounds_ = Rounds{};
 }
 
 }  // namespace sallyport::tcp

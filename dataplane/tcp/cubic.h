@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "dataplane/tcp/moment.h"
 #include "dataplane/time.h"
 
 namespace sallyport::tcp {
@@ -38,30 +39,42 @@ class Cubic {
     void set_cwnd(std::uint32_t octets) noexcept { cwnd_ = octets; }
 
     /// For the undoing of a reduction that proved spurious (RFC 4015 3.2, RFC 9438 4.9.2).
-    void save() noexcept;
-    void restore() noexcept;
+    struct Window {
+        std::uint32_t cwnd = 0, ssthresh = 0;
+        float w_max = 0;
+    };
+    [[nodiscard]] Window window() const noexcept { return {cwnd_, ssthresh_, w_max_}; }
+    void restore(const Window& before) noexcept;
 
     static std::uint32_t initial_window(std::uint32_t mss) noexcept;
 
  private:
     std::uint32_t cwnd_ = 0;
     std::uint32_t ssthresh_ = UINT32_MAX;
-    std::uint32_t saved_cwnd_ = 0;
-    std::uint32_t saved_ssthresh_ = 0;
     float w_max_ = 0;       ///< octets, as all of these
-    float saved_w_max_ = 0;
     float cwnd_prior_ = 0;
-    float w_est_ = 0;
-    float k_ = 0;           ///< seconds
-    float fraction_ = 0;    ///< growth that has not made an octet yet
-    // HyStart++: least round trips in microseconds of the round before and of this one, and when conservative slow start began.
     static constexpr std::uint32_t kNoRtt = UINT32_MAX;
-    std::uint32_t last_round_ = kNoRtt, this_round_ = kNoRtt, css_baseline_ = kNoRtt;
+    /// HyStart++: least round trips in microseconds of the round before and of this one, and when conservative slow start began.
+    struct Rounds {
+        std::uint32_t last = kNoRtt, now = kNoRtt, css_baseline = kNoRtt;
+    };
+    struct Growth {
+        float w_est = 0;
+        float k = 0;         ///< seconds
+        float fraction = 0;  ///< growth that has not made an octet yet
+    };
+    /// No ssthresh has been learnt; else the second of the two.
+    [[nodiscard]] bool first_slow_start() const noexcept { return ssthresh_ == UINT32_MAX; }
+    union {
+        Rounds rounds_{};
+        Growth growth_;
+    };
     std::uint8_t samples_ = 0;
     std::uint8_t css_rounds_ = 0;   ///< 0: not in conservative slow start; else rounds that it has lasted, the one it began in included
     bool epoch_ = false;    ///< a congestion avoidance stage has begun
-    Time epoch_start_{};
-    Time last_ack_{};
+    FineMoment epoch_start_;
+    FineMoment last_ack_;
+    bool acked_ = false;    ///< last_ack_ is set
 };
 
 }  // namespace sallyport::tcp

@@ -11,13 +11,13 @@ bool Core::fast_path(ControlBlock& cb, Arrival& arrival) {
     if ((arrival.flags & ~wire::kPsh) != wire::kAck) return false;
     if (arrival.seq != cb.rcv_nxt || arrival.length > cb.rcv_wnd()) return false;
     if (arrival.length == 0 && cb.rcv_wnd() == 0) return false;
-    if (!cb.reassembly.empty() || cb.peer_fin_known || arrival.options.sack_count > 0) return false;
+    if (!cb.transfer->reassembly.empty() || cb.peer_fin_known || arrival.options.sack_count > 0) return false;
     if (arrival.options.user_timeout || (cb.ecn && (arrival.segment.ip.traffic_class & wire::kEcnMask) == wire::kEcnCe)) return false;
     if (cb.timestamps && (!arrival.options.timestamps ||
                           static_cast<std::int32_t>(arrival.options.timestamps->value - cb.ts_recent) < 0))
         return false;
     // Any ACK may matter to a recovery or to a probe.
-    if (cb.recovery != Recovery::open || cb.send_buffer.sacked_octets > 0 || cb.send_buffer.lost_octets > 0 || cb.tlp_outstanding)
+    if (cb.recovery != Recovery::open || cb.transfer->send_buffer.sacked_octets > 0 || cb.transfer->send_buffer.lost_octets > 0 || cb.tlp_outstanding)
         return false;
     // Only an ACK that is no news, with the window as it was; others go through all of the fifth step.
     const bool same_ack = arrival.ack == cb.snd_una;

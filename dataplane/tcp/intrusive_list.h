@@ -6,8 +6,10 @@ namespace sallyport::tcp {
 template <typename T>
 struct Link {
     T* next = nullptr;
-    T* previous = nullptr;
-    bool linked = false;
+    T* previous = unlinked();
+    [[nodiscard]] bool linked() const noexcept { return previous != unlinked(); }
+    /// No object's address.
+    [[nodiscard]] static T* unlinked() noexcept { return reinterpret_cast<T*>(1); }
 };
 
 /// First in, first out list of objects that hold their own links. Owns nothing, allocates nothing.
@@ -18,15 +20,15 @@ class IntrusiveList {
     /// No effect when `object` is on the list.
     void push_back(T& object) noexcept {
         Link<T>& link = object.*Member;
-        if (link.linked) return;
-        link = {nullptr, tail_, true};
+        if (link.linked()) return;
+        link = {nullptr, tail_};
         (tail_ != nullptr ? (tail_->*Member).next : head_) = &object;
         tail_ = &object;
     }
     /// No effect when `object` is not on the list.
     void remove(T& object) noexcept {
         Link<T>& link = object.*Member;
-        if (!link.linked) return;
+        if (!link.linked()) return;
         (link.previous != nullptr ? (link.previous->*Member).next : head_) = link.next;
         (link.next != nullptr ? (link.next->*Member).previous : tail_) = link.previous;
         link = {};

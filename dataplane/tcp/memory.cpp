@@ -38,8 +38,8 @@ std::uint32_t Core::receive_share() const noexcept { return share_of(received_he
 std::uint32_t Core::transmit_share() const noexcept { return share_of(sent_held_, settings_.transmit_budget); }
 
 void Core::settle(ControlBlock& cb) noexcept {
-    const std::uint32_t received = cb.receive_queue.buffers() + cb.reassembly.buffers();
-    const std::uint32_t sent = cb.send_buffer.segments();
+    const std::uint32_t received = cb.receive_queue.buffers() + cb.transfer->reassembly.buffers();
+    const std::uint32_t sent = cb.transfer->send_buffer.segments();
     received_held_ += received;
     received_held_ -= cb.received_held;
     sent_held_ += sent;
@@ -47,12 +47,14 @@ void Core::settle(ControlBlock& cb) noexcept {
     const bool freed = sent < cb.sent_held;
     cb.received_held = received;
     cb.sent_held = sent;
-    if (cb.reassembly.empty())
+    if (cb.transfer->reassembly.empty())
         reassembling_.remove(cb);
     else
         reassembling_.push_back(cb);
     // Some of those that were told that there is nothing, as soon as there is something: who holds most of the budget may do so for ever. Not
     // all, or each acknowledged segment would wake thousands for one buffer.
+    // A tail loss probe is judged by what is acknowledged after it (RFC 8985 7.4.2).
+    if (cb.engaged() && cb.transfer->idle() && !cb.tlp_outstanding && cb.current != State::syn_sent) disengage(cb);
     if (freed && transmit_pressure() != Pressure::full) {
         unsigned left = transmit_pressure() == Pressure::none ? UINT_MAX : kWokenAtOnce;
         for (; left > 0 && starved_.front() != nullptr; --left) raise(*starved_.pop_front(), event::kWritable);
@@ -64,8 +66,8 @@ void Core::prune(const ControlBlock& but) noexcept {
     for (ControlBlock* oldest = reassembling_.front(); oldest != nullptr && receive_pressure() != Pressure::none;) {
         ControlBlock* const next = oldest->reassembling.next;
         if (oldest != &but) {
-            count(DropReason::tcp_memory_pressure, oldest->reassembly.buffers());
-            oldest->reassembly.clear();
+            count(DropReason::tcp_memory_pressure, oldest->transfer->reassembly.buffers());
+            oldest->transfer->reassembly.clear();
             settle(*oldest);
         }
         oldest = next;

@@ -48,7 +48,7 @@ void Core::suspect_black_hole(ControlBlock& cb) noexcept {
     const std::uint16_t mtu = cb.path.mtu;
     cb.path.mtu = static_cast<std::uint16_t>(least);
     update_mss(cb);
-    if (cb.snd_mss == before || send_segment(cb.send_buffer.front()).length <= cb.snd_mss) {   // what is lost is not long
+    if (cb.snd_mss == before || send_segment(cb.transfer->send_buffer.front()).length <= cb.snd_mss) {   // what is lost is not long
         cb.path.mtu = mtu;
         update_mss(cb);
         return;
@@ -59,7 +59,7 @@ void Core::suspect_black_hole(ControlBlock& cb) noexcept {
 }
 
 void Core::trust_path_again(ControlBlock& cb, Time now) noexcept {
-    if (now - cb.mtu_lowered < kRaiseMtu) return;
+    if (cb.mtu_lowered.ago(now) < kRaiseMtu) return;
     cb.path.mtu = std::max(cb.path.mtu, cb.unproven_mtu);
     cb.unproven_mtu = 0;
     update_mss(cb);
@@ -84,7 +84,8 @@ ControlBlock* Core::make_connection(const Tuple& tuple, const network::Path& pat
     cb->user_timeout_ms = static_cast<std::uint32_t>(settings_.user_timeout / Duration{1ms});
     cb->nagle = settings_.nagle;
     cb->our_mss = mss_for(path, tuple.remote.address);
-    cb->last_received = cb->last_progress = now;
+    cb->last_received = now;
+    cb->last_progress = now;
     cb->peer_mss = default_mss(tuple.remote.address);
     update_mss(*cb);
     return cb;
@@ -223,7 +224,7 @@ std::expected<Connection*, Stack::ConnectError> Core::connect(const SocketAddres
         if (earlier == nullptr) return true;
         // Timestamps tell segments of the two connections apart (RFC 6191, RFC 7323 appendix B.2); a second lets its clock move on.
         return earlier->current == State::time_wait && earlier->released && earlier->timestamps &&
-               earlier->deadlines[static_cast<std::size_t>(Timer::linger)] - 2 * settings_.msl + 1s <= now;
+               earlier->deadlines.at(static_cast<std::size_t>(Timer::linger), now) - 2 * settings_.msl + 1s <= now;
     });
     if (tuple.local.port == 0) {
         count(DropReason::no_port);
@@ -264,8 +265,10 @@ void Core::establish(ControlBlock& cb, const Arrival& arrival) {
     cb.cubic.start(cb.snd_mss);
     // A SYN or SYN,ACK was lost: begin with one segment (RFC 5681 3.1).
     if (cb.syn_transmissions > 1) cb.cubic.set_cwnd(cb.snd_mss);
-    cb.recovery_point = cb.rack_end = cb.rack_fack = cb.reo_wnd_end = cb.round_end = cb.snd_una;
-    cb.last_progress = cb.last_sent = arrival.now;
+    cb.recovery_point = cb.snd_una;
+    if (cb.engaged()) cb.transfer->begin(cb.snd_una);
+    cb.last_progress = arrival.now;
+    cb.last_sent = arrival.now;
     arm(cb, Timer::keepalive, arrival.now + settings_.keepalive_idle);
     cb.user_knows = true;
     raise(cb, event::kEstablished);

@@ -26,42 +26,42 @@ void Core::rack_update(ControlBlock& cb, const SendSegment& segment, const Arriv
     }
     // Step 3: reordering is when something sent before arrives after. What one ACK tells has no order: it is looked at newest block first.
     if (segment.end().before(delivery.fack) && segment.transmissions == 1) cb.reordering_seen = true;
-    cb.rack_fack = later_of(cb.rack_fack, segment.end());
+    cb.transfer->rack_fack = later_of(cb.transfer->rack_fack, segment.end());
     // Step 2
-    cb.rack_rtt = rtt;
-    if (sent_after(segment.sent_at, segment.end(), cb.rack_sent_at, cb.rack_end)) {
-        cb.rack_sent_at = segment.sent_at;
-        cb.rack_end = segment.end();
+    cb.transfer->rack_rtt = rtt;
+    if (sent_after(segment.sent_at, segment.end(), cb.transfer->rack_sent_at, cb.transfer->rack_end)) {
+        cb.transfer->rack_sent_at = segment.sent_at;
+        cb.transfer->rack_end = segment.end();
     }
 }
 
 void Core::adapt_reordering_window(ControlBlock& cb, const Delivery& delivery) noexcept {  // 6.2, step 4: RACK_update_reo_wnd()
-    if (cb.duplicate_counted && cb.snd_una.at_or_after(cb.reo_wnd_end)) cb.duplicate_counted = false;
+    if (cb.duplicate_counted && cb.snd_una.at_or_after(cb.transfer->reo_wnd_end)) cb.duplicate_counted = false;
     if (!delivery.duplicate_report || cb.duplicate_counted || cb.tlp_outstanding) return;   // a probe may well arrive twice
     cb.duplicate_counted = true;
-    cb.reo_wnd_end = cb.snd_nxt;
+    cb.transfer->reo_wnd_end = cb.snd_nxt;
     if (cb.reo_wnd_multiplier < UINT8_MAX) ++cb.reo_wnd_multiplier;
     cb.reo_wnd_persist = kReorderingPersists;
 }
 
 Duration Core::reordering_window(const ControlBlock& cb) const noexcept {  // 6.2, step 4
-    if (!cb.reordering_seen && (cb.recovery != Recovery::open || cb.send_buffer.sacked_segments >= 3)) return Duration{};
+    if (!cb.reordering_seen && (cb.recovery != Recovery::open || cb.transfer->send_buffer.sacked_segments >= 3)) return Duration{};
     return std::min(cb.rtt.minimum() * cb.reo_wnd_multiplier / 4, cb.rtt.srtt());
 }
 
 void Core::rack_detect_loss(ControlBlock& cb, Time now) {  // 6.2, step 5
-    if (cb.rack_sent_at == Time{}) return;
+    if (cb.transfer->rack_sent_at == Time{}) return;
     const Duration window = reordering_window(cb);
     Duration timeout{};
-    for (rte_mbuf *at = cb.send_buffer.oldest(), *later = nullptr; at != nullptr; at = later) {
+    for (rte_mbuf *at = cb.transfer->send_buffer.oldest(), *later = nullptr; at != nullptr; at = later) {
         const SendSegment& segment = send_segment(at);
         later = segment.later;
-        if (!sent_after(cb.rack_sent_at, cb.rack_end, segment.sent_at, segment.end())) break;
-        timeout = std::max(Duration{}, segment.sent_at + cb.rack_rtt + window - now);
+        if (!sent_after(cb.transfer->rack_sent_at, cb.transfer->rack_end, segment.sent_at, segment.end())) break;
+        timeout = std::max(Duration{}, segment.sent_at + cb.transfer->rack_rtt + window - now);
         if (timeout > Duration{}) break;   // what was sent later is due later
-        cb.send_buffer.mark_lost(at);
+        cb.transfer->send_buffer.mark_lost(at);
     }
-    if (timeout > Duration{} && cb.send_buffer.lost_octets == cb.send_buffer.retransmitted_octets) {
+    if (timeout > Duration{} && cb.transfer->send_buffer.lost_octets == cb.transfer->send_buffer.retransmitted_octets) {
         cb.retransmit_timer = RetransmitTimer::reordering;
         arm(cb, Timer::retransmit, now + timeout);
     }
@@ -69,7 +69,7 @@ void Core::rack_detect_loss(ControlBlock& cb, Time now) {  // 6.2, step 5
 
 void Core::tail_loss_probe(ControlBlock& cb) {  // 7.3
     if (cb.flight() == 0) return;
-    const SendBuffer& buffer = cb.send_buffer;
+    const SendBuffer& buffer = cb.transfer->send_buffer;
     bool sent_new = false;
     if (rte_mbuf* next = buffer.unsent()) {
         const SendSegment& segment = send_segment(next);
@@ -83,16 +83,16 @@ void Core::tail_loss_probe(ControlBlock& cb) {  // 7.3
         if (last == nullptr || !transmit(cb, last, now_)) return;
     }
     cb.tlp_retransmission = !sent_new;
-    cb.tlp_end = cb.snd_nxt;
+    cb.transfer->tlp_end = cb.snd_nxt;
     cb.tlp_outstanding = true;
 }
 
 void Core::tail_loss_probe_acknowledged(ControlBlock& cb, const Arrival& arrival, const Delivery& delivery,
                                         bool duplicate_ack) {  // 7.4.2
-    if (arrival.ack.before(cb.tlp_end)) return;
+    if (arrival.ack.before(cb.transfer->tlp_end)) return;
     if (!cb.tlp_retransmission || delivery.duplicate_report) {
         cb.tlp_outstanding = false;
-    } else if (arrival.ack.after(cb.tlp_end)) {
+    } else if (arrival.ack.after(cb.transfer->tlp_end)) {
         // The probe repaired a loss: react to that, without retransmitting anything.
         cb.tlp_outstanding = false;
         if (cb.recovery != Recovery::open) return;

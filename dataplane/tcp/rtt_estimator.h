@@ -1,6 +1,8 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
+#include <cstdlib>
 
 #include "dataplane/time.h"
 
@@ -15,28 +17,31 @@ class RttEstimator {
  public:
     /// A measurement of a segment that was sent once (Karn's algorithm) or told apart by its timestamp (RFC 7323 4).
     void sample(Duration rtt) noexcept {
-        rtt = std::max(rtt, Duration{1000});
-        minimum_ = minimum_ == Duration{} ? rtt : std::min(minimum_, rtt);
-        if (srtt_ == Duration{}) {  // 2.2
-            srtt_ = rtt;
-            rttvar_ = rtt / 2;
+        const auto measured = static_cast<std::int64_t>(units(std::clamp<Duration>(rtt, 1us, 2 * kMaximumRto)));
+        minimum_ = static_cast<std::uint32_t>(minimum_ == 0 ? measured : std::min<std::int64_t>(minimum_, measured));
+        if (srtt_ == 0) {  // 2.2
+            srtt_ = static_cast<std::uint32_t>(measured);
+            rttvar_ = static_cast<std::uint32_t>(measured / 2);
         } else {  // 2.3
-            const Duration error = rtt > srtt_ ? rtt - srtt_ : srtt_ - rtt;
-            rttvar_ += (error - rttvar_) / 4;
-            srtt_ += (rtt - srtt_) / 8;
+            const std::int64_t srtt = srtt_, rttvar = rttvar_, error = std::abs(measured - srtt);
+            rttvar_ = static_cast<std::uint32_t>(rttvar + (error - rttvar) / 4);
+            srtt_ = static_cast<std::uint32_t>(srtt + (measured - srtt) / 8);
         }
-        rto_ = std::clamp(srtt_ + std::max(Duration{1ms}, 4 * rttvar_), kMinimumRto, kMaximumRto);
+        rto_ = units(std::clamp(srtt() + std::max(Duration{1ms}, 4 * rttvar()), kMinimumRto, kMaximumRto));
     }
     /// The timeout after `backoffs` expiries in a row (5.5).
     [[nodiscard]] Duration rto(unsigned backoffs = 0) const noexcept {
-        return std::min(rto_ * (std::int64_t{1} << std::min(backoffs, 10u)), kMaximumRto);
+        return std::min(duration(rto_) * (std::int64_t{1} << std::min(backoffs, 10u)), kMaximumRto);
     }
-    [[nodiscard]] Duration srtt() const noexcept { return srtt_; }       ///< zero: not measured yet
-    [[nodiscard]] Duration rttvar() const noexcept { return rttvar_; }
-    [[nodiscard]] Duration minimum() const noexcept { return minimum_; } ///< the least sample so far; zero: none
+    [[nodiscard]] Duration srtt() const noexcept { return duration(srtt_); }       ///< zero: not measured yet
+    [[nodiscard]] Duration rttvar() const noexcept { return duration(rttvar_); }
+    [[nodiscard]] Duration minimum() const noexcept { return duration(minimum_); } ///< the least sample so far; zero: none
 
  private:
-    Duration srtt_{}, rttvar_{}, rto_ = kInitialRto, minimum_{};
+    // Of 64 ns: four octets hold four minutes.
+    static constexpr std::uint32_t units(Duration duration) noexcept { return static_cast<std::uint32_t>(duration.count() / 64); }
+    static constexpr Duration duration(std::uint32_t units) noexcept { return Duration{std::int64_t{units} * 64}; }
+    std::uint32_t srtt_ = 0, rttvar_ = 0, rto_ = units(kInitialRto), minimum_ = 0;
 };
 
 }  // namespace sallyport::tcp

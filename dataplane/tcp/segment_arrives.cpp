@@ -240,7 +240,7 @@ Verdict Core::check_sequence(ControlBlock& cb, Arrival& arrival) {
             return Verdict::done;
         }
         const bool seen = arrival.length > 0 && arrival.seq.before(cb.rcv_nxt);
-        if (seen && cb.sack_permitted) cb.reassembly.duplicate(arrival.seq, arrival.seq + arrival.length);
+        if (seen && cb.sack_permitted) engage(cb).reassembly.duplicate(arrival.seq, arrival.seq + arrival.length);
         challenge(cb, arrival.now, seen ? DropReason::tcp_duplicate_octets : DropReason::tcp_out_of_window);
         // TIME-WAIT: the retransmission of the peer's FIN starts the 2 MSL again (eighth step).
         if (cb.current == State::time_wait && arrival.has(kFin)) arm(cb, Timer::linger, arrival.now + 2 * settings_.msl);
@@ -254,7 +254,7 @@ Verdict Core::check_sequence(ControlBlock& cb, Arrival& arrival) {
         if (arrival.length > 0) {
             count(DropReason::tcp_duplicate_octets);
             if (cb.sack_permitted)
-                cb.reassembly.duplicate(arrival.seq, earlier_of(cb.rcv_nxt, arrival.seq + arrival.length));
+                engage(cb).reassembly.duplicate(arrival.seq, earlier_of(cb.rcv_nxt, arrival.seq + arrival.length));
             cb.ack_now = true;
             mark_dirty(cb);
         }
@@ -403,7 +403,7 @@ Verdict Core::take_text(ControlBlock& cb, Arrival& arrival) {
     take_congestion_mark(cb, arrival);
     cb.rcv_mss = static_cast<std::uint16_t>(std::clamp<std::uint32_t>(arrival.length, cb.rcv_mss, std::max(cb.our_mss, cb.rcv_mss)));
     if (arrival.seq == cb.rcv_nxt) {
-        const bool had_gap = !cb.reassembly.empty();
+        const bool had_gap = !cb.transfer->reassembly.empty();
         take_in_order(cb, std::move(arrival.payload), arrival.now);
         // RFC 5681 4.2: at once when a gap is filled, wholly or in part.
         if (had_gap) {
@@ -434,7 +434,11 @@ void Core::take_in_order(ControlBlock& cb, BufferPtr payload, Time now) {
             rte_pktmbuf_free_seg(piece);
         piece = next;
     }
-    while (rte_mbuf* piece = cb.reassembly.take(cb.rcv_nxt)) take(piece);
+    while (!cb.transfer->reassembly.empty()) {
+        rte_mbuf* const piece = cb.transfer->reassembly.take(cb.rcv_nxt);
+        if (piece == nullptr) break;
+        take(piece);
+    }
     const std::uint32_t octets = cb.rcv_nxt - before;
     cb.octets_received += octets;
     counters.octets_in += octets;
@@ -468,7 +472,7 @@ void Core::take_out_of_order(ControlBlock& cb, BufferPtr payload, SeqNum seq) {
         if (piece->data_len == 0) {
             rte_pktmbuf_free_seg(piece);
         } else {
-            switch (cb.reassembly.insert(piece, piece_seq, settings_.max_reassembly_segments)) {
+            switch (engage(cb).reassembly.insert(piece, piece_seq, settings_.max_reassembly_segments)) {
                 case ReassemblyQueue::Inserted::all: break;
                 case ReassemblyQueue::Inserted::duplicate: count(DropReason::tcp_duplicate_octets); break;
                 case ReassemblyQueue::Inserted::full: count(DropReason::tcp_reassembly_full); break;
@@ -491,7 +495,7 @@ void Core::take_fin(ControlBlock& cb, Arrival& arrival) {
     cb.peer_fin_taken = true;
     cb.rcv_nxt += 1;
     cb.rcv_adv = later_of(cb.rcv_adv, cb.rcv_nxt);
-    cb.reassembly.clear();
+    if (cb.engaged()) cb.transfer->reassembly.clear();
     cb.ack_now = true;
     mark_dirty(cb);
     raise(cb, event::kPeerClosed);
@@ -522,7 +526,7 @@ void Core::challenge(ControlBlock& cb, Time now, DropReason reason) noexcept {
     // RFC 5961 7 asks for a limit. It is kept per connection, since one for all can be observed from outside (CVE-2016-5696).
     constexpr Duration kPeriod = 250ms;
     constexpr std::uint8_t kMost = 10;
-    if (now - cb.challenge_period >= kPeriod) {
+    if (cb.challenge_period.ago(now) >= kPeriod) {
         cb.challenge_period = now;
         cb.challenges = 0;
     }

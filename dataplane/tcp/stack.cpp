@@ -42,7 +42,7 @@ std::uint8_t shift_for(std::uint32_t receive_buffer) noexcept {
 Core::Core(const Settings& settings, rte_mempool* transmit_buffers, network::Network& network, DropCounters& drops)
     : settings_(settings), pool_(transmit_buffers), network_(network), drops_(drops), hash_(hash_with(settings, 0)),
       table_hash_(hash_with(settings, 1)), timestamp_hash_(settings.timestamp_secret),
-      table_(settings.max_connections, table_hash_), blocks_(settings.max_connections),
+      table_(settings.max_connections, table_hash_), blocks_(settings.max_connections), transfers_(settings.max_connections),
       ports_(settings.port_low, settings.port_high, hash_), cookie_(hash_),
       max_send_segments_(std::max(kMaxSendSegments, settings.send_buffer / 1024)),
       max_payload_(std::uint32_t{rte_pktmbuf_data_room_size(transmit_buffers)} - RTE_PKTMBUF_HEADROOM),
@@ -113,17 +113,34 @@ void Core::raise(ControlBlock& cb, std::uint8_t events) noexcept {
 }
 
 
+Transfer* Transfer::none() noexcept {
+    static constinit const Transfer kNone;
+    return const_cast<Transfer*>(&kNone);   // never changed: see Core::engage()
+}
+
+Transfer& Core::engage(ControlBlock& cb) noexcept {
+    if (cb.transfer == Transfer::none()) cb.transfer = transfers_.make(cb.snd_una);   // there are as many as connections
+    return *cb.transfer;
+}
+
+void Core::disengage(ControlBlock& cb) noexcept {
+    if (cb.transfer == Transfer::none()) return;
+    cb.transfer->send_buffer.clear();
+    cb.transfer->reassembly.clear();
+    transfers_.destroy(cb.transfer);
+    cb.transfer = Transfer::none();
+}
+
 void Core::detach(ControlBlock& cb) noexcept {
     set_state(cb, State::closed);
     table_.remove(cb);
     wheel_.clear(cb);
-    cb.deadlines.fill(Time::max());
+    cb.deadlines.clear();
     cb.retransmit_timer = RetransmitTimer::none;
     dirty_.remove(cb);
     starved_.remove(cb);
     orphans_.remove(cb);
-    cb.send_buffer.clear();
-    cb.reassembly.clear();
+    disengage(cb);
     settle(cb);
 }
 
@@ -151,7 +168,8 @@ void Core::end(ControlBlock& cb, End reason) noexcept {
 
 void Core::enter_time_wait(ControlBlock& cb, Time now) noexcept {
     set_state(cb, State::time_wait);
-    cb.send_buffer.clear();
+    disengage(cb);
+    settle(cb);
     disarm(cb, Timer::retransmit);
     disarm(cb, Timer::keepalive);
     cb.retransmit_timer = RetransmitTimer::none;

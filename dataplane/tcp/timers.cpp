@@ -10,15 +10,15 @@ namespace sallyport::tcp {
 using wire::kAck;
 
 void Core::arm(ControlBlock& cb, Timer timer, Time at) noexcept {
-    cb.deadlines[static_cast<std::size_t>(timer)] = at;
+    cb.deadlines.set(static_cast<std::size_t>(timer), at);
     // A later deadline leaves the wheel as it is: the entry fires too early once and is set again.
     if (at < cb.timer_at) wheel_.set(cb, at);
 }
 
-void Core::disarm(ControlBlock& cb, Timer timer) noexcept { cb.deadlines[static_cast<std::size_t>(timer)] = Time::max(); }
+void Core::disarm(ControlBlock& cb, Timer timer) noexcept { cb.deadlines.clear(static_cast<std::size_t>(timer)); }
 
 bool Core::armed(const ControlBlock& cb, Timer timer) const noexcept {
-    return cb.deadlines[static_cast<std::size_t>(timer)] != Time::max();
+    return cb.deadlines.armed(static_cast<std::size_t>(timer));
 }
 
 void Core::advance(Time now) {
@@ -28,9 +28,9 @@ void Core::advance(Time now) {
 
 void Core::fired(ControlBlock& cb) {
     const auto due = [&](Timer timer) {
-        Time& deadline = cb.deadlines[static_cast<std::size_t>(timer)];
-        if (deadline > now_) return false;
-        deadline = Time::max();
+        const auto which = static_cast<std::size_t>(timer);
+        if (cb.deadlines.at(which, now_) > now_) return false;
+        cb.deadlines.clear(which);
         return true;
     };
     if (due(Timer::linger) && linger_fired(cb) == Verdict::done) return;
@@ -41,14 +41,14 @@ void Core::fired(ControlBlock& cb) {
         cb.ack_now = true;
         mark_dirty(cb);
     }
-    const Time earliest = *std::min_element(cb.deadlines.begin(), cb.deadlines.end());
+    const Time earliest = cb.deadlines.earliest(now_);
     if (earliest < cb.timer_at) wheel_.set(cb, earliest);
 }
 
-bool Core::given_up(const ControlBlock& cb) const noexcept { return now_ - cb.last_progress >= user_timeout(cb); }
+bool Core::given_up(const ControlBlock& cb) const noexcept { return cb.last_progress.ago(now_) >= user_timeout(cb); }
 
 void Core::schedule_retransmit(ControlBlock& cb, Time now, bool restart) noexcept {
-    const rte_mbuf* first = cb.send_buffer.front();
+    const rte_mbuf* first = cb.transfer->send_buffer.front();
     if (cb.flight() == 0) {
         if (first == nullptr) {
             cb.retransmit_timer = RetransmitTimer::none;
@@ -64,12 +64,12 @@ void Core::schedule_retransmit(ControlBlock& cb, Time now, bool restart) noexcep
     if (cb.retransmit_timer == RetransmitTimer::timeout && armed(cb, Timer::retransmit) && !restart) return;
 
     // RFC 6298 5.3: from the ACK on that moved SND.UNA, also when a probe was to come first and new segments put it off.
-    const Time since = restart ? now : std::max(cb.last_progress, send_segment(cb.send_buffer.front()).sent_at);
+    const Time since = restart ? now : std::max(now - cb.last_progress.ago(now), send_segment(cb.transfer->send_buffer.front()).sent_at);
     Time timeout_at = std::max(since + cb.rtt.rto(cb.backoff), now + 1ms);
-    timeout_at = std::max(std::min(timeout_at, cb.last_progress + user_timeout(cb)), now + 1ms);
+    timeout_at = std::max(std::min(timeout_at, now + (user_timeout(cb) - cb.last_progress.ago(now))), now + 1ms);
     // RFC 8985 7.2
     const bool probe = cb.sack_permitted && cb.recovery == Recovery::open && !cb.tlp_outstanding && cb.backoff == 0 &&
-                       cb.send_buffer.sacked_octets == 0 && cb.rtt.srtt() > Duration{};
+                       cb.transfer->send_buffer.sacked_octets == 0 && cb.rtt.srtt() > Duration{};
     if (probe) {
         constexpr Duration kWorstDelayedAck = 200ms;
         const Duration pto = 2 * cb.rtt.srtt() + (cb.flight() <= cb.snd_mss ? kWorstDelayedAck : Duration{2ms});
@@ -99,7 +99,7 @@ Verdict Core::retransmit_fired(ControlBlock& cb) {
             return Verdict::go_on;
         case RetransmitTimer::reordering:
             rack_detect_loss(cb, now_);
-            if (cb.send_buffer.lost_octets > 0 && cb.recovery == Recovery::open) {
+            if (cb.transfer->send_buffer.lost_octets > 0 && cb.recovery == Recovery::open) {
                 enter_recovery(cb);
                 cb.cubic.set_cwnd(cb.in_flight() + cb.snd_mss);
             }
@@ -127,7 +127,7 @@ Verdict Core::retransmission_timeout(ControlBlock& cb) {
         return Verdict::go_on;
     }
     // R2 (RFC 9293 3.8.3). What a peer has taken back the window for is not held against it as long as it answers (3.8.6, SHLD-17).
-    const bool shut = cb.snd_wnd == 0 && now_ - cb.last_received < user_timeout(cb);
+    const bool shut = cb.snd_wnd == 0 && cb.last_received.ago(now_) < user_timeout(cb);
     if (given_up(cb) && !shut) {
         send_reset(cb);
         end(cb, End::timed_out);
@@ -137,7 +137,7 @@ Verdict Core::retransmission_timeout(ControlBlock& cb) {
     ++counters.timeouts;
     if (cb.backoff + 1u == kBlackHoleTimeouts) suspect_black_hole(cb);
     const bool first = cb.backoff == 0;
-    if (first) cb.cubic.save();
+    if (first) cb.transfer->undo_window = cb.cubic.window();
     cb.cubic.on_timeout(cb.snd_mss, first);
     if (cb.backoff < 10) ++cb.backoff;
     cb.recovery = Recovery::loss;
@@ -145,16 +145,16 @@ Verdict Core::retransmission_timeout(ControlBlock& cb) {
     if (first) cb.undo_possible = false;
     cb.cwr_due = cb.ecn;
     cb.tlp_outstanding = false;
-    cb.reno_sacked = 0;
-    cb.duplicate_acks = 0;
+    cb.transfer->reno_sacked = 0;
+    cb.transfer->duplicate_acks = 0;
     // RFC 2018 8: the peer may have dropped what it reported, if the first segment is among that.
-    cb.send_buffer.mark_all_lost(send_segment(cb.send_buffer.front()).sacked);
+    cb.transfer->send_buffer.mark_all_lost(send_segment(cb.transfer->send_buffer.front()).sacked);
     mark_dirty(cb);
     return Verdict::go_on;
 }
 
 Verdict Core::persist_fired(ControlBlock& cb) {
-    if (cb.flight() > 0 || cb.send_buffer.empty()) {
+    if (cb.flight() > 0 || cb.transfer->send_buffer.empty()) {
         mark_dirty(cb);
         return Verdict::go_on;
     }
@@ -166,7 +166,7 @@ Verdict Core::persist_fired(ControlBlock& cb) {
             return Verdict::go_on;
         }
     }
-    if (now_ - cb.last_received >= user_timeout(cb)) {  // a window may stay shut for ever, silence may not
+    if (cb.last_received.ago(now_) >= user_timeout(cb)) {  // a window may stay shut for ever, silence may not
         send_reset(cb);
         end(cb, End::timed_out);
         return Verdict::done;
@@ -182,12 +182,12 @@ Verdict Core::persist_fired(ControlBlock& cb) {
 
 Verdict Core::keepalive_fired(ControlBlock& cb) {
     if (!cb.synchronized() || cb.current == State::time_wait || settings_.keepalive_idle == Duration{}) return Verdict::go_on;
-    const Time idle_at = cb.last_received + settings_.keepalive_idle;
+    const Time idle_at = now_ + (settings_.keepalive_idle - cb.last_received.ago(now_));
     if (idle_at > now_) {
         arm(cb, Timer::keepalive, idle_at);
         return Verdict::go_on;
     }
-    if (!cb.send_buffer.empty()) {  // the retransmission timer watches
+    if (!cb.transfer->send_buffer.empty()) {  // the retransmission timer watches
         arm(cb, Timer::keepalive, now_ + settings_.keepalive_idle);
         return Verdict::go_on;
     }
@@ -218,7 +218,7 @@ Verdict Core::linger_fired(ControlBlock& cb) {
         case State::last_ack:
             // Released: its user waits for nothing. It may take as long as the peer keeps acknowledging.
             if (!given_up(cb)) {
-                arm(cb, Timer::linger, cb.last_progress + user_timeout(cb));
+                arm(cb, Timer::linger, now_ + (user_timeout(cb) - cb.last_progress.ago(now_)));
                 return Verdict::go_on;
             }
             send_reset(cb);

@@ -48,7 +48,7 @@ void Core::flush(ControlBlock& cb, Time now) {
     }
     if (!cb.synchronized() && cb.current != State::syn_received) return;
     if (cb.can_send()) {
-        if (cb.closing && !cb.fin_appended) cb.fin_appended = cb.send_buffer.append_fin(cb.stream_end(), pool_);
+        if (cb.closing && !cb.fin_appended) cb.fin_appended = engage(cb).send_buffer.append_fin(cb.stream_end(), pool_);
         const SeqNum snd_nxt_before = cb.snd_nxt;
         const std::uint64_t retransmissions_before = cb.retransmissions;
         send_lost(cb, now);
@@ -74,8 +74,8 @@ bool Core::cwnd_allows(const ControlBlock& cb, std::uint32_t length) const noexc
 }
 
 bool Core::paced(ControlBlock& cb, Time now) noexcept {
-    if (!settings_.pacing || cb.pace_at <= now + kPaceAhead || cb.flight() < Cubic::initial_window(cb.snd_mss)) return false;
-    arm(cb, Timer::pace, cb.pace_at - kPaceAhead);
+    if (!settings_.pacing || cb.transfer->pace_at <= now + kPaceAhead || cb.flight() < Cubic::initial_window(cb.snd_mss)) return false;
+    arm(cb, Timer::pace, cb.transfer->pace_at - kPaceAhead);
     return true;
 }
 
@@ -83,11 +83,11 @@ void Core::note_pace(ControlBlock& cb, std::uint32_t octets, Time now) const noe
     // Faster than the window a round trip, so that the pace never is what limits: twice in slow start, which doubles, else by a fifth.
     const std::int64_t srtt = cb.rtt.srtt().count(), tenths = cb.cubic.slow_start() ? 20 : 12;
     if (!settings_.pacing || srtt * 10 <= kPaceAhead.count() * tenths) return;   // a whole window may leave at once
-    cb.pace_at = std::max(cb.pace_at, now) + Duration{srtt * octets * 10 / (std::int64_t{std::max(cb.cubic.cwnd(), 1u)} * tenths)};
+    cb.transfer->pace_at = std::max(cb.transfer->pace_at, now) + Duration{srtt * octets * 10 / (std::int64_t{std::max(cb.cubic.cwnd(), 1u)} * tenths)};
 }
 
 void Core::send_lost(ControlBlock& cb, Time now) {
-    SendBuffer& buffer = cb.send_buffer;
+    SendBuffer& buffer = cb.transfer->send_buffer;
     while (rte_mbuf* at = buffer.first_lost()) {
         const SendSegment& segment = send_segment(at);
         if (segment.length > cb.snd_mss && !buffer.split(at, cb.snd_mss, pool_)) return;  // the path MTU has become smaller
@@ -102,7 +102,7 @@ void Core::send_lost(ControlBlock& cb, Time now) {
 }
 
 void Core::send_new(ControlBlock& cb, Time now, bool force) {
-    SendBuffer& buffer = cb.send_buffer;
+    SendBuffer& buffer = cb.transfer->send_buffer;
     // RFC 5681 4.1: after an idle time the window no longer tells of the path.
     if (buffer.unsent() != nullptr && cb.flight() == 0 && now - cb.last_sent > cb.rtt.rto()) cb.cubic.on_idle(cb.snd_mss);
     bool limited = false;
@@ -134,11 +134,11 @@ void Core::send_new(ControlBlock& cb, Time now, bool force) {
 }
 
 bool Core::transmit(ControlBlock& cb, rte_mbuf* buffer, Time now) {
-    const bool again = buffer != cb.send_buffer.unsent();
+    const bool again = buffer != cb.transfer->send_buffer.unsent();
     // The device has not let go of the earlier transmission, or will only when it sends something else: its headers may not be
     // overwritten. A copy takes the segment's place, so that a retransmission never has to wait for the device.
     if (rte_mbuf_refcnt_read(buffer) != 1) {
-        buffer = cb.send_buffer.replace(buffer, pool_);
+        buffer = cb.transfer->send_buffer.replace(buffer, pool_);
         if (buffer == nullptr) {
             count(DropReason::no_buffer);
             return false;
@@ -169,23 +169,23 @@ bool Core::transmit(ControlBlock& cb, rte_mbuf* buffer, Time now) {
     if (again) {
         if (!cb.undo_possible && cb.recovery != Recovery::open) {
             cb.undo_possible = true;
-            cb.undo_timestamp = ts_now(cb, now);
+            cb.transfer->undo_timestamp = ts_now(cb, now);
         }
-        cb.send_buffer.sent_again(buffer);
+        cb.transfer->send_buffer.sent_again(buffer);
         ++cb.retransmissions;
         ++counters.retransmitted;
     } else {
-        cb.send_buffer.sent();
+        cb.transfer->send_buffer.sent();
         cb.snd_nxt = segment.end();
     }
-    if (cb.recovery == Recovery::fast) cb.prr_out += segment.sequence_length();
+    if (cb.recovery == Recovery::fast) cb.transfer->prr_out += segment.sequence_length();
     note_pace(cb, segment.length, now);
     cb.last_sent = now;
     cb.octets_sent += segment.length;
     counters.octets_out += segment.length;
     ++counters.segments_out;
     // SACK blocks do not fit beside a full segment's payload: where there are any, an ACK of their own follows.
-    const bool ack_follows = cb.ack_now && cb.reassembly.anything_to_tell();
+    const bool ack_follows = cb.ack_now && cb.transfer->reassembly.anything_to_tell();
     ack_sent(cb);
     cb.ack_now = ack_follows;
 
@@ -230,8 +230,8 @@ void Core::send_syn(ControlBlock& cb, Time now) {
 wire::TcpOptions Core::options_for(ControlBlock& cb, Time now) noexcept {
     wire::TcpOptions options;
     if (cb.timestamps) options.timestamps = {ts_now(cb, now), cb.ts_recent};
-    if (cb.sack_permitted && cb.reassembly.anything_to_tell())
-        options.sack_count = static_cast<std::uint8_t>(cb.reassembly.sack_blocks(cb.rcv_nxt, options.sack_blocks));
+    if (cb.sack_permitted && cb.transfer->reassembly.anything_to_tell())
+        options.sack_count = static_cast<std::uint8_t>(cb.transfer->reassembly.sack_blocks(cb.rcv_nxt, options.sack_blocks));
     return options;
 }
 
@@ -253,7 +253,7 @@ void Core::send_control(ControlBlock& cb, SeqNum seq, std::uint8_t flags, Time n
     if (cb.ecn_echo && (flags & kRst) == 0) flags |= wire::kEce;
     prepend_header(buffer, cb.tuple, seq, cb.rcv_nxt, flags, advertise(cb), options);
     ack_sent(cb);
-    cb.reassembly.reported();
+    if (cb.engaged()) cb.transfer->reassembly.reported();
     ++counters.segments_out;
     network_.send_tcp(buffer, cb.tuple.local.address, cb.tuple.remote.address, cb.path, 0, now);
 }

@@ -27,11 +27,11 @@ class Invariants {
     [[nodiscard]] static std::string sacked_in_vain(tcp::Core& core, tcp::Core& peer) {
         std::string problem;
         Access::each(core, [&](ControlBlock& ours) {
-            if (ours.send_buffer.sacked_segments == 0) return;
+            if (ours.transfer->send_buffer.sacked_segments == 0) return;
             Access::each(peer, [&](ControlBlock& theirs) {
                 if (theirs.tuple.local != ours.tuple.remote || theirs.tuple.remote != ours.tuple.local || theirs.irs != ours.iss) return;
                 if (!theirs.synchronized() || theirs.released || theirs.peer_fin_taken) return;
-                for (rte_mbuf* at = ours.send_buffer.front(); at != nullptr; at = tcp::send_segment(at).next) {
+                for (rte_mbuf* at = ours.transfer->send_buffer.front(); at != nullptr; at = tcp::send_segment(at).next) {
                     const tcp::SendSegment& segment = tcp::send_segment(at);
                     if (segment.sacked && !there(theirs, segment.seq, segment.seq + segment.length))
                         problem = std::to_string(ours.tuple.local.port) + ": a segment is sacked that the peer does not have";
@@ -97,23 +97,23 @@ class Invariants {
     }
 
     void held(const ControlBlock& cb) {
-        expect(cb.received_held == cb.receive_queue.buffers() + cb.reassembly.buffers(), "received_held is not settled");
-        expect(cb.sent_held == cb.send_buffer.segments(), "sent_held is not settled");
-        expect(cb.reassembly.buffers() <= settings_.max_reassembly_segments, "more segments out of order than allowed");
-        expect(cb.send_buffer.octets() <= settings_.send_buffer, "more to send than allowed");
+        expect(cb.received_held == cb.receive_queue.buffers() + cb.transfer->reassembly.buffers(), "received_held is not settled");
+        expect(cb.sent_held == cb.transfer->send_buffer.segments(), "sent_held is not settled");
+        expect(cb.transfer->reassembly.buffers() <= settings_.max_reassembly_segments, "more segments out of order than allowed");
+        expect(cb.transfer->send_buffer.octets() <= settings_.send_buffer, "more to send than allowed");
         expect(cb.receive_queue.octets() <= settings_.receive_buffer + settings_.receive_buffer / 8 + 2u * (1u << cb.rcv_wnd_shift) + 2u * cb.our_mss,
                "more octets to read than were promised room for");
         expect(!cb.released || cb.received_held == 0, "received octets are kept for nobody");
+        expect(!cb.engaged() || !cb.transfer->idle() || cb.tlp_outstanding, "idle, and holds what only transfers need");
     }
 
-    [[nodiscard]] static Time deadline(const ControlBlock& cb, tcp::Timer timer) { return cb.deadlines[static_cast<std::size_t>(timer)]; }
-    [[nodiscard]] static bool armed(const ControlBlock& cb, tcp::Timer timer) { return deadline(cb, timer) != Time::max(); }
+    [[nodiscard]] static bool armed(const ControlBlock& cb, tcp::Timer timer) { return cb.deadlines.armed(static_cast<std::size_t>(timer)); }
 
     /// No state without a timer: whatever waits for the peer also waits for a time.
     void timers(const ControlBlock& cb) {
         using tcp::RetransmitTimer;
         using tcp::Timer;
-        const Time earliest = *std::min_element(cb.deadlines.begin(), cb.deadlines.end());
+        const Time earliest = cb.deadlines.earliest(Access::now(core_));
         expect(cb.timer_at <= earliest, "the wheel wakes it later than its first deadline");
         expect((cb.retransmit_timer != RetransmitTimer::none) == armed(cb, Timer::retransmit), "retransmit_timer says other than its deadline");
         switch (cb.current) {
@@ -138,12 +138,13 @@ class Invariants {
             case State::last_ack:
                 break;
         }
-        expect(cb.send_buffer.empty() || armed(cb, Timer::retransmit), "something is to send or to acknowledge, without a timer");
-        expect(!cb.send_buffer.empty() || !armed(cb, Timer::retransmit), "a retransmission timer for nothing");
+        expect(cb.transfer->send_buffer.empty() || armed(cb, Timer::retransmit), "something is to send or to acknowledge, without a timer");
+        expect(!cb.transfer->send_buffer.empty() || !armed(cb, Timer::retransmit), "a retransmission timer for nothing");
         expect(cb.retransmit_timer != RetransmitTimer::persist || cb.flight() == 0, "persist timer with something in flight");
         // RFC 6298 5.3, of the moment in which SND.UNA moved.
-        if (cb.retransmit_timer == RetransmitTimer::timeout && cb.last_progress == Access::now(core_))
-            expect(deadline(cb, Timer::retransmit) >= cb.last_progress + std::min(cb.rtt.rto(cb.backoff), settings_.user_timeout),
+        if (cb.retransmit_timer == RetransmitTimer::timeout && cb.last_progress == tcp::FineMoment(Access::now(core_)))
+            expect(cb.deadlines.at(static_cast<std::size_t>(Timer::retransmit), Access::now(core_)) + 2 * tcp::FineMoment::kCount >=
+                       Access::now(core_) + std::min(cb.rtt.rto(cb.backoff), settings_.user_timeout),
                    "the retransmission timer was not restarted");
         expect(cb.unacknowledged == 0 || armed(cb, Timer::delayed_ack), "octets to acknowledge, without a timer");
         expect(!cb.ack_now || armed(cb, Timer::delayed_ack), "an ACK that is due, without a timer");
@@ -153,7 +154,7 @@ class Invariants {
     }
 
     void sequence(const ControlBlock& cb) {
-        const tcp::SendBuffer& buffer = cb.send_buffer;
+        const tcp::SendBuffer& buffer = cb.transfer->send_buffer;
         expect(buffer.sacked_octets + buffer.lost_octets <= cb.flight(), "more is sacked or lost than is in flight");
         expect(buffer.retransmitted_octets <= buffer.lost_octets, "more was retransmitted than was lost");
         expect(cb.in_flight() <= cb.flight(), "more in flight than FlightSize");
@@ -172,7 +173,7 @@ class Invariants {
     }
 
     void send_buffer(const ControlBlock& cb) {
-        const tcp::SendBuffer& buffer = cb.send_buffer;
+        const tcp::SendBuffer& buffer = cb.transfer->send_buffer;
         std::uint32_t octets = 0, segments = 0, sacked = 0, sacked_segments = 0, lost = 0, retransmitted = 0;
         SeqNum next = cb.synchronized() ? cb.snd_una : cb.iss + 1;
         bool unsent = false;
@@ -212,7 +213,7 @@ class Invariants {
         std::uint32_t buffers = 0;
         SeqNum next = cb.rcv_nxt + 1;   // what continues at RCV.NXT is not out of order
         rte_mbuf* previous = nullptr;
-        for (rte_mbuf* at = Access::first(cb.reassembly); at != nullptr && problem_.empty(); at = tcp::received_piece(at).next) {
+        for (rte_mbuf* at = Access::first(cb.transfer->reassembly); at != nullptr && problem_.empty(); at = tcp::received_piece(at).next) {
             const tcp::ReceivedPiece& piece = tcp::received_piece(at);
             expect(piece.previous == previous, "the reassembly queue's list is broken");
             expect(at->data_len > 0 && at->next == nullptr, "a piece out of order is empty, or several");
@@ -222,13 +223,13 @@ class Invariants {
             ++buffers;
             previous = at;
         }
-        expect(buffers == cb.reassembly.buffers() && previous == Access::last(cb.reassembly), "the reassembly queue counts wrongly");
+        expect(buffers == cb.transfer->reassembly.buffers() && previous == Access::last(cb.transfer->reassembly), "the reassembly queue counts wrongly");
     }
 
     /// Whether octets have been received, in order or not.
     [[nodiscard]] static bool there(const ControlBlock& cb, SeqNum start, SeqNum end) {
         start = tcp::later_of(start, cb.rcv_nxt);
-        for (rte_mbuf* at = Access::first(cb.reassembly); at != nullptr && start.before(end); at = tcp::received_piece(at).next) {
+        for (rte_mbuf* at = Access::first(cb.transfer->reassembly); at != nullptr && start.before(end); at = tcp::received_piece(at).next) {
             const SeqNum seq = tcp::received_piece(at).seq;
             if (seq.after(start)) break;
             start = tcp::later_of(start, seq + at->data_len);

