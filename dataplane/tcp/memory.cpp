@@ -24,12 +24,12 @@ Pressure Core::transmit_pressure() const noexcept { return pressure_of(sent_held
 
 namespace {
 
-/// An eighth of what is left, so that a few connections on long paths have much and many share what there is, long before it is scarce.
+/// A quarter of what is left, so that a few connections on long paths have much and many share what there is, long before it is scarce.
 std::uint32_t share_of(std::uint64_t held, std::uint32_t budget) noexcept {
     if (budget == 0) return UINT32_MAX;
-    constexpr std::uint64_t kOctets = 1024;   // of payload in a buffer, at least, where segments are full
+    constexpr std::uint64_t kOctets = 1400;   // of payload in a buffer, where segments of Ethernet are full
     const std::uint64_t left = budget > held ? budget - held : 0;
-    return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(left / 8 * kOctets, kShareUnderPressure, UINT32_MAX));
+    return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(left / 4 * kOctets, kShareUnderPressure, UINT32_MAX));
 }
 
 }  // namespace

@@ -80,7 +80,7 @@ TEST_F(BufferBudget, PrunedOctetsSentAgain_Arrive) {  // RFC 2018 8
 TEST_F(BufferBudget, SharesBecomeSmallerBeforeBuffersAreShort) {
     connect(1000);
     std::uint32_t before = peer.connection->send_space();
-    EXPECT_EQ(before, kBudget / 8 * 1024) << "an eighth of the buffers, of a kilobyte each";
+    EXPECT_EQ(before, Settings{}.initial_buffer) << "less than a quarter of the buffers";
     for (std::uint16_t port = 1001; port < 1005; ++port) {
         peer.write(peer.connection->send_space());
         peer.output();
