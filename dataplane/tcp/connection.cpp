@@ -31,14 +31,10 @@ std::uint32_t Connection::send_space() noexcept { return block(*this).core->send
 std::uint32_t Connection::buffers_held() const noexcept { return block(*this).received_held + block(*this).sent_held; }
 std::uint32_t Connection::outstanding() const noexcept { return block(*this).transfer->send_buffer.octets(); }
 std::size_t Connection::reserve(std::uint32_t length, std::span<WritePiece> pieces) noexcept {
-    ControlBlock& cb = block(*this);
-    if (length > send_space()) return 0;
-    return cb.core->engage(cb).send_buffer.reserve(length, cb.snd_mss, cb.core->pool(), pieces);
+    return length > send_space() ? 0 : block(*this).core->reserve(block(*this), length, pieces);
 }
 void Connection::append() noexcept { block(*this).core->append(block(*this)); }
-void Connection::give_back() noexcept {
-    if (block(*this).engaged()) block(*this).transfer->send_buffer.give_back();
-}
+void Connection::give_back() noexcept { block(*this).core->give_back(block(*this)); }
 bool Connection::send(std::span<const std::byte> octets) noexcept {
     if (octets.empty()) return true;
     if (octets.size() > send_space()) return false;
@@ -99,9 +95,21 @@ std::uint32_t Core::send_space(ControlBlock& cb) noexcept {
     return 0;
 }
 
+std::size_t Core::reserve(ControlBlock& cb, std::uint32_t length, std::span<WritePiece> pieces) noexcept {
+    const std::size_t count = engage(cb).send_buffer.reserve(length, cb.snd_mss, pool_, pieces);
+    if (count == 0) settle(cb);
+    return count;
+}
+
+void Core::give_back(ControlBlock& cb) noexcept {
+    if (!cb.engaged()) return;
+    cb.transfer->send_buffer.give_back();
+    settle(cb);
+}
+
 void Core::append(ControlBlock& cb) noexcept {
     if (cb.current == State::closed) {  // ended between reserve() and append()
-        if (cb.engaged()) cb.transfer->send_buffer.give_back();
+        give_back(cb);
         return;
     }
     if (cb.transfer->send_buffer.empty()) cb.last_progress = now_;

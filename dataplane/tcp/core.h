@@ -117,6 +117,8 @@ class Core {
 
     // ---- as Connection ----
     [[nodiscard]] std::uint32_t send_space(ControlBlock& cb) noexcept;
+    [[nodiscard]] std::size_t reserve(ControlBlock& cb, std::uint32_t length, std::span<WritePiece> pieces) noexcept;
+    void give_back(ControlBlock& cb) noexcept;
     void append(ControlBlock& cb) noexcept;
     void consume(ControlBlock& cb, std::uint32_t length) noexcept;
     void set_receive_limit(ControlBlock& cb, std::uint32_t octets) noexcept;
@@ -126,9 +128,6 @@ class Core {
     void close(ControlBlock& cb) noexcept;
     void abort(ControlBlock& cb) noexcept;
     void release(ControlBlock& cb) noexcept;
-    [[nodiscard]] rte_mempool* pool() const noexcept { return pool_; }
-    /// Gives the connection a Transfer of its own, if it has none.
-    Transfer& engage(ControlBlock& cb) noexcept;
 
     // ---- memory.cpp ----
     [[nodiscard]] std::uint64_t buffers_held() const noexcept { return received_held_ + sent_held_; }
@@ -272,6 +271,8 @@ class Core {
     /// The connection is over. Destroys it when no user knows it; else it stays, out of the table, until release().
     void end(ControlBlock& cb, End reason) noexcept;
     void detach(ControlBlock& cb) noexcept;
+    /// Gives the connection a Transfer of its own, if it has none.
+    Transfer& engage(ControlBlock& cb) noexcept;
     /// Drops all that is in the Transfer.
     void disengage(ControlBlock& cb) noexcept;
     void destroy(ControlBlock& cb) noexcept;

@@ -94,6 +94,7 @@ TEST_F(Sender, ReserveGiveBack_ChangesNothing) {
     const std::uint32_t before = peer.pool.in_use();
     EXPECT_EQ(peer.connection->reserve(3000, pieces), 3u);
     peer.connection->give_back();
+    EXPECT_EQ(CoreTestAccess::transfers(peer.core), 0u);
     EXPECT_EQ(peer.pool.in_use(), before);
     EXPECT_TRUE(peer.output().empty());
 }
