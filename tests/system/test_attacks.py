@@ -14,6 +14,7 @@ import pytest
 
 from tests.lab import network
 from tests.lab.lab import program, wait_for
+from .conftest import SLOW_BUILD
 from .tls_client import TlsClient, context_for
 
 pytestmark = pytest.mark.needs_appliance
@@ -165,8 +166,12 @@ def serves(lab):
 def test_syn_flood(appliance, lab, attacker):
     before = appliance.counters()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        others = pool.submit(lab.lab_client, ECHO, "--connections", 100, "--octets", 5000, "--interval-ms", 50, "--duration-ms", 5000)
-        wait_for("100 flows", lambda: appliance.show("flows")["total"] >= 100, 60)
+        others = pool.submit(lab.lab_client, ECHO, "--connections", 100, "--octets", 5000, "--interval-ms", 50, "--duration-ms", 20000 if SLOW_BUILD else 5000)
+
+        def under_way():
+            assert not others.done(), f"its clients have ended: {others.exception() or others.result()}"
+            return appliance.show("flows")["total"] >= 100
+        wait_for("100 flows", under_way, 60)
         for number in range(20_000):
             attacker.send(ATTACKER, attacker.random.randrange(1024, 65536), ECHO, attacker.number(), 0, SYN, options=b"\2\4\5\xb4")
             if number == 10_000:
