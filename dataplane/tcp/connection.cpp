@@ -125,7 +125,7 @@ void Core::consume(ControlBlock& cb, std::uint32_t length) noexcept {
     if (!cb.synchronized() || cb.peer_fin_taken) return;
     // Tell the peer when the window has grown enough to matter (RFC 9293 3.8.6.2.2; RFC 1122 4.2.3.3).
     const SeqNum edge = window_edge(cb);
-    if (edge.after(cb.rcv_adv) && edge - cb.rcv_adv >= std::min(std::min(cb.receive_limit, cb.receive_space) / 2, 2u * cb.our_mss)) {
+    if (edge.after(cb.rcv_adv) && edge - cb.rcv_adv >= std::min(cb.receive_bound() / 2, 2u * cb.our_mss)) {
         cb.ack_now = true;
         mark_dirty(cb);
     }

@@ -137,6 +137,8 @@ struct ControlBlock final : Connection, TimerEntry {
     std::uint32_t retransmissions = 0, timeouts = 0;
 
     // ---- derived ----
+    /// Octets beyond what has been consumed that the peer may have sent, before what all connections together may hold is looked at.
+    [[nodiscard]] std::uint32_t receive_bound() const noexcept { return receive_limit < receive_space ? receive_limit : receive_space; }
     [[nodiscard]] bool engaged() const noexcept { return transfer != Transfer::none(); }
     [[nodiscard]] std::uint32_t rcv_wnd() const noexcept { return rcv_adv.after(rcv_nxt) ? rcv_adv - rcv_nxt : 0; }
     /// FlightSize (RFC 5681 2) in sequence space.

@@ -51,10 +51,10 @@ void Core::settle(ControlBlock& cb) noexcept {
         reassembling_.remove(cb);
     else
         reassembling_.push_back(cb);
-    // Some of those that were told that there is nothing, as soon as there is something: who holds most of the budget may do so for ever. Not
-    // all, or each acknowledged segment would wake thousands for one buffer.
     // A tail loss probe is judged by what is acknowledged after it (RFC 8985 7.4.2).
     if (cb.engaged() && cb.transfer->idle() && !cb.tlp_outstanding && cb.current != State::syn_sent) disengage(cb);
+    // Some of those that were told that there is nothing, as soon as there is something: who holds most of the budget may do so for ever. Not
+    // all, or each acknowledged segment would wake thousands for one buffer.
     if (freed && transmit_pressure() != Pressure::full) {
         unsigned left = transmit_pressure() == Pressure::none ? UINT_MAX : kWokenAtOnce;
         for (; left > 0 && starved_.front() != nullptr; --left) raise(*starved_.pop_front(), event::kWritable);

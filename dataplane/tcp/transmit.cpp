@@ -294,7 +294,7 @@ void Core::answer_reset(const Arrival& arrival) {
 SeqNum Core::window_edge(const ControlBlock& cb) const noexcept {
     const std::uint32_t queued = cb.receive_queue.octets();
     // While buffers are short nobody is promised more than a share; when there are none, only who holds nothing.
-    std::uint32_t limit = std::min(cb.receive_limit, cb.receive_space);
+    std::uint32_t limit = cb.receive_bound();
     switch (receive_pressure()) {
         case Pressure::none: limit = std::min(limit, receive_share()); break;
         case Pressure::some: limit = std::min(limit, kShareUnderPressure); break;
@@ -306,7 +306,7 @@ SeqNum Core::window_edge(const ControlBlock& cb) const noexcept {
 
 std::uint16_t Core::advertise(ControlBlock& cb) noexcept {
     const SeqNum wanted = window_edge(cb);
-    const std::uint32_t limit = std::min(cb.receive_limit, cb.receive_space);
+    const std::uint32_t limit = cb.receive_bound();
     SeqNum edge = later_of(cb.rcv_adv, cb.rcv_nxt);
     // Silly window avoidance of the receiver (RFC 9293 3.8.6.2.2): the edge moves by a segment or half of the buffer, or not at all.
     if (wanted.after(edge) && wanted - edge >= std::min(limit / 2, std::uint32_t{cb.our_mss})) edge = wanted;
