@@ -100,44 +100,51 @@ bool Worker::receive(Time now) {
             counters_.packets_in += count;
             if (tap_ != nullptr) [[unlikely]]
                 tap_->take(interface, queue, drivers::PcapngFile::Direction::in, std::span(frames, count));
-            for (std::uint16_t i = 0; i < count; ++i) rte_prefetch0(rte_pktmbuf_mtod(frames[i], void*));
-            if (settings_.count == 1)
-                for (std::uint16_t i = 0; i < count; ++i) take_frame(frames[i], interface, now);
-            else
-                for (std::uint16_t i = 0; i < count; ++i) steer(frames[i], interface, now);
+            for (std::uint16_t i = 0; i < count; ++i) {
+                rte_prefetch0(rte_pktmbuf_mtod(frames[i], void*));
+                frames[i]->port = interface;
+            }
+            std::size_t ours = count;
+            if (settings_.count > 1) {
+                ours = 0;
+                for (std::uint16_t i = 0; i < count; ++i)
+                    if (steer(frames[i])) frames[ours++] = frames[i];
+            }
+            take_frames({frames, ours}, now);
         }
     }
     if (settings_.count > 1) {
         const unsigned count = crossbar_.take_received(settings_.index, frames);
         counters_.steered_in += count;
         any |= count > 0;
-        for (unsigned i = 0; i < count; ++i) take_frame(frames[i], frames[i]->port, now);
+        take_frames({frames, count}, now);
     }
     return any;
 }
 
-void Worker::take_frame(rte_mbuf* frame, std::uint16_t interface, Time now) {
-    const network::Received received = network_->receive(frame, interface, now);
-    switch (received.kind) {
-        case network::Received::Kind::tcp:
-            stack_->segment_arrives(received.segment, frame, now);
-            return;
-        case network::Received::Kind::icmp_error:
-            stack_->icmp_error(received.error, now);
-            return;
-        case network::Received::Kind::taken:
-            return;
+void Worker::take_frames(std::span<rte_mbuf* const> frames, Time now) {
+    std::array<tcp::Stack::Arriving, kBurst> segments;
+    std::size_t count = 0;
+    for (rte_mbuf* const frame : frames) {
+        const network::Received received = network_->receive(frame, frame->port, now);
+        switch (received.kind) {
+            case network::Received::Kind::tcp:
+                segments[count++] = {received.segment, frame};
+                break;
+            case network::Received::Kind::icmp_error:
+                stack_->icmp_error(received.error, now);
+                break;
+            case network::Received::Kind::taken:
+                break;
+        }
     }
+    stack_->segments_arrive(std::span(segments).first(count), now);
 }
 
-/// Gives a frame to the worker that owns its connection. Where the device has done so already, the answer is this worker.
-void Worker::steer(rte_mbuf* frame, std::uint16_t interface, Time now) {
+/// Gives a frame to the worker that owns its connection. True: that is this one; where the device has done so already, it always is.
+bool Worker::steer(rte_mbuf* frame) {
     const unsigned owner = steering::worker_of_frame(frame, settings_.count);
-    if (owner == settings_.index) {
-        take_frame(frame, interface, now);
-        return;
-    }
-    frame->port = interface;
+    if (owner == settings_.index) return true;
     const auto pass = [&](unsigned to, rte_mbuf* passed) {
         if (crossbar_.pass_received(settings_.index, to, passed)) {
             ++counters_.steered_away;
@@ -148,7 +155,7 @@ void Worker::steer(rte_mbuf* frame, std::uint16_t interface, Time now) {
     };
     if (owner != steering::kEveryWorker) {
         pass(owner, frame);
-        return;
+        return false;
     }
     for (unsigned to = 0; to < settings_.count; ++to) {
         if (to == settings_.index) continue;
@@ -157,10 +164,10 @@ void Worker::steer(rte_mbuf* frame, std::uint16_t interface, Time now) {
             drops_.count(DropReason::no_buffer);
             continue;
         }
-        copy->port = interface;
+        copy->port = frame->port;
         pass(to, copy);
     }
-    take_frame(frame, interface, now);
+    return true;
 }
 
 bool Worker::transmit() {

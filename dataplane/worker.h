@@ -92,8 +92,9 @@ class Worker {
 
     [[nodiscard]] bool receive(Time now);
     void run_task(Time now);
-    void take_frame(rte_mbuf* frame, std::uint16_t interface, Time now);
-    void steer(rte_mbuf* frame, std::uint16_t interface, Time now);
+    /// Frames of the interfaces that their `port` names.
+    void take_frames(std::span<rte_mbuf* const> frames, Time now);
+    [[nodiscard]] bool steer(rte_mbuf* frame);
     [[nodiscard]] bool transmit();
     void send_burst(std::uint16_t interface, std::span<rte_mbuf*> frames);
     [[nodiscard]] static bool port_reaches_us(void* context, const SocketAddress& local, const SocketAddress& remote);

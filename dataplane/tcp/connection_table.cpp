@@ -31,15 +31,14 @@ ConnectionTable::ConnectionTable(std::uint32_t max_connections, const KeyedHash&
 
 std::uint64_t ConnectionTable::hash(const Tuple& tuple) const noexcept { return hash_(words_of(tuple)); }
 
-ControlBlock* ConnectionTable::find(const Tuple& tuple) const noexcept {
-    const auto wanted = static_cast<std::uint32_t>(hash(tuple));
-    for (ControlBlock* cb = buckets_[wanted & mask_]; cb != nullptr; cb = cb->hash_next)
-        if (cb->hash == wanted && cb->tuple == tuple) return cb;
+ControlBlock* ConnectionTable::find(const Tuple& tuple, std::uint32_t hash) const noexcept {
+    for (ControlBlock* cb = buckets_[hash & mask_]; cb != nullptr; cb = cb->hash_next)
+        if (cb->hash == hash && cb->tuple == tuple) return cb;
     return nullptr;
 }
 
 void ConnectionTable::insert(ControlBlock& cb) noexcept {
-    cb.hash = static_cast<std::uint32_t>(hash(cb.tuple));   // more buckets than 2^32 there never are
+    cb.hash = static_cast<std::uint32_t>(hash(cb.tuple));
     ControlBlock*& bucket = buckets_[cb.hash & mask_];
     cb.hash_next = bucket;
     bucket = &cb;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 
 #include "dataplane/tcp/cubic.h"
@@ -46,6 +47,8 @@ struct Tuple {
     bool operator==(const Tuple&) const = default;
 };
 
+constexpr std::uint32_t kNoPlace = UINT32_MAX;   ///< of ControlBlock::ack_place
+
 /// Transmission Control Block (RFC 9293 3.3.1). Plain state: Core changes it. The members that an ordinary segment touches come first.
 struct ControlBlock final : Connection, TimerEntry {
     explicit ControlBlock(Core& owner) noexcept : core(&owner) {}
@@ -79,6 +82,7 @@ struct ControlBlock final : Connection, TimerEntry {
     bool nagle : 1 = false;
     bool ecn : 1 = false;                ///< both ends are ECN-capable; in SYN-SENT: we have asked
     bool ecn_echo : 1 = false;           ///< ACKs say ECE until the peer says CWR (RFC 3168 6.1.3)
+    bool has_gaps : 1 = false;           ///< octets out of order as last told to Core: it is on its list
     bool cwr_due : 1 = false;            ///< the next new segment says CWR (6.1.2)
 
     // Receive sequence variables
@@ -92,48 +96,53 @@ struct ControlBlock final : Connection, TimerEntry {
     std::uint32_t unacknowledged = 0;    ///< octets received since the last ACK
     std::uint16_t rcv_mss = 536;         ///< largest segment seen from the peer: what "full-sized" means for delayed ACKs
     std::uint16_t duplicate_acks_due = 0;///< without SACK each segment out of order wants one of its own (RFC 5681 4.2)
+    std::uint32_t ack_place = kNoPlace;  ///< DelayedAcks'
     ReceiveQueue receive_queue;
     Transfer* transfer = Transfer::none();   ///< Core::engage() before anything in it is changed
 
     // Send sequence variables
     SeqNum snd_una, snd_nxt, snd_wl1, snd_wl2;
     std::uint32_t snd_wnd = 0;
+    std::uint16_t our_mss = 536;         ///< MSS option that we sent
+    std::uint8_t probes = 0;             ///< keepalive probes without an answer
+    std::uint8_t backoff = 0;            ///< timeouts in a row
+
+    ControlBlock* hash_next = nullptr;
+    std::uint32_t hash = 0;
+    Tuple tuple;
+    Link<ControlBlock> ready, dirty;
+    CoarseMoment last_received;
+    std::uint32_t ts_offset = 0;         ///< of our timestamp clock for this connection
+    std::uint32_t received_held = 0, sent_held = 0;   ///< buffers, as last told to Core
+    network::Path path;
+    std::uint64_t octets_received = 0;
+    RttEstimator rtt;
+    // What an ordinary segment touches ends here.
+
+    Deadlines<kTimers> deadlines;
+    FineMoment last_progress;            ///< SND.UNA moved, or the send buffer stopped being empty
+    Time last_sent{};
     std::uint32_t max_snd_wnd = 0;
     std::uint16_t snd_mss = 536;         ///< payload of a segment with our usual options: what mss() tells
     std::uint16_t peer_mss = 536;        ///< MSS option of the peer
-    std::uint16_t our_mss = 536;         ///< MSS option that we sent
-    std::uint8_t backoff = 0;            ///< timeouts in a row
-    std::uint8_t probes = 0;             ///< keepalive probes without an answer
     Cubic cubic;
-    RttEstimator rtt;
-
-    Deadlines<kTimers> deadlines;
-    std::uint32_t ts_offset = 0;         ///< of our timestamp clock for this connection
-    std::uint32_t received_held = 0, sent_held = 0;   ///< buffers, as last told to Core
-    CoarseMoment last_received;
-    FineMoment last_progress;                ///< SND.UNA moved, or the send buffer stopped being empty
-    Time last_sent{};
     std::uint32_t user_timeout_ms = 0;   ///< R2 of this connection
-    CoarseMoment confirmed;                    ///< reachability of the next hop
+    CoarseMoment confirmed;              ///< reachability of the next hop
 
     // Loss detection and recovery
     SeqNum recovery_point;               ///< RFC 6675; of the last reduction for ECN, too
     std::uint8_t reo_wnd_multiplier = 1;
     std::uint8_t reo_wnd_persist = 0;
     std::uint8_t syn_transmissions = 0;
-
-    std::uint16_t unproven_mtu = 0;      ///< path MTU before it was lowered because nothing came through; 0: it was not
-    CoarseMoment mtu_lowered;
-    SeqNum iss, irs, peer_fin_seq;
     std::uint8_t challenges = 0;         ///< sent in the current period
-    End ended = End::none;
     CoarseMoment challenge_period;
-    Tuple tuple;
-    std::uint32_t hash = 0;
-    ControlBlock* hash_next = nullptr;
-    Link<ControlBlock> ready, dirty, waiting, reassembling, starved;
-    network::Path path;
-    std::uint64_t octets_sent = 0, octets_received = 0;
+
+    CoarseMoment mtu_lowered;
+    std::uint16_t unproven_mtu = 0;      ///< path MTU before it was lowered because nothing came through; 0: it was not
+    End ended = End::none;
+    SeqNum iss, irs, peer_fin_seq;
+    Link<ControlBlock> waiting, reassembling, starved;
+    std::uint64_t octets_sent = 0;
     std::uint32_t retransmissions = 0, timeouts = 0;
 
     // ---- derived ----
@@ -165,5 +174,13 @@ struct ControlBlock final : Connection, TimerEntry {
                current != State::syn_received;
     }
 };
+
+/// Fetches what an ordinary segment touches into the cache. The block need not live any more.
+inline void prefetch(const ControlBlock& cb) noexcept {
+    constexpr std::size_t kLine = 64;
+    const auto* const at = reinterpret_cast<const std::byte*>(&cb);
+    const auto* const end = reinterpret_cast<const std::byte*>(&cb.deadlines);
+    for (const std::byte* line = at; line < end + kLine; line += kLine) __builtin_prefetch(line, 1);
+}
 
 }  // namespace sallyport::tcp

@@ -12,6 +12,7 @@
 
 #include "dataplane/tcp/connection_table.h"
 #include "dataplane/tcp/control_block.h"
+#include "dataplane/tcp/delayed_acks.h"
 #include "dataplane/tcp/keyed_hash.h"
 #include "dataplane/tcp/port_allocator.h"
 #include "dataplane/tcp/stack.h"
@@ -42,6 +43,11 @@ constexpr Duration kPaceAhead = 1ms;               ///< the timer wheel's tick: 
 /// 2^14 + 256 and the header), since a user that moves whole records must be able to move one.
 constexpr std::uint32_t kShareUnderPressure = 24 * 1024;
 
+/// Of the connection that it is for.
+[[nodiscard]] inline Tuple tuple_of(const wire::Segment& segment) noexcept {
+    return {{segment.ip.destination, segment.tcp.destination_port}, {segment.ip.source, segment.tcp.source_port}};
+}
+
 /// One segment on its way through SEGMENT ARRIVES. Owns the payload.
 struct Arrival {
     const wire::Segment& segment;
@@ -61,9 +67,7 @@ struct Arrival {
     [[nodiscard]] std::uint32_t sequence_length() const noexcept {
         return length + (has(wire::kSyn) ? 1u : 0u) + (has(wire::kFin) ? 1u : 0u);
     }
-    [[nodiscard]] Tuple tuple() const noexcept {
-        return {{segment.ip.destination, segment.tcp.destination_port}, {segment.ip.source, segment.tcp.source_port}};
-    }
+    [[nodiscard]] Tuple tuple() const noexcept { return tuple_of(segment); }
     /// SEG.WND in octets. That of a SYN is never scaled (RFC 7323 2.2).
     [[nodiscard]] std::uint32_t window(std::uint8_t shift) const noexcept {
         return std::uint32_t{segment.tcp.window} << ((segment.tcp.flags & wire::kSyn) != 0 ? 0 : shift);
@@ -106,6 +110,7 @@ class Core {
     void unlisten(const SocketAddress& local);
     void listen_at(std::vector<SocketAddress> all);
     void segment_arrives(const wire::Segment& segment, rte_mbuf* payload, Time now);
+    void segments_arrive(std::span<const Stack::Arriving> burst, Time now);
     void icmp_error(const network::Received::IcmpError& error, Time now);
     [[nodiscard]] std::expected<Connection*, Stack::ConnectError> connect(const SocketAddress& remote, std::uint64_t user,
                                                                           Duration timeout, Time now);
@@ -144,6 +149,7 @@ class Core {
     friend struct CoreTestAccess;
 
     // ---- segment_arrives.cpp: RFC 9293 3.10.7 ----
+    void arrives(const wire::Segment& segment, rte_mbuf* payload, std::uint32_t hash, Time now);
     void arrives_closed(const Arrival& arrival);                        // 3.10.7.1
     void arrives_listen(Arrival& arrival);                              // 3.10.7.2
     void arrives_syn_sent(ControlBlock& cb, Arrival& arrival);          // 3.10.7.3
@@ -235,6 +241,7 @@ class Core {
 
     // ---- timers.cpp ----
     void arm(ControlBlock& cb, Timer timer, Time at) noexcept;
+    void delay_ack(ControlBlock& cb, Time now) noexcept;
     void disarm(ControlBlock& cb, Timer timer) noexcept;
     [[nodiscard]] bool armed(const ControlBlock& cb, Timer timer) const noexcept;
     void fired(ControlBlock& cb);
@@ -290,6 +297,7 @@ class Core {
     ConnectionTable table_;
     ControlBlockPool blocks_;
     ObjectPool<Transfer> transfers_;
+    DelayedAcks delayed_acks_;
     PortAllocator ports_;
     SynCookie cookie_;
     TimerWheel wheel_;

@@ -47,10 +47,10 @@ void Core::settle(ControlBlock& cb) noexcept {
     const bool freed = sent < cb.sent_held;
     cb.received_held = received;
     cb.sent_held = sent;
-    if (cb.transfer->reassembly.empty())
-        reassembling_.remove(cb);
-    else
-        reassembling_.push_back(cb);
+    if (const bool gaps = !cb.transfer->reassembly.empty(); gaps != cb.has_gaps) {
+        cb.has_gaps = gaps;
+        gaps ? reassembling_.push_back(cb) : reassembling_.remove(cb);
+    }
     // A tail loss probe is judged by what is acknowledged after it (RFC 8985 7.4.2).
     if (cb.engaged() && cb.transfer->idle() && !cb.tlp_outstanding && cb.current != State::syn_sent) disengage(cb);
     // Some of those that were told that there is nothing, as soon as there is something: who holds most of the budget may do so for ever. Not

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "crypto/check.h"
 #include "dataplane/tcp/core.h"
 
 namespace sallyport::tcp {
@@ -35,6 +36,22 @@ void Arrival::trim_back(std::uint32_t octets) noexcept {
 }
 
 void Core::segment_arrives(const wire::Segment& segment, rte_mbuf* payload, Time now) {
+    arrives(segment, payload, static_cast<std::uint32_t>(table_.hash(tuple_of(segment))), now);
+}
+
+void Core::segments_arrive(std::span<const Stack::Arriving> burst, Time now) {
+    SALLYPORT_CHECK(burst.size() <= Stack::kMostArriving);
+    std::array<std::uint32_t, Stack::kMostArriving> hashes;
+    for (std::size_t i = 0; i < burst.size(); ++i) {
+        hashes[i] = static_cast<std::uint32_t>(table_.hash(tuple_of(burst[i].segment)));
+        table_.prefetch_bucket(hashes[i]);
+    }
+    for (std::size_t i = 0; i < burst.size(); ++i) table_.prefetch_first(hashes[i]);
+    for (std::size_t i = 0; i < burst.size(); ++i) table_.prefetch_found(hashes[i]);
+    for (std::size_t i = 0; i < burst.size(); ++i) arrives(burst[i].segment, burst[i].payload, hashes[i], now);
+}
+
+void Core::arrives(const wire::Segment& segment, rte_mbuf* payload, std::uint32_t hash, Time now) {
     now_ = now;
     ++counters.segments_in;
     Arrival arrival(segment, payload, now);
@@ -44,7 +61,7 @@ void Core::segment_arrives(const wire::Segment& segment, rte_mbuf* payload, Time
         return;
     }
     arrival.options = *options;
-    ControlBlock* cb = table_.find(arrival.tuple());
+    ControlBlock* cb = table_.find(arrival.tuple(), hash);
     if (cb == nullptr) {
         if (listening(arrival.tuple().local))
             arrives_listen(arrival);
@@ -448,7 +465,7 @@ void Core::take_in_order(ControlBlock& cb, BufferPtr payload, Time now) {
         cb.ack_now = true;
         mark_dirty(cb);
     } else if (!cb.ack_now && !armed(cb, Timer::delayed_ack)) {
-        arm(cb, Timer::delayed_ack, now + kDelayedAck);
+        delay_ack(cb, now);
     }
     raise(cb, event::kReadable);
 }

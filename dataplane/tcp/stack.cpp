@@ -43,6 +43,7 @@ Core::Core(const Settings& settings, rte_mempool* transmit_buffers, network::Net
     : settings_(settings), pool_(transmit_buffers), network_(network), drops_(drops), hash_(hash_with(settings, 0)),
       table_hash_(hash_with(settings, 1)), timestamp_hash_(settings.timestamp_secret),
       table_(settings.max_connections, table_hash_), blocks_(settings.max_connections), transfers_(settings.max_connections),
+      delayed_acks_(settings.max_connections),
       ports_(settings.port_low, settings.port_high, hash_), cookie_(hash_),
       max_send_segments_(std::max(kMaxSendSegments, settings.send_buffer / 1024)),
       max_payload_(std::uint32_t{rte_pktmbuf_data_room_size(transmit_buffers)} - RTE_PKTMBUF_HEADROOM),
@@ -93,7 +94,7 @@ Stack::Ready Core::next_ready() noexcept {
     return {cb, events};
 }
 
-Time Core::next_timer() const noexcept { return wheel_.next(); }
+Time Core::next_timer() const noexcept { return std::min(wheel_.next(), delayed_acks_.next()); }
 
 void Core::set_state(ControlBlock& cb, State state) noexcept {
     if (cb.current == State::syn_received) --half_open;
@@ -135,6 +136,7 @@ void Core::detach(ControlBlock& cb) noexcept {
     set_state(cb, State::closed);
     table_.remove(cb);
     wheel_.clear(cb);
+    delayed_acks_.remove(cb);
     cb.deadlines.clear();
     cb.retransmit_timer = RetransmitTimer::none;
     dirty_.remove(cb);
@@ -190,6 +192,7 @@ void Stack::listen_at(std::vector<SocketAddress> all) { impl_->listen_at(std::mo
 void Stack::segment_arrives(const wire::Segment& segment, rte_mbuf* payload, Time now) {
     impl_->segment_arrives(segment, payload, now);
 }
+void Stack::segments_arrive(std::span<const Arriving> burst, Time now) { impl_->segments_arrive(burst, now); }
 void Stack::icmp_error(const network::Received::IcmpError& error, Time now) { impl_->icmp_error(error, now); }
 void Stack::set_port_filter(PortFilter filter, void* context) noexcept {
     impl_->port_filter = filter;

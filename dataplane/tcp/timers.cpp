@@ -15,6 +15,13 @@ void Core::arm(ControlBlock& cb, Timer timer, Time at) noexcept {
     if (at < cb.timer_at) wheel_.set(cb, at);
 }
 
+void Core::delay_ack(ControlBlock& cb, Time now) noexcept {
+    constexpr auto which = static_cast<std::size_t>(Timer::delayed_ack);
+    cb.deadlines.set(which, now + kDelayedAck);
+    // Its place from an earlier ACK may come up too early: advance() looks at the deadline.
+    if (const Time at = cb.deadlines.at(which, now); !delayed_acks_.push(cb, at)) arm(cb, Timer::delayed_ack, at);
+}
+
 void Core::disarm(ControlBlock& cb, Timer timer) noexcept { cb.deadlines.clear(static_cast<std::size_t>(timer)); }
 
 bool Core::armed(const ControlBlock& cb, Timer timer) const noexcept {
@@ -23,6 +30,16 @@ bool Core::armed(const ControlBlock& cb, Timer timer) const noexcept {
 
 void Core::advance(Time now) {
     now_ = now;
+    delayed_acks_.advance(now, [&](ControlBlock& cb) {
+        if (!armed(cb, Timer::delayed_ack)) return;   // an ACK has left meanwhile
+        if (const Time at = cb.deadlines.at(static_cast<std::size_t>(Timer::delayed_ack), now); at > now) {   // and another has been put off since
+            arm(cb, Timer::delayed_ack, at);
+            return;
+        }
+        disarm(cb, Timer::delayed_ack);
+        cb.ack_now = true;
+        mark_dirty(cb);
+    });
     wheel_.advance(now, [&](TimerEntry& entry) { fired(static_cast<ControlBlock&>(entry)); });
 }
 

@@ -56,7 +56,7 @@ void Core::flush(ControlBlock& cb, Time now) {
         // What did not send does not put off the probe either (RFC 8985 7.2).
         const bool sent = cb.snd_nxt != snd_nxt_before || cb.retransmissions != retransmissions_before;
         if (sent || !armed(cb, Timer::retransmit)) schedule_retransmit(cb, now, false);
-        if (cb.closing && !cb.fin_appended) arm(cb, Timer::delayed_ack, now + kDelayedAck);  // no buffer: soon again
+        if (cb.closing && !cb.fin_appended) delay_ack(cb, now);  // no buffer: soon again
     }
     // ACKs of a burst are one, but a peer without SACK counts duplicates.
     for (unsigned left = std::max<unsigned>(cb.duplicate_acks_due, 1); cb.ack_now && left > 0; --left) {
@@ -246,7 +246,7 @@ void Core::send_control(ControlBlock& cb, SeqNum seq, std::uint8_t flags, Time n
     if (buffer == nullptr) {
         count(DropReason::no_buffer);
         cb.ack_now = false;
-        if ((flags & kRst) == 0) arm(cb, Timer::delayed_ack, now + kDelayedAck);
+        if ((flags & kRst) == 0) delay_ack(cb, now);
         return;
     }
     const wire::TcpOptions options = options_for(cb, now);

@@ -7,6 +7,7 @@ namespace sallyport::tcp {
 /// What tests may see of a Core beyond what its users see. The friend of Core, Stack and the queues.
 struct CoreTestAccess {
     static Core& core(Stack& stack) { return *stack.impl_; }
+    static DelayedAcks& delayed_acks(Core& core) { return core.delayed_acks_; }
     static ControlBlock* only(Core& core) {
         ControlBlock* found = nullptr;
         core.table_.for_each([&](ControlBlock& cb) { found = &cb; });
