@@ -158,6 +158,8 @@ void Appliance::start_workers(unsigned workers) {
         interface.mtu = configured.mtu;
         interface.addresses = configured.addresses;
         interface.checksum_offload = ports_[i]->transmit_checksum();
+        interface.ipv4_checksum_here = !ports_[i]->transmit_ipv4_checksum();
+        interface.segmentation_buffers = ports_[i]->segmentation_buffers();
         interface.receive_checksum_good = ports_[i]->receive_checksum();
         settings.network.interfaces.push_back(std::move(interface));
         for (const auto& route : configured.routes) settings.network.routes.push_back({route.to, route.via});

@@ -285,6 +285,7 @@ json Appliance::counters_report() {
         tcp.octets_out += t.octets_out;
         tcp.retransmitted += t.retransmitted;
         tcp.fast_retransmits += t.fast_retransmits;
+        tcp.segmented += t.segmented;
         tcp.black_holes += t.black_holes;
         tcp.congestion_marks_in += t.congestion_marks_in;
         tcp.congestion_echoes += t.congestion_echoes;
@@ -315,6 +316,7 @@ json Appliance::counters_report() {
     add("packets", "packets_steered", "packets handed to another worker", loop.steered_away);
     add("tcp", "tcp_segments_in", "segments received", tcp.segments_in);
     add("tcp", "tcp_segments_out", "segments sent", tcp.segments_out);
+    add("tcp", "tcp_segmented", "of these, segments in frames that the device cut (TSO)", tcp.segmented);
     add("tcp", "tcp_octets_in", "octets of payload received in order", tcp.octets_in);
     add("tcp", "tcp_octets_out", "octets of payload sent", tcp.octets_out);
     add("tcp", "tcp_accepted", "connections accepted", tcp.accepted);

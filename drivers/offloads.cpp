@@ -65,15 +65,25 @@ std::expected<Negotiated, std::string> negotiate(const rte_eth_dev_info& device,
     const auto receives = [&](std::uint64_t all) { return (device.rx_offload_capa & all) == all; };
     const auto transmits = [&](std::uint64_t all) { return (device.tx_offload_capa & all) == all; };
 
-    // A checksum offload is of use only when IP and TCP come together: the layers above ask one question for both.
+    // What is received is checked by the device only when IP and TCP come together: the layers above ask one question for both. On transmit the IPv4
+    // header's costs next to nothing in software, and virtio has only TCP's.
     constexpr std::uint64_t kReceiveChecksums = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM;
-    constexpr std::uint64_t kTransmitChecksums = RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
     result.receive_checksum = receives(kReceiveChecksums);
     if (result.receive_checksum) configuration.rxmode.offloads |= kReceiveChecksums;
-    result.transmit_checksum = transmits(kTransmitChecksums);
-    if (result.transmit_checksum) configuration.txmode.offloads |= kTransmitChecksums;
+    result.transmit_checksum = transmits(RTE_ETH_TX_OFFLOAD_TCP_CKSUM);
+    result.transmit_ipv4_checksum = result.transmit_checksum && transmits(RTE_ETH_TX_OFFLOAD_IPV4_CKSUM);
+    if (result.transmit_checksum) configuration.txmode.offloads |= RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
+    if (result.transmit_ipv4_checksum) configuration.txmode.offloads |= RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
     result.multi_segment_transmit = transmits(RTE_ETH_TX_OFFLOAD_MULTI_SEGS);
     if (result.multi_segment_transmit) configuration.txmode.offloads |= RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
+    // Each piece of a frame to be cut lies in a buffer of its own, and the cut ones need new checksums.
+    constexpr std::uint64_t kCuts = RTE_ETH_TX_OFFLOAD_TCP_TSO;
+    if (transmits(kCuts) && result.transmit_checksum && result.multi_segment_transmit && wanted.allow_segmentation) {
+        configuration.txmode.offloads |= kCuts;
+        result.segmentation_buffers =
+            device.tx_desc_lim.nb_seg_max == 0 ? kMostSegmentationBuffers
+                                               : std::min(device.tx_desc_lim.nb_seg_max, kMostSegmentationBuffers);
+    }
     // Never RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE: it promises a reference count of one, and TCP keeps a reference until
     // the peer acknowledges.
 
@@ -96,10 +106,11 @@ std::expected<Negotiated, std::string> negotiate(const rte_eth_dev_info& device,
 
     result.offloads = {
         {"receive IPv4 and TCP checksum", true, result.receive_checksum},
-        {"transmit IPv4 and TCP checksum", true, result.transmit_checksum},
+        {"transmit TCP checksum", true, result.transmit_checksum},
+        {"transmit IPv4 checksum", true, result.transmit_ipv4_checksum},
         {"several buffers a frame on transmit", true, result.multi_segment_transmit},
         {"RSS by TCP ports", rss_wanted, result.rss},
-        {"TSO", false, transmits(RTE_ETH_TX_OFFLOAD_TCP_TSO)},  // TCP cuts its segments itself
+        {"TSO", wanted.allow_segmentation, result.segmentation_buffers != 0},
     };
     return result;
 }

@@ -19,6 +19,7 @@ struct Wanted {
     std::uint16_t mtu = 1500;
     bool mtu_is_firm =
         true;  ///< false: the kernel or the peer cuts frames, what the device says about its MTU has no effect
+    bool allow_segmentation = true;  ///< false: what the device says it can cut it does not cut well
     bool allow_rss = true;  ///< false: the device's queues are filled by something else than its RSS
 };
 
@@ -26,13 +27,16 @@ struct Negotiated {
     rte_eth_conf configuration{};
     std::uint16_t queues = 1;  ///< each way
     std::uint16_t receive_descriptors = 0, transmit_descriptors = 0;
-    bool rss = false, transmit_checksum = false, receive_checksum = false, multi_segment_transmit = false;
+    bool rss = false, transmit_checksum = false, transmit_ipv4_checksum = false, receive_checksum = false, multi_segment_transmit = false;
+    std::uint16_t segmentation_buffers = 0;  ///< that a frame may have which the device cuts (TSO); 0: it cuts none
     std::uint16_t rss_table_size = 0;
     std::vector<std::uint8_t> rss_key;  ///< as long as the device wants it; `configuration` does not point to it
     std::vector<Offload> offloads;
 };
 
 constexpr std::uint16_t kDefaultDescriptors = 1024;
+/// 64 KB, the most that an IP packet has, in buffers of one segment of Ethernet each.
+constexpr std::uint16_t kMostSegmentationBuffers = 45;
 
 /// The error says which figure is out of the device's range, and the range.
 [[nodiscard]] std::expected<Negotiated, std::string> negotiate(const rte_eth_dev_info& device, const Wanted& wanted);

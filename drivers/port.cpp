@@ -222,6 +222,8 @@ std::expected<std::unique_ptr<Port>, std::string> Port::open_device(const PortSe
     wanted.mtu = settings.mtu;
     wanted.mtu_is_firm = pci || settings.profile == Profile::af_xdp;
     wanted.allow_rss = pci;
+    // net_tap cuts in software, IPv4 alone, and what it cannot cut stays at the head of its queue for ever.
+    wanted.allow_segmentation = std::string_view(info.driver_name) != "net_tap";
     if (settings.profile != Profile::pci && wanted.descriptors == 0) {
         // Of the profile's figure as much as the device takes.
         const auto most = info.rx_desc_lim.nb_max == 0 ? UINT16_MAX : info.rx_desc_lim.nb_max;
@@ -331,11 +333,17 @@ bool Port::has_rss() const noexcept {
 bool Port::transmit_checksum() const noexcept {
     return state_->negotiated.transmit_checksum;
 }
+bool Port::transmit_ipv4_checksum() const noexcept {
+    return state_->negotiated.transmit_ipv4_checksum;
+}
 bool Port::receive_checksum() const noexcept {
     return state_->negotiated.receive_checksum;
 }
 bool Port::multi_segment_transmit() const noexcept {
     return state_->negotiated.multi_segment_transmit;
+}
+std::uint16_t Port::segmentation_buffers() const noexcept {
+    return state_->negotiated.segmentation_buffers;
 }
 std::array<std::uint8_t, 6> Port::mac() const noexcept {
     return state_->mac;

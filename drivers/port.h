@@ -71,10 +71,13 @@ class Port {
     [[nodiscard]] std::uint16_t transmit_queues() const noexcept;
     /// Whether the device spreads flows over its queues by RSS with our key; else steer in software.
     [[nodiscard]] bool has_rss() const noexcept;
-    /// Device fills in IPv4 and TCP checksums on transmit; has checked them on receipt.
+    /// Device fills in TCP checksums on transmit, and IPv4's, too; has checked both on receipt.
     [[nodiscard]] bool transmit_checksum() const noexcept;
+    [[nodiscard]] bool transmit_ipv4_checksum() const noexcept;
     [[nodiscard]] bool receive_checksum() const noexcept;
     [[nodiscard]] bool multi_segment_transmit() const noexcept;
+    /// Packet buffers that a frame may have which the device cuts into TCP segments (TSO); 0: it cuts none.
+    [[nodiscard]] std::uint16_t segmentation_buffers() const noexcept;
     [[nodiscard]] std::array<std::uint8_t, 6> mac() const noexcept;
     [[nodiscard]] std::uint16_t id() const noexcept;
 

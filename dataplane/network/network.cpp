@@ -182,7 +182,7 @@ std::expected<PathFrom, DropReason> Network::route(const IpAddress& remote, Time
 }
 
 void Network::send_tcp(rte_mbuf* segment, const IpAddress& source, const IpAddress& destination, Path& path,
-                       std::uint8_t ecn, Time now) {
+                       std::uint8_t ecn, Time now, std::uint16_t segment_size) {
     State& state = *state_;
     Neighbour* neighbour = state.neighbours.get(path.next_hop);
     if (neighbour == nullptr) [[unlikely]] {  // evicted since, or routes have changed
@@ -198,18 +198,32 @@ void Network::send_tcp(rte_mbuf* segment, const IpAddress& source, const IpAddre
     }
     SALLYPORT_CHECK(rte_pktmbuf_headroom(segment) >= kHeadroom && segment->data_len >= wire::kTcpHeaderLength);
 
-    const bool offload = state.interfaces[neighbour->interface].checksum_offload;
+    const Interface& out = state.interfaces[neighbour->interface];
+    const bool offload = out.checksum_offload;
+    if (segment_size != 0 && (!offload || segment->nb_segs > out.segmentation_buffers)) [[unlikely]] {
+        // The route has changed this moment, to a device that does not cut: TCP sends again, by what the path is now.
+        state.drops.count(DropReason::no_route);
+        rte_pktmbuf_free(segment);
+        return;
+    }
     const bool ipv4 = source.is_v4();
     const std::uint32_t tcp_length = segment->pkt_len;
     std::uint64_t flags = segment->ol_flags & (RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL);
     auto* tcp = rte_pktmbuf_mtod(segment, std::byte*);
-    const wire::Sum pseudo = wire::sum_pseudo_header(source, destination, wire::kProtocolTcp, tcp_length);
+    // What is to be cut has a length of its own in each segment: the device adds it (as rte_ipv4_phdr_cksum() has it).
+    const wire::Sum pseudo = wire::sum_pseudo_header(source, destination, wire::kProtocolTcp, segment_size != 0 ? 0 : tcp_length);
     segment->tx_offload = 0;
     if (offload) {
         // The device goes on from the sum of the pseudo header, not complemented, in the checksum field.
         wire::store_checksum(tcp + wire::kTcpChecksumOffset, wire::fold(pseudo));
-        flags |= RTE_MBUF_F_TX_TCP_CKSUM | (ipv4 ? RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM : RTE_MBUF_F_TX_IPV6);
+        flags |= RTE_MBUF_F_TX_TCP_CKSUM | (ipv4 ? RTE_MBUF_F_TX_IPV4 : RTE_MBUF_F_TX_IPV6);
+        if (ipv4 && !out.ipv4_checksum_here) flags |= RTE_MBUF_F_TX_IP_CKSUM;
         segment->l3_len = ipv4 ? wire::kIpv4HeaderLength : wire::kIpv6HeaderLength;
+        if (segment_size != 0) {
+            flags |= RTE_MBUF_F_TX_TCP_SEG;
+            segment->l4_len = static_cast<std::uint64_t>(wire::load8(tcp + 12) >> 4) * 4;
+            segment->tso_segsz = segment_size;
+        }
     } else {
         wire::store_checksum(tcp + wire::kTcpChecksumOffset, 0);
         wire::store_checksum(tcp + wire::kTcpChecksumOffset,
@@ -224,12 +238,17 @@ void Network::send_tcp(rte_mbuf* segment, const IpAddress& source, const IpAddre
                             .traffic_class = static_cast<std::uint8_t>(state.dscp << 2 | ecn)};
     if (ipv4) {
         auto* at = reinterpret_cast<std::byte*>(rte_pktmbuf_prepend(segment, wire::kIpv4HeaderLength));
-        wire::write_ipv4(ip, static_cast<std::uint16_t>(wire::kIpv4HeaderLength + tcp_length), !offload, at);
+        wire::write_ipv4(ip, static_cast<std::uint16_t>(wire::kIpv4HeaderLength + tcp_length), !offload || out.ipv4_checksum_here, at);
     } else {
         auto* at = reinterpret_cast<std::byte*>(rte_pktmbuf_prepend(segment, wire::kIpv6HeaderLength));
         wire::write_ipv6(ip, static_cast<std::uint16_t>(tcp_length), at);
     }
     state.forward(*neighbour, segment, now);
+}
+
+std::uint16_t Network::segmentation(const Path& path) const noexcept {
+    const Interface& interface = state_->interfaces[path.interface];
+    return interface.checksum_offload ? interface.segmentation_buffers : std::uint16_t{0};
 }
 
 struct Network::Change::Tables {

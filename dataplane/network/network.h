@@ -28,6 +28,9 @@ struct Interface {
     std::uint16_t mtu = 1500;
     std::vector<IpPrefix> addresses{};
     bool checksum_offload = false;      ///< the device fills in IPv4 and TCP checksums on transmit (else this layer does)
+    bool ipv4_checksum_here = false;    ///< with checksum_offload: but for the IPv4 header's, which virtio leaves to us
+    /// Packet buffers that a frame may have which the device cuts into segments (TSO); 0: it cuts none. Only with checksum_offload.
+    std::uint16_t segmentation_buffers = 0;
     bool receive_checksum_good = false; ///< the device has checked, trust RTE_MBUF_F_RX_*_CKSUM_GOOD; else software checks
 };
 struct Route {
@@ -114,8 +117,12 @@ class Network {
     /// `tcp_length` is the length of header and payload over all its mbuf segments. Prepends IP and Ethernet, fills in checksums or asks the
     /// device to. Takes the mbuf, always. When the neighbour is not resolved yet, queues it (a few a neighbour) and asks. Interface and next hop
     /// of `path` are looked up again when they are no longer what routes say.
+    /// `segment_size` other than 0: more than one segment, which the device cuts into segments with so many octets of payload each (the last may have
+    /// fewer); only where segmentation() allows it.
     void send_tcp(rte_mbuf* segment, const IpAddress& source, const IpAddress& destination, Path& path,
-                  std::uint8_t ecn, Time now);
+                  std::uint8_t ecn, Time now, std::uint16_t segment_size = 0);
+    /// Packet buffers that one call of send_tcp() may have on this path when the device is to cut it; 0: it cuts none.
+    [[nodiscard]] std::uint16_t segmentation(const Path& path) const noexcept;
 
     /// New addresses of the interfaces and new routes: what change() swaps in. The tables it replaces are in it afterwards, so that who made it
     /// can free them.

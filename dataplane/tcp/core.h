@@ -77,6 +77,15 @@ struct Arrival {
     void trim_back(std::uint32_t octets) noexcept;
 };
 
+/// New segments of one connection that leave as one frame, which the device cuts (TSO): buffers chained behind the first one, whose headers are those of
+/// all. Exists within one flush() only.
+struct Train {
+    rte_mbuf* head = nullptr;    ///< owns a reference to each buffer
+    rte_mbuf* last = nullptr;
+    std::byte* header = nullptr; ///< of TCP, in the first buffer
+    bool ecn = false;
+};
+
 /// What is left to do with a segment.
 enum class Verdict : std::uint8_t {
     go_on,   ///< the next check
@@ -218,6 +227,10 @@ class Core {
     /// `force`: also less than silly-window avoidance would send.
     void send_new(ControlBlock& cb, Time now, bool force);
     [[nodiscard]] bool transmit(ControlBlock& cb, rte_mbuf* buffer, Time now);
+    /// Whether a new segment can go behind what waits in `train_`.
+    [[nodiscard]] bool joins_train(const ControlBlock& cb, const SendSegment& segment, bool ecn) const noexcept;
+    /// Sends what waits in `train_`.
+    void depart(ControlBlock& cb, Time now);
     void send_syn(ControlBlock& cb, Time now);
     /// SEG.SEQ of an ACK without payload: SND.NXT, but never beyond the window. A peer may take back a window that it gave (RFC 9293 3.8.6),
     /// and what lies beyond the rest is not acceptable to it (3.10.7.4): it would never see that ACK, and both would send again for ever.
@@ -310,6 +323,7 @@ class Core {
     IntrusiveList<ControlBlock, &ControlBlock::starved> starved_;    ///< were told that there is no space, for want of buffers
     std::uint64_t received_held_ = 0, sent_held_ = 0;                ///< buffers of all connections
     std::vector<SocketAddress> listeners_;   ///< sorted
+    Train train_;
     Time now_{};
     Time last_cookie_ = Time::min();
     std::uint32_t max_send_segments_;

@@ -224,6 +224,7 @@ class Stack {
         std::uint64_t segments_in = 0, segments_out = 0, octets_in = 0, octets_out = 0;
         std::uint64_t retransmitted = 0, fast_retransmits = 0, timeouts = 0, resets_in = 0, resets_out = 0;
         std::uint64_t accepted = 0, connected = 0, cookies_sent = 0, cookies_accepted = 0, out_of_order = 0;
+        std::uint64_t segmented = 0;     ///< of segments_out: in frames that the device cuts
         std::uint64_t black_holes = 0;   ///< connections that took to short segments because long ones vanished
         std::uint64_t congestion_marks_in = 0;   ///< segments that a router marked instead of dropping them (RFC 3168 5)
         std::uint64_t congestion_echoes = 0;     ///< reductions of a congestion window because a peer told of marks

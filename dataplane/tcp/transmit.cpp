@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "dataplane/tcp/core.h"
 
@@ -129,6 +130,7 @@ void Core::send_new(ControlBlock& cb, Time now, bool force) {
         }
         if (!transmit(cb, at, now)) break;
     }
+    depart(cb, now);
     // RFC 9438 5.8 and RFC 7661: the window may grow only while it is what limits.
     cb.cwnd_limited = limited || (cb.cubic.slow_start() && cb.in_flight() * 2 > cb.cubic.cwnd());
 }
@@ -161,9 +163,19 @@ bool Core::transmit(ControlBlock& cb, rte_mbuf* buffer, Time now) {
     if (ecn) cb.cwr_due = false;
     if (segment.fin) flags |= kFin;
     if (segment.next == nullptr) flags |= kPsh;  // nothing behind it (RFC 9293 3.9.1.2)
-    wire::TcpOptions options;
-    if (cb.timestamps) options.timestamps = {ts_now(cb, now), cb.ts_recent};
-    prepend_header(buffer, cb.tuple, segment.seq, cb.rcv_nxt, flags, advertise(cb), options);
+    const bool joins = !again && joins_train(cb, segment, ecn);
+    if (joins) {
+        train_.last->next = buffer;
+        train_.last = buffer;
+        train_.head->pkt_len += segment.length;
+        ++train_.head->nb_segs;
+        wire::add_tcp_flags(train_.header, flags & (kFin | kPsh));   // the device leaves them to the last segment
+    } else {
+        depart(cb, now);
+        wire::TcpOptions options;
+        if (cb.timestamps) options.timestamps = {ts_now(cb, now), cb.ts_recent};
+        prepend_header(buffer, cb.tuple, segment.seq, cb.rcv_nxt, flags, advertise(cb), options);
+    }
 
     segment.sent_at = now;
     if (again) {
@@ -190,8 +202,26 @@ bool Core::transmit(ControlBlock& cb, rte_mbuf* buffer, Time now) {
     cb.ack_now = ack_follows;
 
     rte_mbuf_refcnt_update(buffer, 1);
-    network_.send_tcp(buffer, cb.tuple.local.address, cb.tuple.remote.address, cb.path, ecn ? wire::kEcnCapable : 0, now);
+    if (joins) return true;
+    train_ = {.head = buffer, .last = buffer, .header = rte_pktmbuf_mtod(buffer, std::byte*), .ecn = ecn};
+    if (again) depart(cb, now);
     return true;
+}
+
+bool Core::joins_train(const ControlBlock& cb, const SendSegment& segment, bool ecn) const noexcept {
+    if (train_.head == nullptr || train_.head->nb_segs >= network_.segmentation(cb.path)) return false;
+    const SendSegment& last = send_segment(train_.last);   // all but the last have the size by which the device cuts
+    constexpr std::uint32_t kMostOctets = 0xffff - 256;    // of an IP packet, with room for headers
+    return last.length == cb.snd_mss && !last.fin && segment.length > 0 && segment.seq == last.end() && ecn == train_.ecn &&
+           train_.head->pkt_len + segment.length <= kMostOctets;
+}
+
+void Core::depart(ControlBlock& cb, Time now) {
+    if (train_.head == nullptr) return;
+    const Train train = std::exchange(train_, {});
+    const auto size = train.head->nb_segs > 1 ? cb.snd_mss : std::uint16_t{0};
+    if (size != 0) counters.segmented += train.head->nb_segs;
+    network_.send_tcp(train.head, cb.tuple.local.address, cb.tuple.remote.address, cb.path, train.ecn ? wire::kEcnCapable : 0, now, size);
 }
 
 void Core::send_syn(ControlBlock& cb, Time now) {
@@ -253,7 +283,10 @@ void Core::send_control(ControlBlock& cb, SeqNum seq, std::uint8_t flags, Time n
     if (cb.ecn_echo && (flags & kRst) == 0) flags |= wire::kEce;
     prepend_header(buffer, cb.tuple, seq, cb.rcv_nxt, flags, advertise(cb), options);
     ack_sent(cb);
-    if (cb.engaged()) cb.transfer->reassembly.reported();
+    if (cb.engaged()) {
+        cb.transfer->reassembly.reported();
+        settle(cb);   // that may have been all that the Transfer was for
+    }
     ++counters.segments_out;
     network_.send_tcp(buffer, cb.tuple.local.address, cb.tuple.remote.address, cb.path, 0, now);
 }

@@ -50,4 +50,7 @@ inline void write_tcp_header(const TcpHeader& header, std::span<std::byte> out) 
     store16(at + 18, header.urgent);
 }
 
+/// Sets flags in a header that write_tcp_header() wrote, before its checksum is made.
+inline void add_tcp_flags(std::byte* header, int flags) noexcept { header[13] |= static_cast<std::byte>(flags); }
+
 }  // namespace sallyport::wire

@@ -24,6 +24,7 @@ rte_eth_dev_info card() {
     info.tx_offload_capa = ~std::uint64_t{0};
     info.rx_desc_lim = {.nb_max = 4096, .nb_min = 64, .nb_align = 32, .nb_seg_max = 0, .nb_mtu_seg_max = 0};
     info.tx_desc_lim = info.rx_desc_lim;
+    info.tx_desc_lim.nb_seg_max = 40;
     return info;
 }
 Wanted workers(unsigned count) {
@@ -48,9 +49,28 @@ TEST(Negotiate, CardWithEverything_GetsWhatIsOfUseAndNoMore) {
               RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM | RTE_ETH_RX_OFFLOAD_RSS_HASH);
     // No MBUF_FAST_FREE: TCP holds references to what it has sent.
     EXPECT_EQ(agreed->configuration.txmode.offloads,
-              RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM | RTE_ETH_TX_OFFLOAD_MULTI_SEGS);
-    EXPECT_FALSE(offload(*agreed, "TSO").wanted);
+              RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM | RTE_ETH_TX_OFFLOAD_MULTI_SEGS |
+                  RTE_ETH_TX_OFFLOAD_TCP_TSO);
+    EXPECT_TRUE(offload(*agreed, "TSO").wanted);
+    EXPECT_EQ(agreed->segmentation_buffers, 40) << "as many as a descriptor chain of this card has";
     EXPECT_TRUE(offload(*agreed, "TSO").got);
+}
+
+TEST(Negotiate, Segmentation_OnlyWithChecksumsAndSeveralBuffers) {
+    const auto without = [](std::uint64_t what) {
+        rte_eth_dev_info device = card();
+        device.tx_offload_capa &= ~what;
+        const auto agreed = negotiate(device, workers(1));
+        EXPECT_TRUE(agreed);
+        return agreed->segmentation_buffers;
+    };
+    EXPECT_EQ(without(0), 40);
+    EXPECT_EQ(without(RTE_ETH_TX_OFFLOAD_TCP_TSO), 0);
+    EXPECT_EQ(without(RTE_ETH_TX_OFFLOAD_TCP_CKSUM), 0);
+    EXPECT_EQ(without(RTE_ETH_TX_OFFLOAD_MULTI_SEGS), 0);
+    rte_eth_dev_info no_limit = card();
+    no_limit.tx_desc_lim.nb_seg_max = 0;
+    EXPECT_EQ(negotiate(no_limit, workers(1))->segmentation_buffers, kMostSegmentationBuffers);
 }
 
 TEST(Negotiate, DeviceWithNothing_IsTakenWithSoftwareForAll) {
@@ -67,15 +87,21 @@ TEST(Negotiate, DeviceWithNothing_IsTakenWithSoftwareForAll) {
     for (const Offload& one : agreed->offloads) EXPECT_FALSE(one.got) << one.name;
 }
 
-TEST(Negotiate, HalfOfTheChecksums_IsNoneOfThem) {
+TEST(Negotiate, HalfOfTheChecksums_IsNoneOnReceiptAndTcpsOnTransmit) {
     rte_eth_dev_info half = card();
     half.rx_offload_capa = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;
     half.tx_offload_capa = RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
     const auto agreed = negotiate(half, workers(1));
     ASSERT_TRUE(agreed);
-    EXPECT_FALSE(agreed->receive_checksum || agreed->transmit_checksum);
+    EXPECT_FALSE(agreed->receive_checksum || agreed->transmit_ipv4_checksum);
+    EXPECT_TRUE(agreed->transmit_checksum) << "virtio has no more";
     EXPECT_EQ(agreed->configuration.rxmode.offloads, 0u);
-    EXPECT_EQ(agreed->configuration.txmode.offloads, 0u);
+    EXPECT_EQ(agreed->configuration.txmode.offloads, RTE_ETH_TX_OFFLOAD_TCP_CKSUM);
+
+    half.tx_offload_capa = RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
+    const auto without_tcp = negotiate(half, workers(1));
+    EXPECT_FALSE(without_tcp->transmit_checksum || without_tcp->transmit_ipv4_checksum);
+    EXPECT_EQ(without_tcp->configuration.txmode.offloads, 0u);
 }
 
 TEST(Negotiate, RssKey_IsAsLongAsTheCardWantsAndSymmetric) {

@@ -433,6 +433,46 @@ TEST_F(PortTest, TapFillsInChecksums_InBuffersThatTcpStillHolds) {
     }
 }
 
+// A virtio device takes what is to be cut as it is and tells its host how to cut it: what a card would be told, seen from the other side.
+TEST_F(PortTest, VirtioAndItsHost_FrameToBeCutArrivesWithItsSizes) {
+    const std::string path = testing::TempDir() + "/sallyport-vhost." + std::to_string(getpid());
+    rte_mempool* buffers = pool();
+    auto host = Port::open_device(settings_of(Profile::pci, "none"), "net_vhost0,iface=" + path + ",tso=1", 1, {&buffers, 1});
+    ASSERT_TRUE(host) << host.error();
+    auto port = Port::open_device(settings_of(Profile::pci, "none"), "net_virtio_user0,path=" + path + ",queues=1,queue_size=256,mac=02:00:00:00:00:07", 1, {&buffers, 1});
+    ASSERT_TRUE(port) << port.error();
+    ASSERT_GE((*port)->segmentation_buffers(), 4);
+    for (const bool ipv4 : {true, false}) {
+        SCOPED_TRACE(ipv4);
+        constexpr std::uint16_t kSize = 1000, kBuffers = 4;
+        const std::uint16_t l3 = ipv4 ? 20 : 40, headers = static_cast<std::uint16_t>(14 + l3 + 20);
+        Frame frame = frame_of(headers + kSize * kBuffers, 1);
+        frame[12] = ipv4 ? 0x08 : 0x86;
+        frame[13] = ipv4 ? 0x00 : 0xdd;
+        frame[14] = ipv4 ? 0x45 : 0x60;
+        frame[static_cast<std::size_t>(ipv4 ? 23 : 20)] = 6;
+        frame[static_cast<std::size_t>(14 + l3 + 12)] = 0x50;
+        rte_mbuf* head = mbuf_of(buffers, Frame(frame.begin(), frame.begin() + headers + kSize));
+        for (int i = 1; i < kBuffers; ++i)
+            ASSERT_EQ(rte_pktmbuf_chain(head, mbuf_of(buffers, Frame(frame.begin() + headers + i * kSize, frame.begin() + headers + (i + 1) * kSize))), 0);
+        head->ol_flags = RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_TCP_CKSUM |
+                         (ipv4 ? RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM : RTE_MBUF_F_TX_IPV6);
+        head->l2_len = 14;
+        head->l3_len = l3;
+        head->l4_len = 20;
+        head->tso_segsz = kSize;
+        ASSERT_TRUE(transmit(**port, head));
+        rte_mbuf* got = nullptr;
+        for (int i = 0; i < 5000 && (*host)->receive(0, {&got, 1}) == 0; ++i) std::this_thread::sleep_for(1ms);
+        ASSERT_NE(got, nullptr);
+        const Frame octets = octets_of(got);
+        EXPECT_EQ(Frame(octets.begin() + headers, octets.end()), Frame(frame.begin() + headers, frame.end()));
+        EXPECT_NE(got->ol_flags & RTE_MBUF_F_RX_LRO, 0u);
+        EXPECT_EQ(got->tso_segsz, kSize);
+        rte_pktmbuf_free(got);
+    }
+}
+
 TEST_F(PortTest, MemifOfTwoPorts_FramesGoBothWays) {
     const std::string path = testing::TempDir() + "/sallyport-memif." + std::to_string(getpid());
     auto settings = settings_of(Profile::memif, path);

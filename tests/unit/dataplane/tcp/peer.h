@@ -25,6 +25,8 @@ struct Sent {
     wire::TcpOptions options;
     std::vector<std::uint8_t> payload;
     std::uint8_t ecn = 0;   ///< field of the IP header
+    std::uint16_t segment_size = 0;   ///< by which the device is to cut it; 0: it is one segment
+    std::uint16_t buffers = 1;
 };
 
 /// What a segment has beside flags, numbers and payload.
@@ -48,8 +50,9 @@ struct Offer {
 /// The other end of one connection, spoken by hand: each segment is given and each answer looked at. IPv4, our side is 192.0.2.1:443.
 class Peer {
  public:
-    explicit Peer(Settings settings = {}, std::uint16_t mtu = 1500)
-        : pool(2047), network_(network_settings(mtu), pool.get(), drops), core(with_secret(settings), pool.get(), network_, drops) {
+    /// `segmentation`: buffers of a frame that the device cuts.
+    explicit Peer(Settings settings = {}, std::uint16_t mtu = 1500, std::uint16_t segmentation = 0)
+        : pool(2047), network_(network_settings(mtu, segmentation), pool.get(), drops), core(with_secret(settings), pool.get(), network_, drops) {
         core.listen(us);
     }
 
@@ -177,11 +180,15 @@ class Peer {
         const auto ready = core.next_ready();
         return ready.connection != nullptr ? ready.events : std::uint8_t{0};
     }
+    /// The frames that wait to be transmitted, now the caller's.
+    [[nodiscard]] std::vector<rte_mbuf*> take_frames() {
+        std::vector<rte_mbuf*> frames(network_.to_transmit(0).begin(), network_.to_transmit(0).end());
+        network_.taken(0);
+        return frames;
+    }
     void collect() {
         for (int round = 0; round < 2; ++round) {
-            std::vector<rte_mbuf*> frames(network_.to_transmit(0).begin(), network_.to_transmit(0).end());
-            network_.taken(0);
-            for (rte_mbuf* frame : frames) {
+            for (rte_mbuf* frame : take_frames()) {
                 const auto* at = rte_pktmbuf_mtod(frame, const std::uint8_t*);
                 if (at[12] == 0x08 && at[13] == 0x06)
                     answer_arp(at);
@@ -202,11 +209,13 @@ class Peer {
         for (std::size_t i = 0; i < settings.secret.size(); ++i) settings.secret[i] += static_cast<std::uint8_t>(i * 7 + 1);
         return settings;
     }
-    static network::Network::Settings network_settings(std::uint16_t mtu) {
+    static network::Network::Settings network_settings(std::uint16_t mtu, std::uint16_t segmentation) {
         network::Interface interface;
         interface.name = "test";
         interface.mac = {2, 0, 0, 0, 0, 1};
         interface.mtu = mtu;
+        interface.segmentation_buffers = segmentation;
+        interface.checksum_offload = segmentation != 0;
         interface.addresses = {{IpAddress::from_v4({192, 0, 2, 1}), 24}};
         network::Network::Settings result;
         result.interfaces = {interface};
@@ -214,14 +223,17 @@ class Peer {
         return result;
     }
     void note(rte_mbuf* frame) {
-        const std::span octets(rte_pktmbuf_mtod(frame, const std::byte*), frame->pkt_len);
+        std::vector<std::byte> whole(frame->pkt_len);
+        const auto* const read = rte_pktmbuf_read(frame, 0, frame->pkt_len, whole.data());
+        const std::span octets(static_cast<const std::byte*>(read), frame->pkt_len);
         const auto tcp = octets.subspan(34);
         const auto header = wire::parse_tcp_header(tcp);
         ASSERT_TRUE(header);
         const auto options = wire::parse_tcp_options(tcp.subspan(20, header->length - 20u));
         ASSERT_TRUE(options);
         const auto payload = tcp.subspan(header->length);
-        Sent segment{header->flags, SeqNum(header->seq), SeqNum(header->ack), header->window, *options, {}, static_cast<std::uint8_t>(octets[15] & std::byte{3})};
+        Sent segment{header->flags, SeqNum(header->seq), SeqNum(header->ack), header->window, *options, {}, static_cast<std::uint8_t>(octets[15] & std::byte{3}),
+                     (frame->ol_flags & RTE_MBUF_F_TX_TCP_SEG) != 0 ? static_cast<std::uint16_t>(frame->tso_segsz) : std::uint16_t{0}, frame->nb_segs};
         for (const std::byte octet : payload) segment.payload.push_back(static_cast<std::uint8_t>(octet));
         sent.push_back(std::move(segment));
     }
