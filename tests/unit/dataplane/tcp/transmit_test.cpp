@@ -148,6 +148,19 @@ TEST_F(Sender, ReorderingWindowOver_SegmentIsSentAgain) {
     EXPECT_EQ(peer.sent[0].seq, first);
 }
 
+TEST_F(Sender, ReorderingWindowOver_AnySegmentOfThePeerHasItSentAgain) {   // the ACK field need not tell anything new
+    warm_up();
+    peer.write(4 * kMss);
+    peer.output();
+    const SeqNum first = peer.sent[0].seq;
+    acknowledge(0, 10ms, {.sacks = {block(kMss, 2 * kMss)}});
+    peer.now += 6ms;
+    peer.exchange(kAck, peer.snd_nxt, peer.rcv_nxt, "text");
+    ASSERT_FALSE(peer.sent.empty());
+    EXPECT_EQ(peer.sent[0].seq, first);
+    EXPECT_EQ(peer.sent[0].payload.size(), kMss);
+}
+
 /// Ten segments of which the first is late: the fourth SACK has it sent again, and then the original arrives.
 class ReorderedSender : public Sender {
  protected:
