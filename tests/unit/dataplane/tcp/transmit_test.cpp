@@ -532,6 +532,18 @@ TEST_F(Sender, ShortSegmentsThatAreLost_AreNoBlackHole) {
     EXPECT_EQ(peer.core.counters.black_holes, 0u);
 }
 
+TEST_F(Sender, Keepalive_TellsOfADuplicate_NothingIsKeptForIt) {
+    peer.data("hello");
+    static_cast<void>(peer.read());
+    peer.after(100ms);
+    for (int i = 0; i < 12; ++i) peer.exchange(kAck, peer.snd_nxt - 5, peer.rcv_nxt, "hello");   // the last are beyond the limit of challenges
+    EXPECT_EQ(CoreTestAccess::transfers(peer.core), 1u) << "a duplicate is to be told of (RFC 2883)";
+    peer.after(121s);
+    ASSERT_FALSE(peer.sent.empty());
+    EXPECT_EQ(peer.sent[0].options.sack_count, 1) << "the probe tells of it";
+    EXPECT_EQ(CoreTestAccess::transfers(peer.core), 0u);
+}
+
 TEST_F(Sender, Keepalive_ProbesThenGivesUp) {  // RFC 9293 3.8.4
     peer.after(121s);
     ASSERT_EQ(peer.sent.size(), 1u);
