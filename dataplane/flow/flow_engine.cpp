@@ -513,35 +513,40 @@ void FlowEngine::reap() {
 }
 
 /// While connections hold all the packet buffers that they may, resets what no flow waits for any more, then ends the flow that holds most of them, one a pass over the table, which goes in
-/// portions; one that has not moved for a while counts for more, since the others will give theirs back by themselves.
+/// portions; one that has not moved for a while counts for more if it holds much, since the others will give theirs back by themselves.
 void FlowEngine::shed(Time now) {
     constexpr std::uint32_t kPortion = 256;
     constexpr Duration kStuck = 2s;
     constexpr std::uint32_t kStuckWeighs = 4;
     if (stack_.pressure() != tcp::Pressure::full) {
-        shed_next_ = shed_most_ = 0;
+        shedding_ = {};
         return;
     }
     if (stack_.shed_orphan()) return;
-    const std::uint32_t until = std::min(table_.used_up_to(), shed_next_ + kPortion);
-    for (; shed_next_ < until; ++shed_next_) {
-        const Flow& flow = table_.at(shed_next_);
+    const std::uint32_t until = std::min(table_.used_up_to(), shedding_.next + kPortion);
+    for (; shedding_.next < until; ++shedding_.next) {
+        const Flow& flow = table_.at(shedding_.next);
         if (flow.id.value == 0) continue;
-        std::uint32_t weight = 0;
+        std::uint32_t held = 0;
         for (const Leg& leg : flow.legs)
-            if (leg.connection != nullptr) weight += leg.connection->buffers_held();
-        if (now - flow.last_activity >= kStuck) weight *= kStuckWeighs;
-        if (weight <= shed_most_) continue;
-        shed_most_ = weight;
-        shed_victim_ = flow.id;
+            if (leg.connection != nullptr) held += leg.connection->buffers_held();
+        if (held == 0) continue;
+        ++shedding_.holders;
+        shedding_.held += held;
+        Shedding::Candidate& candidate = now - flow.last_activity >= kStuck ? shedding_.stuck : shedding_.moving;
+        if (held > candidate.held) candidate = {flow.id, held};
     }
-    if (shed_next_ < table_.used_up_to()) return;
-    if (Flow* const victim = shed_most_ > 0 ? table_.find(shed_victim_) : nullptr) {
+    if (shedding_.next < table_.used_up_to()) return;
+    // Who makes no progress weighs more, but only with an even share or more of what all hold: a handshake or a request that waits for the
+    // buffers of slow readers would else give way to them, who move a little all the time.
+    const bool even = std::uint64_t{shedding_.stuck.held} * shedding_.holders >= shedding_.held;
+    const bool stuck = shedding_.stuck.held * (even ? kStuckWeighs : 1) > shedding_.moving.held;
+    if (Flow* const victim = shedding_.holders > 0 ? table_.find((stuck ? shedding_.stuck : shedding_.moving).flow) : nullptr) {
         abort_leg(*victim, Side::client);
         abort_leg(*victim, Side::backend);
         end(*victim, EndReason::out_of_memory, now);
     }
-    shed_next_ = shed_most_ = 0;
+    shedding_ = {};
 }
 
 void FlowEngine::activate(Flow& flow) {

@@ -238,8 +238,18 @@ class FlowEngine {
     std::unique_ptr<channel::Message> message_;
     std::vector<channel::FlowId> active_;   ///< flows with records to move perhaps; in turn
     std::vector<channel::FlowId> owed_list_, owed_again_;
-    std::uint32_t shed_next_ = 0, shed_most_ = 0;   ///< record to go on with in shed(), and the weight of the victim so far
-    channel::FlowId shed_victim_{};
+    /// A pass of shed() over the table so far.
+    struct Shedding {
+        struct Candidate {
+            channel::FlowId flow{};
+            std::uint32_t held = 0;   ///< packet buffers
+        };
+        std::uint32_t next = 0;       ///< record to go on with
+        std::uint32_t holders = 0;    ///< flows that hold any
+        std::uint64_t held = 0;
+        Candidate moving, stuck;      ///< who holds most of those that have moved lately, and of the others
+    };
+    Shedding shedding_;
     std::vector<Flow*> gone_;   ///< freed at the end of the turn, so that a Flow& stays good within it
     std::vector<Flow*> round_;
     std::vector<Opening> openings_;

@@ -57,6 +57,8 @@ Verdict Core::acknowledge(ControlBlock& cb, Arrival& arrival) {
         if (cb.tlp_outstanding) tail_loss_probe_acknowledged(cb, arrival, delivery, duplicate_ack);
         recover(cb, arrival, delivery, duplicate_ack);
         if (delivery.acked > 0) {
+            // A point that stayed behind by half of the sequence space would seem to lie ahead: take_congestion_echo() asks for it.
+            if (cb.recovery == Recovery::open) cb.recovery_point = later_of(cb.recovery_point, cb.snd_una);
             schedule_retransmit(cb, arrival.now, true);
             raise(cb, event::kWritable);
             if (cb.confirmed.ago(arrival.now) > 1s) {
@@ -66,7 +68,9 @@ Verdict Core::acknowledge(ControlBlock& cb, Arrival& arrival) {
         }
         settle(cb);
     }
-    const bool news = delivery.acked > 0 || delivery.new_sack || duplicate_ack || cb.snd_wnd != window_before;
+    // What is lost by now is sent again now, whatever the ACK itself tells.
+    const bool news = delivery.acked > 0 || delivery.new_sack || duplicate_ack || cb.snd_wnd != window_before ||
+                      cb.transfer->send_buffer.first_lost() != nullptr;
     if (news && !cb.transfer->send_buffer.empty()) mark_dirty(cb);
     return Verdict::go_on;
 }
@@ -206,7 +210,8 @@ void Core::recover(ControlBlock& cb, const Arrival& arrival, const Delivery& del
                 cb.cubic.on_application_limited(arrival.now);
             break;
         case Recovery::fast: {
-            // Proportional rate reduction with the slow-start bound (RFC 6937 3).
+            // Proportional rate reduction with the slow-start bound (RFC 6937 3). An ACK that delivers nothing allows nothing, as in Linux.
+            if (delivered == 0 && cb.transfer->prr_out > 0) break;
             cb.transfer->prr_delivered += delivered;
             const std::uint32_t pipe = cb.in_flight();
             const std::uint32_t ssthresh = cb.cubic.ssthresh();

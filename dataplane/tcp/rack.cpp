@@ -95,7 +95,9 @@ void Core::tail_loss_probe_acknowledged(ControlBlock& cb, const Arrival& arrival
     } else if (arrival.ack.after(cb.transfer->tlp_end)) {
         // The probe repaired a loss: react to that, without retransmitting anything.
         cb.tlp_outstanding = false;
-        if (cb.recovery != Recovery::open) return;
+        // Where an echo has told of that window's congestion, the window is reduced (RFC 3168 6.1.2).
+        if (cb.recovery != Recovery::open || cb.recovery_point.after(cb.transfer->tlp_end)) return;
+        cb.recovery_point = cb.snd_nxt;
         cb.cubic.on_congestion(cb.snd_mss);
         cb.cubic.set_cwnd(cb.cubic.ssthresh());
         cb.cwr_due = cb.ecn;

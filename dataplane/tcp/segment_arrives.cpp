@@ -259,8 +259,9 @@ Verdict Core::check_sequence(ControlBlock& cb, Arrival& arrival) {
         const bool seen = arrival.length > 0 && arrival.seq.before(cb.rcv_nxt);
         if (seen && cb.sack_permitted) engage(cb).reassembly.duplicate(arrival.seq, arrival.seq + arrival.length);
         challenge(cb, arrival.now, seen ? DropReason::tcp_duplicate_octets : DropReason::tcp_out_of_window);
-        // TIME-WAIT: the retransmission of the peer's FIN starts the 2 MSL again (eighth step).
-        if (cb.current == State::time_wait && arrival.has(kFin)) arm(cb, Timer::linger, arrival.now + 2 * settings_.msl);
+        // TIME-WAIT: the retransmission of the peer's FIN starts the 2 MSL again (eighth step). So does text, as in Linux: a peer that has not got the
+        // ACK of a whole window sends its beginning again, and the FIN much later.
+        if (cb.current == State::time_wait && (arrival.has(kFin) || seen)) arm(cb, Timer::linger, arrival.now + 2 * settings_.msl);
         return Verdict::done;
     }
     update_ts_recent(cb, arrival);

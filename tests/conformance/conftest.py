@@ -23,13 +23,20 @@ HALF_OPEN = 1024                                       # max_flows / 8: from the
 def pytest_configure(config):
     config.addinivalue_line("markers", "long: left out under sanitizers")
     config.addinivalue_line("markers", "last: leaves something behind in the appliance that other tests would see")
+    config.addinivalue_line("markers", "tcp(**settings): with an appliance whose dataplane.tcp says that")
 
 
 def pytest_collection_modifyitems(config, items):
-    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+    items.sort(key=lambda item: (sorted(tcp_of(item).items()), item.get_closest_marker("last") is not None))   # few restarts
     for item in items:
         if w.SLOW and item.get_closest_marker("long"):
             item.add_marker(pytest.mark.skip(reason="too long under a sanitizer"))
+
+
+def tcp_of(item):
+    """The settings of dataplane.tcp that a test wants; without a mark those that an appliance has by itself."""
+    mark = item.get_closest_marker("tcp")
+    return mark.kwargs if mark else {}
 
 
 @pytest.fixture(scope="session")
@@ -38,34 +45,63 @@ def lab():
         yield lab
 
 
-@pytest.fixture(scope="session")
-def appliance(lab):
+def write_configuration(lab, tcp):
     settings = {"handshake_timeout_ms": 120000}
     pools = [Pool(f"plain-{port}", [f"{w.HOST['backend'][0]}:{port}" if family == 4 else f"[{w.HOST['backend'][1]}]:{port}"],
                   connect_timeout_ms=60000) for family, ports in POOLS.items() for port in ports]
     services = [Service(pool.name, int(pool.name[6:]), pool.name, [lab.certificates.rsa, lab.certificates.ecdsa], settings=settings)
                 for pool in pools]
-    config = Configuration(services, pools, policy_level=1, profile=best_profile(), dataplane={"max_flows": HALF_OPEN * 8},
+    config = Configuration(services, pools, policy_level=1, profile=best_profile(), dataplane={"max_flows": HALF_OPEN * 8, **({"tcp": tcp} if tcp else {})},
                            redirects={"redirect": REDIRECT, "patient": PATIENT_REDIRECT})
     path = lab.write_configuration(config)
     text = path.read_text()
     path.write_text(text.replace('name = "patient";', 'name = "patient"; timeout_ms = 120000;'))
-    running = Appliance(lab, path)
-    running.start(120 if w.SLOW else 30)
-    yield running
-    running.stop()
+    return path
+
+
+class Appliances:
+    """One at a time: it is started anew when a test wants other settings than the one before."""
+
+    def __init__(self, lab):
+        self.lab, self.running, self.tcp = lab, None, None
+
+    def with_tcp(self, tcp):
+        if self.running is None or self.tcp != tcp:
+            self.stop()
+            self.running, self.tcp = Appliance(self.lab, write_configuration(self.lab, tcp)), tcp
+            self.running.start(120 if w.SLOW else 30)
+        return self.running
+
+    def stop(self):
+        if self.running is not None:
+            self.running.stop()
+            self.running = None
 
 
 @pytest.fixture(scope="session")
-def whole_world(appliance):
+def appliances(lab):
+    all_of_them = Appliances(lab)
+    yield all_of_them
+    all_of_them.stop()
+
+
+@pytest.fixture
+def appliance(request, appliances):
+    return appliances.with_tcp(tcp_of(request.node))
+
+
+@pytest.fixture(scope="session")
+def whole_world(appliances):
+    """Asked for when an appliance runs."""
     world = w.World()
     yield world
     world.close()
 
 
 @pytest.fixture
-def world(whole_world, appliance):
+def world(request, appliance):
     """Both links, empty. What a test leaves open is reset."""
+    whole_world = request.getfixturevalue("whole_world")
     whole_world.clear()
     whole_world.trace.clear()
     yield whole_world
@@ -143,8 +179,8 @@ def flow(world, opening):
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
-    if not report.failed or "whole_world" not in item.funcargs:
+    if not report.failed or "world" not in item.funcargs:
         return
-    report.sections.append(("segments", "\n".join(item.funcargs["whole_world"].trace[-120:])))
+    report.sections.append(("segments", "\n".join(item.funcargs["world"].trace[-120:])))
     running = item.funcargs["appliance"]
     report.sections.append(("appliance's logs", running.logs()))

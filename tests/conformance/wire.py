@@ -125,6 +125,7 @@ class Segment:
         self.data = segment[(offset >> 4) * 4:]
         self.mss = self.wscale = self.ts = None
         self.sack_permitted, self.sacks = False, []
+        self.user_timeout = None   # the field of RFC 5482 2.2
         self.kinds = []
         rest = self.raw_options
         while rest and rest[0] != 0:
@@ -144,6 +145,8 @@ class Segment:
                 self.sacks = [struct.unpack_from("!II", body, at) for at in range(0, len(body), 8)]
             elif kind == 8:
                 self.ts = struct.unpack("!II", body)
+            elif kind == 28:
+                self.user_timeout = struct.unpack("!H", body)[0]
             rest = rest[length:]
 
     @property

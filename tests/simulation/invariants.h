@@ -153,6 +153,24 @@ class Invariants {
         expect(!cb.closing || cb.fin_appended || armed(cb, Timer::delayed_ack), "a FIN that is due, without a timer");
         expect(!cb.released || armed(cb, Timer::linger), "released without a limit");
         expect(settings_.keepalive_idle == Duration{} || armed(cb, Timer::keepalive), "without a keepalive timer");
+        expect(cb.probes <= settings_.keepalive_probes, "more keepalive probes than configured");
+        expect(settings_.pacing || !armed(cb, Timer::pace), "paced, and nobody has asked for it");
+        const Duration user_timeout{std::chrono::milliseconds(cb.user_timeout_ms)};
+        expect(user_timeout >= settings_.user_timeout &&
+                   user_timeout <= (settings_.user_timeout_option ? std::max(settings_.most_user_timeout, settings_.user_timeout) : settings_.user_timeout),
+               "a user timeout outside of its limits");
+        expect(!may_send(cb), "what may be sent was not");
+    }
+
+    /// Whether the first segment that was never sent may leave now, by windows, Nagle's algorithm and the pace.
+    [[nodiscard]] static bool may_send(const ControlBlock& cb) {
+        rte_mbuf* const at = cb.transfer->send_buffer.unsent();
+        if (at == nullptr || !cb.can_send() || armed(cb, tcp::Timer::pace)) return false;
+        const tcp::SendSegment& segment = tcp::send_segment(at);
+        if (segment.length > cb.snd_mss) return false;   // it is cut first, and there may be no buffer for that
+        if (cb.nagle && cb.flight() > 0 && segment.length < cb.snd_mss && segment.next == nullptr && !segment.fin) return false;
+        const std::uint32_t pipe = cb.in_flight(), length = segment.sequence_length();
+        return (pipe == 0 || pipe + length <= cb.cubic.cwnd()) && segment.seq - cb.snd_una + length <= cb.snd_wnd;
     }
 
     void sequence(const ControlBlock& cb) {

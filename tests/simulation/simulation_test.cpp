@@ -10,6 +10,7 @@
 #include <map>
 
 #include "tests/simulation/invariants.h"
+#include "tests/simulation/segment_watch.h"
 #include "tests/simulation/world.h"
 
 namespace sallyport::simulation {
@@ -64,12 +65,16 @@ struct Side {
     bool release_instead = false;
     std::size_t write_size = 4096;
     bool mixed_writes = false;                 ///< of one octet up to write_size
+    Duration write_pause{};                    ///< at most so long between two writes: what Nagle's algorithm is for
+    Time write_at = Time::min();
     Duration read_pause{};                     ///< a slow reader
     Time wake_at = Time::max();
     std::uint64_t stall_after = UINT64_MAX;    ///< octets received after which it reads nothing for a while
     Duration stall{};
     bool stalls = false;                       ///< now
     bool closes_window = false;                ///< meanwhile it reads what comes, and lets nothing more come
+    std::vector<Time> nagle_changes;           ///< when it switches Nagle's algorithm on or off
+    bool nagle = false;
     bool readable = false, writable = false;   ///< as the stack has told
     bool closed = false, peer_closed = false, over = false, established = false;
     tcp::End end = tcp::End::none;
@@ -85,6 +90,8 @@ struct Case {
     std::uint64_t seed;
     World::Settings world;
     bool rough = false;      ///< some sides abort
+    Time dead_at = Time::max();   ///< from then on nothing passes: all must give up by themselves
+    Duration last_acks_lost{};    ///< of what a connection in TIME-WAIT says, for so long
     Opening opening = Opening::client;
     std::vector<std::array<Side, 2>> sides;
 };
@@ -135,7 +142,7 @@ void random_events(std::mt19937_64& random, World::Settings& world) {
         if (!one_in(random, 3)) world.to_client.outages.push_back({from, from + length});
     }
     if (one_in(random, 6)) {
-        for (const std::uint8_t kind : {3, 4, 8})   // window scale, SACK permitted, timestamps
+        for (const std::uint8_t kind : {3, 4, 8, 28})   // window scale, SACK permitted, timestamps, user timeout
             if (one_in(random, 2)) world.to_server.stripped.push_back(kind);
         // Of these the server goes by what the client said, which a peer must bear. Without the others nobody could.
         if (one_in(random, 2)) world.to_client.stripped.push_back(4);
@@ -143,13 +150,29 @@ void random_events(std::mt19937_64& random, World::Settings& world) {
         world.to_client.strips_ecn = one_in(random, 2);
     }
     for (Link* link : {&world.to_server, &world.to_client})
-        if (one_in(random, 4)) link->congestion_marks = one_in(random, 4) ? 1 : uniform(random, 0, 0.2);
+        if (one_in(random, 3)) link->congestion_marks = one_in(random, 4) ? 1 : uniform(random, 0, 0.2);
+    for (Link* link : {&world.to_server, &world.to_client}) link->marks_instead = one_in(random, 3);
     if (one_in(random, 8)) {
         std::vector<WindowTaker::Step>& steps = world.takes_windows_back[random() % 2];
         for (std::size_t count = 1 + random() % 5; count > 0; --count)
             steps.push_back({random_moment(random), one_in(random, 3) ? 0 : static_cast<std::uint32_t>(std::pow(10, uniform(random, 2, 5)))});
         std::ranges::sort(steps, {}, &WindowTaker::Step::at);
         steps.push_back({steps.back().at + Duration{static_cast<std::int64_t>(random() % 60'000'000'000)}, UINT32_MAX});
+    }
+}
+
+/// Which of its manners TCP is to have. None of the times may end a connection through a network that only loses much.
+void random_manners(std::mt19937_64& random, tcp::Settings& settings) {
+    settings.ecn = static_cast<tcp::Ecn>(random() % 3);
+    settings.nagle = one_in(random, 3);
+    settings.pacing = !one_in(random, 4);
+    settings.user_timeout = std::chrono::seconds(300 + random() % 300);
+    settings.user_timeout_option = one_in(random, 2);
+    settings.most_user_timeout = std::chrono::seconds(100 + random() % 900);
+    if (one_in(random, 3)) {
+        settings.keepalive_idle = Duration{static_cast<std::int64_t>(std::pow(10, uniform(random, 9, 11.3)))};   // 1 s to 200 s
+        settings.keepalive_interval = Duration{5s} + Duration{random() % 10'000'000'000};
+        settings.keepalive_probes = 12;
     }
 }
 
@@ -169,7 +192,7 @@ Case make_case(std::uint64_t seed) {
     for (tcp::Settings* settings : {&world.client, &world.server}) {
         settings->max_connections = 64;
         settings->syn_timeout = 600s;
-        settings->user_timeout = 600s;
+        random_manners(random, *settings);
         settings->max_half_open = random() % 4 == 0 ? 0 : 64;  // cookies only
         settings->receive_buffer = 4096 + static_cast<std::uint32_t>(random() % 400000);
         settings->send_buffer = 4096 + static_cast<std::uint32_t>(random() % 400000);
@@ -189,6 +212,22 @@ Case make_case(std::uint64_t seed) {
         world.server.port_low = world.server.port_high = kServerPort;
     }
     result.rough = result.opening == Opening::client && one_in(random, 6);
+    if (one_in(random, 12)) {   // else all is well, so that TIME-WAIT outlasts the longest time between two FINs
+        result.last_acks_lost = Duration{35s} + Duration{random() % 10'000'000'000};
+        for (Link* link : {&world.to_server, &world.to_client}) {
+            link->loss = link->burst_loss = link->corruption = 0;
+            link->queue = 10000;
+            link->outages.clear();
+            link->hops.clear();
+        }
+        world.takes_windows_back = {};
+    } else if (result.opening == Opening::client && one_in(random, 12)) {
+        result.dead_at = Time{1s} + Duration{static_cast<std::int64_t>(std::pow(10, uniform(random, 6, 9.5)))};   // 1 ms to 3 s
+        for (Link* link : {&world.to_server, &world.to_client}) link->outages.push_back({result.dead_at, Time::max()});
+    }
+    if (!result.rough && result.dead_at == Time::max())   // else a peer may be gone without a word
+        for (tcp::Settings* settings : {&world.client, &world.server})
+            if (one_in(random, 8)) settings->keepalive_idle = {};
     const std::size_t connections = result.opening == Opening::both ? 1 : 1 + random() % 4;
     for (std::size_t i = 0; i < connections; ++i) {
         std::array<Side, 2> sides;
@@ -198,11 +237,21 @@ Case make_case(std::uint64_t seed) {
             if (side.write_size < 100) side.to_send = std::min<std::uint64_t>(side.to_send, 20000);
             side.mixed_writes = one_in(random, 4);
             if (side.mixed_writes) side.to_send = std::min<std::uint64_t>(side.to_send, 100000);
+            if (one_in(random, 6)) {
+                side.write_pause = Duration{static_cast<std::int64_t>(std::pow(10, uniform(random, 4, 8)))};   // 10 us to 100 ms
+                side.write_size = 1 + random() % 400;
+                side.to_send = std::min<std::uint64_t>(side.to_send, 20 * side.write_size);
+            }
             if (one_in(random, 5)) side.read_pause = Duration{static_cast<std::int64_t>(random() % 300'000'000)};
             if (one_in(random, 10)) {
                 side.stall_after = random_size(random);
                 side.stall = Duration{static_cast<std::int64_t>(std::pow(10, uniform(random, 8, 11.3)))};   // 0.1 s to 200 s
                 side.closes_window = one_in(random, 2);
+            }
+            if (one_in(random, 6)) {
+                side.nagle = one_in(random, 2);
+                for (std::size_t count = 1 + random() % 6; count > 0; --count) side.nagle_changes.push_back(random_moment(random));
+                std::ranges::sort(side.nagle_changes, std::greater{});   // the next one last
             }
             if (result.rough && random() % 2 == 0) {
                 side.abort_after = random_size(random);
@@ -271,12 +320,16 @@ class WindowWatch {
 class Execution {
  public:
     /// `trace` may be null. With it every buffer is looked at after every event.
-    Execution(Case& test, test::BufferPool& pool, Trace* trace) : case_(test), world_(test.world, pool), thorough_(trace != nullptr) {
+    Execution(Case& test, test::BufferPool& pool, Trace* trace)
+        : case_(test), world_(test.world, pool), thorough_(trace != nullptr),
+          segments_({&core(0), &core(1)}, {world_.client_address(0).address, world_.server_address(0).address}, test.last_acks_lost) {
         world_.trace = trace;
         world_.drop = [this](int from, const rte_mbuf& frame) {
             watch_.see(from, frame);
-            return false;
+            return segments_.leaves(from, frame, world_.now());
         };
+        world_.arrives = [this](int to, const rte_mbuf& frame) { segments_.arrives(to, frame); };
+        world_.arrived = [this](int to) { segments_.arrived(to, world_.now()); };
         world_.application = [this](int host) { serve(host); };
         world_.after_output = [this](int host) { check(host); };
         if (test.opening != Opening::both) world_.server().stack.listen(world_.server_address(kServerPort));
@@ -290,14 +343,15 @@ class Execution {
             case_.sides[0][1].connection = *connection;
         }
         world_.application_at = world_.now();
-        const Time limit = world_.now() + std::chrono::hours(3);
+        const Time limit = case_.dead_at != Time::max() ? case_.dead_at + patience() : world_.now() + std::chrono::hours(3);
         while (!all_over() && world_.step(limit) && !failed()) {
         }
         if (failed()) return;
         for (const auto& sides : case_.sides)
             for (const Side& side : sides) {
-                if (case_.rough) continue;
+                if (case_.rough || case_.dead_at != Time::max()) continue;
                 EXPECT_EQ(side.received, side.expected);
+                EXPECT_FALSE(case_.last_acks_lost > Duration{} && reset_at_the_end(side)) << "TIME-WAIT did not last until the last ACK was there";
                 resets_at_the_end += reset_at_the_end(side) ? 1 : 0;
                 EXPECT_TRUE(side.end == tcp::End::finished || reset_at_the_end(side)) << static_cast<int>(side.end);
             }
@@ -308,9 +362,22 @@ class Execution {
         EXPECT_EQ(world_.client().stack.half_open() + world_.server().stack.half_open(), 0u);
     }
 
-    std::uint64_t resets_at_the_end = 0;
+    std::uint64_t resets_at_the_end = 0, given_up = 0;
+    [[nodiscard]] const SegmentWatch::Seen& seen() const { return segments_.seen(); }
 
  private:
+    [[nodiscard]] tcp::Core& core(int host) { return tcp::CoreTestAccess::core((host == 0 ? world_.client() : world_.server()).stack); }
+
+    /// How long a connection may take to find out that nobody is there: a user timeout or keepalive's (RFC 9293 3.8.3, 3.8.4), whatever its
+    /// user was waiting for before, and TIME-WAIT.
+    [[nodiscard]] Duration patience() const {
+        Duration most{};
+        for (const tcp::Settings* settings : {&case_.world.client, &case_.world.server})
+            most = std::max({most, settings->syn_timeout, settings->user_timeout, settings->user_timeout_option ? settings->most_user_timeout : Duration{},
+                             settings->keepalive_idle + (settings->keepalive_probes + 1) * settings->keepalive_interval});
+        return most + 200s + 60s + 2 * case_.world.client.msl;
+    }
+
     void open(std::size_t i) {
         const auto connection = world_.client().stack.connect(world_.server_address(kServerPort), i, 600s, world_.now());
         if (!connection && case_.opening == Opening::same_ports) {   // in TIME-WAIT, and not reusable yet
@@ -340,10 +407,9 @@ class Execution {
 
     void check(int host) {
         const auto look = thorough_ || ++events_ % 16 == 0 ? Look::whole : Look::quick;
-        tcp::Core& core = tcp::CoreTestAccess::core((host == 0 ? world_.client() : world_.server()).stack);
-        std::string wrong = Invariants::violated(core, look);
+        std::string wrong = Invariants::violated(core(host), look);
         if (wrong.empty() && look == Look::whole && case_.world.client.receive_budget == 0)
-            wrong = Invariants::sacked_in_vain(core, tcp::CoreTestAccess::core((host == 0 ? world_.server() : world_.client()).stack));
+            wrong = Invariants::sacked_in_vain(core(host), core(1 - host));
         if (wrong.empty()) return;
         ADD_FAILURE() << (host == 0 ? "client, " : "server, ") << std::chrono::duration<double>(world_.now().time_since_epoch()).count() << " s, "
                       << wrong;
@@ -378,6 +444,7 @@ class Execution {
             if ((ready.events & tcp::event::kEnded) != 0) {
                 drain(side);
                 side.end = side.connection->end();
+                given_up += side.end == tcp::End::timed_out ? 1 : 0;
                 side.over = true;
                 side.connection->release();
                 side.connection = nullptr;
@@ -387,9 +454,11 @@ class Execution {
         for (auto& sides : case_.sides) {
             Side& side = sides[host];
             if (side.connection == nullptr || !side.established) continue;
+            change_nagle(side);
             if (side.wake_at <= world_.now()) read(side);
-            if (side.connection != nullptr && side.writable) write(side, (host == 0 ? case_.world.client : case_.world.server).send_buffer);
+            if (side.connection != nullptr && side.writable && side.write_at <= world_.now()) write(side, (host == 0 ? case_.world.client : case_.world.server).send_buffer);
             world_.application_at = std::min(world_.application_at, side.wake_at);
+            if (side.write_at > world_.now()) world_.application_at = std::min(world_.application_at, side.write_at);
         }
         if (host == 0 && case_.opening == Opening::same_ports && opened_ < case_.sides.size()) {
             const std::array<Side, 2>& before = case_.sides[opened_ - 1];
@@ -397,6 +466,15 @@ class Execution {
             if (open_at_ <= world_.now()) open(opened_);
             world_.application_at = std::min(world_.application_at, open_at_);
         }
+    }
+
+    void change_nagle(Side& side) {
+        while (!side.nagle_changes.empty() && side.nagle_changes.back() <= world_.now()) {
+            side.nagle_changes.pop_back();
+            side.connection->set_nagle(side.nagle);
+            side.nagle = !side.nagle;
+        }
+        if (!side.nagle_changes.empty()) world_.application_at = std::min(world_.application_at, side.nagle_changes.back());
     }
 
     void take(Side& side, std::uint32_t length) {
@@ -465,6 +543,10 @@ class Execution {
             side.out.fill(side.sent, octets.data(), now);
             if (!side.connection->send(octets)) break;
             side.sent += now;
+            if (side.write_pause > Duration{}) {
+                side.write_at = world_.now() + Duration{1 + static_cast<std::int64_t>(world_.random()() % static_cast<std::uint64_t>(side.write_pause.count()))};
+                break;
+            }
         }
         if (side.sent == side.to_send && !side.closed) {
             side.closed = true;
@@ -476,6 +558,7 @@ class Execution {
     World world_;
     bool thorough_;
     WindowWatch watch_;
+    SegmentWatch segments_;
     std::map<std::uint16_t, std::size_t> by_port_;
     std::size_t opened_ = 0;
     Time open_at_ = Time::max();
@@ -535,7 +618,8 @@ TEST(Simulation, RandomConnectionsThroughRandomNetworks_EndWithEveryOctetInOrder
     const std::uint64_t base = alone ? 0 : variable("SALLYPORT_SIMULATION_BASE", 0);
     std::snprintf(program_path, sizeof program_path, "%s", program().c_str());
     for (const int signal : {SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL}) std::signal(signal, crashed);
-    std::uint64_t connections = 0, resets_at_the_end = 0;
+    std::uint64_t connections = 0, resets_at_the_end = 0, given_up = 0;
+    SegmentWatch::Seen seen;
     for (std::uint64_t seed = base + shard; connections < wanted; seed += shards) {
         current_seed = seed;
         const auto run = [&](const std::string& file) {
@@ -545,6 +629,8 @@ TEST(Simulation, RandomConnectionsThroughRandomNetworks_EndWithEveryOctetInOrder
             Execution execution(test, pool, trace.get());
             execution.go();
             resets_at_the_end += execution.resets_at_the_end;
+            given_up += execution.given_up;
+            seen += execution.seen();
         };
         if (alone) std::cout << "trace: " << trace_of(seed) << '\n';
         run(alone ? trace_of(seed) : "");
@@ -559,9 +645,14 @@ TEST(Simulation, RandomConnectionsThroughRandomNetworks_EndWithEveryOctetInOrder
     }
     if (!alone) {
         EXPECT_LE(resets_at_the_end, 10 + connections / 10000);
+        for (const std::uint64_t each : {seen.ecn_capable, seen.marks, seen.echoes, seen.reductions, seen.small_with_nagle, seen.keepalive_probes,
+                                         seen.fins_in_time_wait, seen.user_timeouts, given_up})
+            EXPECT_GT(each, connections / 1000) << "what was to be watched did not happen";
     }
     RecordProperty("connections", std::to_string(connections));
-    std::cout << connections << " connections, " << resets_at_the_end << " of them reset after all was said\n";
+    std::cout << connections << " connections, " << resets_at_the_end << " of them reset after all was said; given up " << given_up << ", ECN-capable " << seen.ecn_capable << ", marks " << seen.marks << ", echoes "
+              << seen.echoes << ", reductions " << seen.reductions << ", Nagle " << seen.small_with_nagle << ", keepalive probes " << seen.keepalive_probes
+              << ", FINs in TIME-WAIT " << seen.fins_in_time_wait << ", user timeouts " << seen.user_timeouts << '\n';
 }
 
 }  // namespace

@@ -44,6 +44,7 @@ struct Link {
     std::vector<std::uint8_t> stripped{};   ///< option kinds that a middlebox takes out of SYN segments
     bool strips_ecn = false;                ///< and ECE and CWR
     double congestion_marks = 0;            ///< of ECN-capable packets (RFC 3168); 1 or more: the ECN field is cleared instead
+    bool marks_instead = false;             ///< where others would be lost, alone or at the end of the queue, ECN-capable packets are marked
 };
 
 struct Host {
@@ -96,6 +97,9 @@ class World {
 
     /// Sees every frame when it is put on the link; may say that it is to be dropped.
     std::function<bool(int from, const rte_mbuf& frame)> drop;
+    /// Called for each frame right before a host takes it in, and again when its TCP has taken it as a good segment.
+    std::function<void(int to, const rte_mbuf& frame)> arrives;
+    std::function<void(int to)> arrived;
     /// Where all frames are written; may be null.
     Trace* trace = nullptr;
     /// Called for each host after its frames of a moment have arrived, before its output().
@@ -187,10 +191,12 @@ class World {
             const void* octets = rte_pktmbuf_read(frame, 0, frame->pkt_len, whole.data());
             trace->write(to, Trace::Direction::in, now_, {static_cast<const std::byte*>(octets), whole.size()}, nullptr);
         }
+        if (arrives) arrives(to, *frame);
         network::Received received = hosts_[to]->network.receive(frame, 0, now_);
         switch (received.kind) {
             case network::Received::Kind::tcp:
                 hosts_[to]->stack.segment_arrives(received.segment, frame, now_);
+                if (arrived) arrived(to);
                 return;
             case network::Received::Kind::icmp_error:
                 hosts_[to]->stack.icmp_error(received.error, now_);
@@ -204,6 +210,7 @@ class World {
         const Link& link = from == 0 ? settings_.to_server : settings_.to_client;
         for (rte_mbuf* frame : hosts_[from]->network.to_transmit(0)) {
             ++frames;
+            marked_ = false;
             const char* const fate = fate_of(link, from, *frame);
             if (trace != nullptr) trace->write(from, Trace::Direction::out, now_, octets_of(*frame), fate);
             if (fate == nullptr) carry(link, from, frame);
@@ -230,7 +237,9 @@ class World {
             if (chance(0.9)) put_on_link(from, packet_too_big(octets_of(frame), static_cast<std::uint16_t>(mtu)), link.delay / 2);
             return "dropped with an ICMP error: too long for a hop";
         }
-        return lost(link, from) ? "lost" : nullptr;
+        if (!lost(link, from)) return nullptr;
+        marked_ = may_mark(link, frame);
+        return marked_ ? nullptr : "lost";
     }
 
     /// A frame of something between the hosts.
@@ -239,6 +248,12 @@ class World {
         if (buffer == nullptr) return;
         std::memcpy(rte_pktmbuf_append(buffer, static_cast<std::uint16_t>(frame.size())), frame.data(), frame.size());
         in_flight_.push({now_ + delay, order_++, to, buffer});
+    }
+
+    /// RFC 3168 5: a router may mark an ECN-capable packet where it would drop another.
+    static bool may_mark(const Link& link, const rte_mbuf& frame) {
+        const auto view = link.marks_instead ? FrameView::of(octets_of(frame)) : std::nullopt;
+        return view && view->ecn() != 0;
     }
 
     bool lost(const Link& link, int from) {
@@ -271,6 +286,10 @@ class World {
                 frame.set_ecn(3);
             changed = true;
         }
+        if (marked_ && frame.ecn() != 0) {
+            frame.set_ecn(wire::kEcnCe);
+            changed = true;
+        }
         if (changed) frame.mend();
     }
 
@@ -279,7 +298,10 @@ class World {
         if (link.bits_per_second > 0) {
             const Duration one{static_cast<std::int64_t>(frame->pkt_len * 8e9 / link.bits_per_second)};
             const Time start = std::max(now_, link_free_[from]);
-            if (start - now_ > one * link.queue) return;  // drop-tail
+            if (start - now_ > one * link.queue) {
+                if (!may_mark(link, *frame) || start - now_ > 2 * one * link.queue) return;  // drop-tail
+                marked_ = true;
+            }
             leaves = link_free_[from] = start + one;
         }
         const int copies = link.duplication > 0 && chance(link.duplication) ? 2 : 1;
@@ -339,6 +361,7 @@ class World {
     std::array<Time, 2> last_arrival_{}, link_free_{}, burst_until_{};
     std::array<std::uint64_t, 2> burst_left_{};
     std::array<std::optional<WindowTaker>, 2> takers_;
+    bool marked_ = false;   ///< the frame that is being sent: a router marks it
     std::vector<std::pair<Time, rte_mbuf*>> held_;
 };
 

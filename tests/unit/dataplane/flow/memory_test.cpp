@@ -73,6 +73,40 @@ TEST(FlowMemory, FewStuckFlows_NobodyIsShed) {
     }, 120s));
 }
 
+/// Slow readers make some progress all the time; a handshake makes none while control thinks, and holds less than any of them.
+TEST(FlowMemory, SlowReadersHoldAll_HandshakeThatWaitsIsNotShedInTheirPlace) {
+    World world({.handshake_timeout = 60s, .receive_budget = kBudget, .transmit_budget = kBudget});
+    std::vector<Session*> readers;
+    const auto another = [&] {
+        Session& s = world.open();
+        s.client.read_limit = s.client.octets_read;
+        s.backend.send(Octets(128 * 1024 + 60'000, std::byte{1}));   // what its TCP takes, and what stays with us
+        readers.push_back(&s);
+    };
+    const auto read_slowly = [&] {
+        for (Session* const s : readers) s->client.read_limit = s->client.octets_read + 3000;
+        world.run_for(1s);
+    };
+    while (shed(world) == 0 && readers.size() < 100) {
+        another();
+        world.run_for(20ms);
+    }
+    ASSERT_GT(shed(world), 0u);
+
+    Session& waiting = world.connect();
+    waiting.client.send_raw(Octets(20'000, std::byte{22}));   // a long certificate message, say
+    world.intercept = [&](const channel::Message& message) {
+        return waiting.id != FlowId{} && message.flow() == waiting.id && message.type() == channel::MessageType::stream_octets;
+    };
+    const std::uint64_t before = shed(world);
+    for (int i = 0; i < 10; ++i) {
+        for (int j = 0; j < 4; ++j) another();
+        read_slowly();
+    }
+    EXPECT_GT(shed(world), before + 5) << "more slow readers than there is memory for";
+    EXPECT_FALSE(waiting.client.gone()) << "it holds less than any of them";
+}
+
 TEST(FlowMemory, ClientsThatLeaveWithoutReading_TheirRestIsShedFirst) {
     World world({.idle_timeout = 3600s, .receive_budget = kBudget, .transmit_budget = kBudget});
     for (int i = 0; i < 60; ++i) {

@@ -13,6 +13,7 @@ struct CoreTestAccess {
         core.table_.for_each([&](ControlBlock& cb) { found = &cb; });
         return found;
     }
+    static ControlBlock* find(const Core& core, const Tuple& tuple) { return core.table_.find(tuple); }
     /// Every connection that there is, also those that are over and not release()d yet.
     template <typename Visit>
     static void each(Core& core, Visit&& visit) {

@@ -201,6 +201,31 @@ TEST_F(EcnCapable, Ece_ReducesOnceAWindow_AndSaysCwr) {
     EXPECT_EQ(said, 1u) << "the first new segment alone";
 }
 
+TEST_F(EcnCapable, EceAndAProbeThatRepairedALoss_ReducedOnce) {   // both tell of the same window
+    peer.write(10 * kMss);
+    peer.output();
+    acknowledge(2 * kMss);
+    peer.after(15ms);
+    ASSERT_EQ(peer.sent.size(), 1u) << "the tail loss probe (RFC 8985 7.3)";
+    peer.write(kMss);
+    peer.output();
+    const std::uint32_t cwnd = peer.connection->status().cwnd;
+    acknowledge(9 * kMss, kEce);
+    EXPECT_EQ(peer.connection->status().cwnd, cwnd * 7 / 10);
+}
+
+TEST_F(EcnCapable, EceHalfTheSequenceSpaceAfterTheLatestReduction_Reduces) {
+    ControlBlock& cb = *CoreTestAccess::only(peer.core);
+    cb.recovery_point = cb.snd_una - (0x80000000u - 3000);
+    peer.write(kMss);
+    peer.output();
+    acknowledge(kMss);
+    peer.write(2 * kMss);
+    peer.output();
+    acknowledge(2 * kMss, kEce);
+    EXPECT_EQ(peer.core.counters.congestion_echoes, 1u);
+}
+
 TEST_F(EcnCapable, Ece_FirstNewSegmentSaysCwr) {
     peer.write(2 * kMss);
     peer.output();

@@ -524,6 +524,27 @@ TEST_F(Established, WeCloseFirst_TimeWaitForTwoMsl) {
     EXPECT_EQ(peer.core.connections(), 0u);
 }
 
+TEST_F(Established, TimeWait_FinOrTextComesAgain_TwoMslBeginAnew) {   // RFC 9293 3.10.7.4, eighth
+    peer.connection->close();
+    peer.output();
+    peer.rcv_nxt += 1;
+    peer.data("late", kAck | kFin);
+    ASSERT_EQ(peer.connection->state(), State::time_wait);
+    peer.connection->release();
+    peer.after(50s);
+    peer.exchange(kAck | kFin, peer.snd_nxt - 5, peer.rcv_nxt, "late");
+    ASSERT_EQ(peer.sent.size(), 1u);
+    EXPECT_EQ(peer.sent[0].ack, peer.snd_nxt);
+    peer.after(50s);
+    EXPECT_EQ(peer.core.connections(), 1u) << "two MSL after the FIN that came again";
+    peer.exchange(kAck, peer.snd_nxt - 5, peer.rcv_nxt, "late");   // the first of several segments that were not acknowledged
+    peer.after(50s);
+    EXPECT_EQ(peer.core.connections(), 1u);
+    peer.exchange(kAck, peer.snd_nxt, peer.rcv_nxt);               // an ACK asks for nothing
+    peer.after(11s);
+    EXPECT_EQ(peer.core.connections(), 0u);
+}
+
 TEST_F(Established, SimultaneousClose_Closing) {
     peer.connection->close();
     peer.output();

@@ -148,6 +148,19 @@ TEST_F(Sender, ReorderingWindowOver_SegmentIsSentAgain) {
     EXPECT_EQ(peer.sent[0].seq, first);
 }
 
+TEST_F(Sender, ReorderingWindowOver_AnySegmentOfThePeerHasItSentAgain) {   // the ACK field need not tell anything new
+    warm_up();
+    peer.write(4 * kMss);
+    peer.output();
+    const SeqNum first = peer.sent[0].seq;
+    acknowledge(0, 10ms, {.sacks = {block(kMss, 2 * kMss)}});
+    peer.now += 6ms;
+    peer.exchange(kAck, peer.snd_nxt, peer.rcv_nxt, "text");
+    ASSERT_FALSE(peer.sent.empty());
+    EXPECT_EQ(peer.sent[0].seq, first);
+    EXPECT_EQ(peer.sent[0].payload.size(), kMss);
+}
+
 /// Ten segments of which the first is late: the fourth SACK has it sent again, and then the original arrives.
 class ReorderedSender : public Sender {
  protected:
@@ -517,6 +530,18 @@ TEST_F(Sender, ShortSegmentsThatAreLost_AreNoBlackHole) {
     peer.after(10s);
     EXPECT_EQ(peer.connection->mss(), kMss);
     EXPECT_EQ(peer.core.counters.black_holes, 0u);
+}
+
+TEST_F(Sender, Keepalive_TellsOfADuplicate_NothingIsKeptForIt) {
+    peer.data("hello");
+    static_cast<void>(peer.read());
+    peer.after(100ms);
+    for (int i = 0; i < 12; ++i) peer.exchange(kAck, peer.snd_nxt - 5, peer.rcv_nxt, "hello");   // the last are beyond the limit of challenges
+    EXPECT_EQ(CoreTestAccess::transfers(peer.core), 1u) << "a duplicate is to be told of (RFC 2883)";
+    peer.after(121s);
+    ASSERT_FALSE(peer.sent.empty());
+    EXPECT_EQ(peer.sent[0].options.sack_count, 1) << "the probe tells of it";
+    EXPECT_EQ(CoreTestAccess::transfers(peer.core), 0u);
 }
 
 TEST_F(Sender, Keepalive_ProbesThenGivesUp) {  // RFC 9293 3.8.4
