@@ -78,7 +78,7 @@ struct Arrival {
 };
 
 /// New segments of one connection that leave as one frame, which the device cuts (TSO): buffers chained behind the first one, whose headers are those of
-/// all. Exists within one flush() only.
+/// all. Exists within one send_new() only.
 struct Train {
     rte_mbuf* head = nullptr;    ///< owns a reference to each buffer
     rte_mbuf* last = nullptr;
@@ -226,7 +226,9 @@ class Core {
     void send_lost(ControlBlock& cb, Time now);
     /// `force`: also less than silly-window avoidance would send.
     void send_new(ControlBlock& cb, Time now, bool force);
-    [[nodiscard]] bool transmit(ControlBlock& cb, rte_mbuf* buffer, Time now);
+    /// Whether new segments may follow with which it can leave as one frame: then depart() must follow, too.
+    enum class Departs : std::uint8_t { at_once, with_others };
+    [[nodiscard]] bool transmit(ControlBlock& cb, rte_mbuf* buffer, Time now, Departs departs = Departs::at_once);
     /// Whether a new segment can go behind what waits in `train_`.
     [[nodiscard]] bool joins_train(const ControlBlock& cb, const SendSegment& segment, bool ecn) const noexcept;
     /// Sends what waits in `train_`.

@@ -215,7 +215,6 @@ Verdict Core::keepalive_fired(ControlBlock& cb) {
     }
     ++cb.probes;
     send_control(cb, cb.snd_una - 1, kAck, now_);
-    settle(cb);   // it may have told of a duplicate, for which alone there was a Transfer
     arm(cb, Timer::keepalive, now_ + settings_.keepalive_interval);
     return Verdict::go_on;
 }

@@ -128,14 +128,14 @@ void Core::send_new(ControlBlock& cb, Time now, bool force) {
             const bool worth_it = room >= cb.max_snd_wnd / 2 || (force && cb.flight() == 0);
             if (room == 0 || !worth_it || !buffer.split(at, static_cast<std::uint16_t>(room), pool_)) break;
         }
-        if (!transmit(cb, at, now)) break;
+        if (!transmit(cb, at, now, Departs::with_others)) break;
     }
     depart(cb, now);
     // RFC 9438 5.8 and RFC 7661: the window may grow only while it is what limits.
     cb.cwnd_limited = limited || (cb.cubic.slow_start() && cb.in_flight() * 2 > cb.cubic.cwnd());
 }
 
-bool Core::transmit(ControlBlock& cb, rte_mbuf* buffer, Time now) {
+bool Core::transmit(ControlBlock& cb, rte_mbuf* buffer, Time now, Departs departs) {
     const bool again = buffer != cb.transfer->send_buffer.unsent();
     // The device has not let go of the earlier transmission, or will only when it sends something else: its headers may not be
     // overwritten. A copy takes the segment's place, so that a retransmission never has to wait for the device.
@@ -204,7 +204,7 @@ bool Core::transmit(ControlBlock& cb, rte_mbuf* buffer, Time now) {
     rte_mbuf_refcnt_update(buffer, 1);
     if (joins) return true;
     train_ = {.head = buffer, .last = buffer, .header = rte_pktmbuf_mtod(buffer, std::byte*), .ecn = ecn};
-    if (again) depart(cb, now);
+    if (departs == Departs::at_once) depart(cb, now);
     return true;
 }
 

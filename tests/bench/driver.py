@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 
-from tests.bench import loss
+from tests.bench import flood, loss
 from tests.lab import configuration, network
 from tests.lab.configuration import Configuration, Pool, Service
 from tests.lab.lab import CHECKOUT, Appliance, Lab, LabError, Nginx, best_profile, processor
@@ -118,9 +118,8 @@ class Peer:
 
 
 class Bench:
-    def __init__(self, lab, arguments):
-        self.lab, self.arguments = lab, arguments
-        self.web = lab.start_web(cores=[1])
+    def __init__(self, lab, web, arguments):
+        self.lab, self.web, self.arguments = lab, web, arguments
         lab.web_file("bulk", MEGABYTE)
         both = [lab.certificates.ecdsa]
         standard = lab.standard_pools()[0]
@@ -258,7 +257,7 @@ def report(results, rows, names):
 
 def main():
     parser = argparse.ArgumentParser(prog="scripts/bench", description="This appliance against nginx, by the rules in the driver's head.")
-    parser.add_argument("--rows", default="1,3,5,8", help="which of rows 1, 3, 5, 8 and 22 (TCP through an impaired path)")
+    parser.add_argument("--rows", default="1,3,5,8", help="which of rows 1, 3, 5, 8, 17 (established flows under a SYN flood) and 22 (TCP through an impaired path)")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=int, default=4, help="of one measurement")
     parser.add_argument("--cells", default="", help="row 22: only paths with this in their title, such as '50 ms, 1.0% loss'")
@@ -270,17 +269,20 @@ def main():
     rows = [row for row in ROWS if str(row.number) in asked]
     makers = {"ours": Ours, "nginx": lambda bench: Peer(bench, True), "nginx-plain": lambda bench: Peer(bench, False)}
     chosen = arguments.devices.split(",")
-    impaired = str(loss.NUMBER) in asked
-    if not rows and not impaired or any(name not in makers for name in chosen):
+    apart = [module for module in (flood, loss) if str(module.NUMBER) in asked]   # with a lab of their own
+    if not rows and not apart or any(name not in makers for name in chosen):
         parser.error("no such row or device")
     about = environment(arguments)
     for name, value in about.items():
         print(f"{name:12} {', '.join(value) if isinstance(value, list) else value}")
     results, summary = [], []
     with Lab() as lab:
-        if impaired:
-            results, summary = loss.run(lab, arguments)
-        bench = Bench(lab, arguments) if rows else None
+        web = lab.start_web(cores=[1])
+        for module in apart:
+            done, told = module.run(lab, arguments)
+            results += done
+            summary += told
+        bench = Bench(lab, web, arguments) if rows else None
         for number in range(arguments.rounds if rows else 0):
             for name in chosen:
                 device = makers[name](bench)

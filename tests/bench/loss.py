@@ -103,7 +103,6 @@ class Bench:
     def __init__(self, lab, arguments):
         self.lab, self.arguments = lab, arguments
         self.link = Link(lab, "client")
-        lab.start_web(cores=[1])
         lab.web_file(FILE, FILE_SIZE)
 
     def flow(self):

@@ -45,6 +45,7 @@ class Configuration:
     handshake_workers: int = 1
     dataplane: dict = dataclasses.field(default_factory=lambda: {"max_flows": 8192})   # as many as the lab ever has at once
     ports: dict = dataclasses.field(default_factory=dict)       # further settings of both ports
+    client_port: dict = dataclasses.field(default_factory=dict) # and of the clients' alone
     management: str = "/run/sallyport/control.sock"
     roles: dict = dataclasses.field(default_factory=dict)       # administrators, operators, readers: a group each
     channel: str = "/run/sallyport/channel.sock"
@@ -110,7 +111,7 @@ def libconfig(c):
     ports = []
     for side, device in (("client", network.CLIENT_PORT), ("backend", network.BACKEND_PORT)):
         v4, v6 = network.APPLIANCE[side]
-        more = "".join(f" {name} = {value(setting)};" for name, setting in c.ports.items())
+        more = "".join(f" {name} = {value(setting)};" for name, setting in {**c.ports, **(c.client_port if side == "client" else {})}.items())
         ports.append(f"    {{ name = \"{side}s\"; profile = {value(c.profile)}; device = {value(device)};\n"
                      f"      addresses = {value([v4 + '/24', v6 + '/64'])};{more} }}")
     add(",\n".join(ports))

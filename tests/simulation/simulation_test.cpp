@@ -265,6 +265,8 @@ Case make_case(std::uint64_t seed) {
         }
         result.sides.push_back(std::move(sides));
     }
+    for (std::uint16_t& buffers : world.segmentation)
+        if (one_in(random, 3)) buffers = static_cast<std::uint16_t>(2 + random() % 44);
     return result;
 }
 
@@ -363,6 +365,7 @@ class Execution {
     }
 
     std::uint64_t resets_at_the_end = 0, given_up = 0;
+    [[nodiscard]] std::uint64_t cut() const { return world_.cut; }
     [[nodiscard]] const SegmentWatch::Seen& seen() const { return segments_.seen(); }
 
  private:
@@ -618,7 +621,7 @@ TEST(Simulation, RandomConnectionsThroughRandomNetworks_EndWithEveryOctetInOrder
     const std::uint64_t base = alone ? 0 : variable("SALLYPORT_SIMULATION_BASE", 0);
     std::snprintf(program_path, sizeof program_path, "%s", program().c_str());
     for (const int signal : {SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL}) std::signal(signal, crashed);
-    std::uint64_t connections = 0, resets_at_the_end = 0, given_up = 0;
+    std::uint64_t connections = 0, resets_at_the_end = 0, given_up = 0, cut = 0;
     SegmentWatch::Seen seen;
     for (std::uint64_t seed = base + shard; connections < wanted; seed += shards) {
         current_seed = seed;
@@ -630,6 +633,7 @@ TEST(Simulation, RandomConnectionsThroughRandomNetworks_EndWithEveryOctetInOrder
             execution.go();
             resets_at_the_end += execution.resets_at_the_end;
             given_up += execution.given_up;
+            cut += execution.cut();
             seen += execution.seen();
         };
         if (alone) std::cout << "trace: " << trace_of(seed) << '\n';
@@ -646,11 +650,11 @@ TEST(Simulation, RandomConnectionsThroughRandomNetworks_EndWithEveryOctetInOrder
     if (!alone) {
         EXPECT_LE(resets_at_the_end, 10 + connections / 10000);
         for (const std::uint64_t each : {seen.ecn_capable, seen.marks, seen.echoes, seen.reductions, seen.small_with_nagle, seen.keepalive_probes,
-                                         seen.fins_in_time_wait, seen.user_timeouts, given_up})
+                                         seen.fins_in_time_wait, seen.user_timeouts, given_up, cut})
             EXPECT_GT(each, connections / 1000) << "what was to be watched did not happen";
     }
     RecordProperty("connections", std::to_string(connections));
-    std::cout << connections << " connections, " << resets_at_the_end << " of them reset after all was said; given up " << given_up << ", ECN-capable " << seen.ecn_capable << ", marks " << seen.marks << ", echoes "
+    std::cout << connections << " connections, " << resets_at_the_end << " of them reset after all was said; given up " << given_up << ", frames cut by cards " << cut << ", ECN-capable " << seen.ecn_capable << ", marks " << seen.marks << ", echoes "
               << seen.echoes << ", reductions " << seen.reductions << ", Nagle " << seen.small_with_nagle << ", keepalive probes " << seen.keepalive_probes
               << ", FINs in TIME-WAIT " << seen.fins_in_time_wait << ", user timeouts " << seen.user_timeouts << '\n';
 }

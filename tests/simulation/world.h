@@ -12,6 +12,7 @@
 
 #include "dataplane/network/network.h"
 #include "dataplane/tcp/stack.h"
+#include "tests/simulation/card.h"
 #include "tests/simulation/frame.h"
 #include "tests/simulation/pcapng.h"
 #include "tests/simulation/window_taker.h"
@@ -64,6 +65,7 @@ class World {
         std::uint16_t mtu = 1500;
         Link to_server, to_client;
         tcp::Settings client, server;
+        std::array<std::uint16_t, 2> segmentation{};   ///< buffers of a frame that the card of each host cuts; 0: it cuts none, and fills in no checksum
         bool chained_frames = false;   ///< received frames come in several mbuf segments
         std::array<std::vector<WindowTaker::Step>, 2> takes_windows_back{};   ///< of each host; empty: it does not
     };
@@ -142,7 +144,7 @@ class World {
         release_held();
         return true;
     }
-    std::uint64_t frames = 0;
+    std::uint64_t frames = 0, cut = 0;   ///< cut: frames that a card has cut
 
  private:
     struct Flying {
@@ -164,6 +166,8 @@ class World {
         interface.name = host == 0 ? "client" : "server";
         interface.mac = {2, 0, 0, 0, 0, static_cast<std::uint8_t>(host + 1)};
         interface.mtu = settings_.mtu;
+        interface.segmentation_buffers = settings_.segmentation[static_cast<std::size_t>(host)];
+        interface.checksum_offload = interface.segmentation_buffers != 0;
         interface.addresses = {{address(host), static_cast<std::uint8_t>(settings_.ipv6 ? 64 : 24)}};
         network::Network::Settings result;
         result.interfaces = {interface};
@@ -209,17 +213,31 @@ class World {
     void transmit(int from) {
         const Link& link = from == 0 ? settings_.to_server : settings_.to_client;
         for (rte_mbuf* frame : hosts_[from]->network.to_transmit(0)) {
-            ++frames;
-            marked_ = false;
-            const char* const fate = fate_of(link, from, *frame);
-            if (trace != nullptr) trace->write(from, Trace::Direction::out, now_, octets_of(*frame), fate);
-            if (fate == nullptr) carry(link, from, frame);
+            if (settings_.segmentation[static_cast<std::size_t>(from)] == 0) {
+                leave(link, from, frame);
+            } else {
+                const auto pieces = what_leaves(*frame, pool_.get());
+                if (pieces.empty()) leave(link, from, frame);
+                cut += pieces.size() > 1;
+                for (rte_mbuf* const piece : pieces) {
+                    leave(link, from, piece);
+                    rte_pktmbuf_free(piece);
+                }
+            }
             if (link.device_holds > Duration{} && chance(0.5))
                 held_.emplace_back(now_ + link.device_holds, frame);
             else
                 rte_pktmbuf_free(frame);
         }
         hosts_[from]->network.taken(0);
+    }
+
+    void leave(const Link& link, int from, rte_mbuf* frame) {
+        ++frames;
+        marked_ = false;
+        const char* const fate = fate_of(link, from, *frame);
+        if (trace != nullptr) trace->write(from, Trace::Direction::out, now_, octets_of(*frame), fate);
+        if (fate == nullptr) carry(link, from, frame);
     }
 
     static std::span<std::byte> octets_of(const rte_mbuf& frame) { return {rte_pktmbuf_mtod(&frame, std::byte*), frame.data_len}; }

@@ -250,7 +250,7 @@ TEST_F(PortTest, NullDevice_OpensWithWhatItHas) {
     EXPECT_EQ(status.driver, "net_null");
     EXPECT_EQ(status.packets_in, 1u);
     EXPECT_EQ(status.packets_out, 1u);
-    EXPECT_EQ(status.offloads.size(), 5u);
+    EXPECT_EQ(status.offloads.size(), 6u);
     port->reset();
     EXPECT_EQ(rte_eth_dev_count_avail(), 0);
     EXPECT_EQ(rte_mempool_avail_count(buffers), 5000u);
@@ -447,6 +447,7 @@ TEST_F(PortTest, VirtioAndItsHost_FrameToBeCutArrivesWithItsSizes) {
         constexpr std::uint16_t kSize = 1000, kBuffers = 4;
         const std::uint16_t l3 = ipv4 ? 20 : 40, headers = static_cast<std::uint16_t>(14 + l3 + 20);
         Frame frame = frame_of(headers + kSize * kBuffers, 1);
+        std::fill(frame.begin() + 12, frame.begin() + headers, std::uint8_t{0});
         frame[12] = ipv4 ? 0x08 : 0x86;
         frame[13] = ipv4 ? 0x00 : 0xdd;
         frame[14] = ipv4 ? 0x45 : 0x60;

@@ -458,6 +458,22 @@ TEST_F(NetworkTest, ChecksumOffload_LeavesPseudoHeaderSumsAndFlags) {
     }
 }
 
+TEST_F(NetworkTest, Ipv4ChecksumThatTheDeviceLeavesToUs_IsThere) {
+    auto interface = interface_a();
+    interface.checksum_offload = interface.ipv4_checksum_here = true;
+    Node c({.interfaces = {interface}}, pool.get());
+    c.send(kB4, 50);
+    static_cast<void>(c.sent());
+    Octets reply(28);
+    wire::write_arp({wire::ArpPacket::Operation::reply, kMacB, kB4, kMacA, kA4}, std::span<std::byte, wire::kArpLength>(reply));
+    c.receive(ethernet(kMacA, kMacB, 0x0806, reply));
+    ASSERT_EQ(c.network.to_transmit(0).size(), 1u);
+    EXPECT_EQ(c.network.to_transmit(0)[0]->ol_flags, RTE_MBUF_F_TX_TCP_CKSUM | RTE_MBUF_F_TX_IPV4);
+    const Octets frame = c.sent()[0];
+    EXPECT_NE(wire::load16(frame.data() + 14 + 10), 0);
+    EXPECT_EQ(wire::finish(wire::sum_octets({frame.data() + 14, 20})), 0) << "over a header whose checksum is right";
+}
+
 class VlanTest : public NetworkTest {
  protected:
     static Network::Settings tagged(Interface interface) {

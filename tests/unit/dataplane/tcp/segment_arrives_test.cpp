@@ -429,18 +429,6 @@ TEST_F(Established, FloodOfChallenges_IsLimited) {
     EXPECT_EQ(peer.exchange(kSyn, peer.snd_nxt + 10, SeqNum{}).size(), 1u);
 }
 
-TEST_F(Established, DuplicateThatNoAckWasLeftFor_IsReportedWithTheKeepaliveProbe) {
-    peer.data("text");
-    peer.after(50ms);
-    peer.connection->consume(4);
-    for (int i = 0; i < 10; ++i) peer.exchange(kSyn, peer.snd_nxt + 10, SeqNum{});   // all challenges of this period
-    EXPECT_TRUE(peer.exchange(kAck, peer.snd_nxt - 4, peer.rcv_nxt, "text").empty());
-    EXPECT_EQ(CoreTestAccess::transfers(peer.core), 1u) << "the duplicate, to be reported (RFC 2883 4)";
-    ASSERT_EQ(peer.after(121s).size(), 1u);
-    EXPECT_EQ(peer.sent[0].options.sack_count, 1);
-    EXPECT_EQ(CoreTestAccess::transfers(peer.core), 0u) << "idle, and holds what only transfers need";
-}
-
 TEST_F(Established, AckOfUnsent_AckAndDrop) {
     peer.exchange(kAck, peer.snd_nxt, peer.rcv_nxt + 1, "hello");
     ASSERT_EQ(peer.sent.size(), 1u);

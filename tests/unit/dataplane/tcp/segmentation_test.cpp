@@ -128,6 +128,25 @@ TEST_F(Segmentation, DeviceStillHoldsTheFrame_WhatIsSentAgainIsACopy) {
     EXPECT_EQ(peer.pool.in_use(), 0u);
 }
 
+TEST_F(Segmentation, TailLossProbeOfNewData_LeavesAtOnce) {
+    for (int i = 0; i < 2; ++i) {   // a round trip is known, and the window is full
+        peer.write(10 * kMss);
+        peer.output();
+        peer.now += 10ms;
+        if (i == 0) acknowledge(peer.rcv_nxt + 10 * kMss);
+    }
+    peer.write(20 * kMss);
+    peer.output();
+    std::vector<rte_mbuf*> frames;
+    while (frames.empty()) {
+        peer.now = std::max(peer.now, peer.core.next_timer());
+        peer.core.advance(peer.now);   // and no output()
+        frames = peer.take_frames();
+    }
+    EXPECT_EQ(frames.size(), 1u);
+    for (rte_mbuf* const frame : frames) rte_pktmbuf_free(frame);
+}
+
 TEST_F(Segmentation, PathMtuShrinks_FramesAreCutByTheNewOne) {
     peer.write(4 * kMss);
     peer.output();
