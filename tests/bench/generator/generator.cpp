@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <ctime>
+#include <filesystem>
 #include <format>
 #include <fstream>
 #include <thread>
@@ -18,6 +20,7 @@ namespace sallyport::generator {
 namespace {
 
 constexpr Duration kLinkPatience = 60s, kClosingPatience = 5s;
+constexpr Duration kAnnouncing = 60ms;   ///< longer than Side's tick
 /// Turns without work before the core is offered to others; as the dataplane's workers.
 constexpr unsigned kIdleTurns = 64;
 
@@ -30,6 +33,24 @@ void eal_log(int level, const char* line) {
 
 void fill_random(std::span<std::uint8_t> octets) {
     SALLYPORT_CHECK(getrandom(octets.data(), octets.size(), 0) == static_cast<ssize_t>(octets.size()));
+}
+
+/// The driver would draw one at random, and whoever remembers that of the run before would speak to nobody for a while. A locally administered one
+/// (IEEE 802) of the address, which differs where the addresses do.
+std::string lasting_mac(const IpAddress& address) {
+    const auto& octets = address.octets;
+    return std::format("02:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", octets[11] ^ octets[3], octets[12] ^ octets[5], octets[13] ^ octets[7], octets[14], octets[15]);
+}
+
+/// A memif client does not start before its server has made the socket: waits for that.
+std::expected<std::unique_ptr<drivers::Port>, std::string> open_port(const drivers::PortSettings& port, std::span<rte_mempool* const> receive) {
+    const auto patient_until = std::chrono::steady_clock::now() + kLinkPatience;
+    while (true) {
+        const bool waits = port.profile == drivers::Profile::memif && !port.memif_server && std::chrono::steady_clock::now() < patient_until;
+        if (!waits || std::filesystem::exists(port.device))
+            if (auto opened = drivers::Port::open(port, 1, receive); opened || !waits) return opened;
+        std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    }
 }
 
 std::uint64_t resident_octets() {
@@ -85,22 +106,20 @@ std::expected<void, std::string> Generator::set_up() {
     if (options_.has_backends())
         if (auto made = make_pools("backend", options_.backends, backend_pools_); !made) return made;
     if (options_.loopback) loopback_ = std::make_unique<Loopback>(client_pools_.receive, backend_pools_.receive);
-    if (options_.has_backends()) {
-        auto side = make_side("backend", options_.backends, backend_pools_, 1);
-        if (!side) return std::unexpected(side.error());
-        backend_side_ = std::move(*side);
+    // Where a port of ours is the server of a memif whose client is our other one, it must be there first.
+    const auto make_client_side = [&] { return make_side("client", options_.clients, client_pools_, 0, client_side_); };
+    const auto make_backend_side = [&] { return make_side("backend", options_.backends, backend_pools_, 1, backend_side_); };
+    const bool clients_first = options_.clients.port && options_.clients.port->memif_server;
+    if (auto made = clients_first ? make_client_side() : make_backend_side(); !made) return made;
+    if (auto made = clients_first ? make_backend_side() : make_client_side(); !made) return made;
+    if (backend_side_) {
         Backends::Settings settings;
         settings.listen = options_.listen;
         settings.most_connections = options_.backend_connections != 0 ? options_.backend_connections : 2 * options_.connections + 4096;
         settings.record_size = options_.record_size;
         backends_ = std::make_unique<Backends>(settings, *backend_side_, *batch_, *clock_, pattern_, backend_tls_.get());
     }
-    if (options_.has_clients()) {
-        auto side = make_side("client", options_.clients, client_pools_, 0);
-        if (!side) return std::unexpected(side.error());
-        client_side_ = std::move(*side);
-        clients_ = std::make_unique<Clients>(client_settings(), *client_side_, *batch_, *clock_, pattern_, client_tls_.get());
-    }
+    if (client_side_) clients_ = std::make_unique<Clients>(client_settings(), *client_side_, *batch_, *clock_, pattern_, client_tls_.get());
     return {};
 }
 
@@ -118,13 +137,16 @@ std::expected<void, std::string> Generator::make_pools(const std::string& name, 
     return {};
 }
 
-std::expected<std::unique_ptr<Side>, std::string> Generator::make_side(const char* name, const SideOptions& side, const Pools& pools, unsigned loopback_end) {
+/// Nothing is made, and that is no error, where there is no such side.
+std::expected<void, std::string> Generator::make_side(const char* name, const SideOptions& side, const Pools& pools, unsigned loopback_end, std::unique_ptr<Side>& made) {
+    if (!side.port && !options_.loopback) return {};
     std::unique_ptr<Link> link;
     if (side.port) {
         rte_mempool* const receive[] = {pools.receive};
         drivers::PortSettings port = *side.port;
         port.queues = 1;
-        auto opened = drivers::Port::open(port, 1, receive);
+        if (port.profile == drivers::Profile::memif && port.mac.empty()) port.mac = lasting_mac(side.addresses.front().address);
+        auto opened = open_port(port, receive);
         if (!opened) return std::unexpected(opened.error());
         link = std::make_unique<Link>(std::move(*opened));
     } else {
@@ -154,7 +176,8 @@ std::expected<std::unique_ptr<Side>, std::string> Generator::make_side(const cha
     fill_random(settings.tcp.secret);
     fill_random(settings.tcp.timestamp_secret);
     settings.buffers = pools.transmit;
-    return std::make_unique<Side>(std::move(settings), std::move(link));
+    made = std::make_unique<Side>(std::move(settings), std::move(link));
+    return {};
 }
 
 Clients::Settings Generator::client_settings() const {
@@ -242,8 +265,8 @@ void Generator::enter(Stage stage, Time now) {
             if (clients_ && options_.mode != Mode::close) clients_->hold(true);
             break;
         case Stage::warm_up:
-            result_.opening_seconds = std::chrono::duration<double>(now - stage_begin_).count();
             if (clients_ && options_.mode != Mode::idle) clients_->load(now);
+            if (options_.warm_up == 0) enter(Stage::measuring, now);   // at the same time, so that all that is due is measured
             break;
         case Stage::measuring:
             result_.begin = snapshot(now);
@@ -294,19 +317,20 @@ std::expected<void, std::string> Generator::control(Time now, bool stop) {
             return {};
         }
         case Stage::settling:
-            if (since >= seconds(options_.settle)) enter(Stage::opening, now);
+            // Our addresses are announced before anything else is sent, for neighbours that remember another MAC address of them.
+            if (since >= std::max(seconds(options_.settle), kAnnouncing)) enter(Stage::opening, now);
             return {};
         case Stage::opening: {
             if (!clients_ || options_.mode == Mode::close || clients_->ready() == options_.connections) {
-                const double opening = std::chrono::duration<double>(since).count();
+                result_.opening_seconds = std::chrono::duration<double>(since).count();
                 enter(Stage::warm_up, now);
-                result_.opening_seconds = opening;
                 return {};
             }
             const double allowed = 10 * options_.timeout + (options_.open_rate > 0 ? 3 * options_.connections / options_.open_rate : options_.connections / 100.0);
-            if (since > seconds(allowed)) {
-                const auto& failures = clients_->statistics().first_failures;
-                return std::unexpected(std::format("only {} of {} connections were open after {:.0f} s{}{}", clients_->ready(), options_.connections, allowed,
+            const auto& failures = clients_->statistics().first_failures;
+            const bool hopeless = clients_->ready() == 0 && !failures.empty() && since > seconds(options_.timeout);
+            if (hopeless || since > seconds(allowed)) {
+                return std::unexpected(std::format("only {} of {} connections were open after {:.1f} s{}{}", clients_->ready(), options_.connections, std::chrono::duration<double>(since).count(),
                                                    failures.empty() ? "" : "; the first failure was ", failures.empty() ? "" : failures.front()));
             }
             return {};
@@ -315,14 +339,14 @@ std::expected<void, std::string> Generator::control(Time now, bool stop) {
             if (since >= seconds(options_.warm_up)) enter(Stage::measuring, now);
             return {};
         case Stage::measuring:
-            if (since < seconds(options_.duration)) return {};
+            if (since < seconds(options_.duration) && !(options_.answers != 0 && clients_ && clients_->statistics().counters.messages_in >= options_.answers)) return {};
             if (options_.mode == Mode::idle && clients_) {
                 result_.begin = snapshot(now);   // what counts is the probes
                 enter(Stage::probing, now);
                 return {};
             }
             result_.end = snapshot(now);
-            if (clients_) result_.unsent = clients_->unsent(stage_begin_ + seconds(options_.duration));
+            if (clients_) result_.unsent = clients_->unsent(std::min(now, stage_begin_ + seconds(options_.duration)));
             enter(Stage::draining, now);
             return {};
         case Stage::probing: {
@@ -348,6 +372,9 @@ std::expected<void, std::string> Generator::control(Time now, bool stop) {
 Snapshot Generator::snapshot(Time now) const {
     Snapshot taken;
     taken.at = now;
+    timespec cpu{};
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+    taken.cpu_seconds = static_cast<double>(cpu.tv_sec) + static_cast<double>(cpu.tv_nsec) * 1e-9;
     taken.cycles = cycles_;
     if (clients_) {
         taken.clients = clients_->statistics().counters;

@@ -29,6 +29,7 @@ struct Cycles {
 /// Everything that counts up, at one moment.
 struct Snapshot {
     Time at{};
+    double cpu_seconds = 0;       ///< that the process has had
     Cycles cycles;
     Counters clients, backends;
     tcp::Stack::Counters client_tcp, backend_tcp;
@@ -74,7 +75,7 @@ class Generator {
         std::uint32_t for_connections = 0;
     };
     [[nodiscard]] std::expected<void, std::string> make_pools(const std::string& name, const SideOptions& side, Pools& pools);
-    [[nodiscard]] std::expected<std::unique_ptr<Side>, std::string> make_side(const char* name, const SideOptions& side, const Pools& pools, unsigned loopback_end);
+    [[nodiscard]] std::expected<void, std::string> make_side(const char* name, const SideOptions& side, const Pools& pools, unsigned loopback_end, std::unique_ptr<Side>& made);
     [[nodiscard]] Clients::Settings client_settings() const;
 
     enum class Stage : std::uint8_t { linking,

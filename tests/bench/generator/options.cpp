@@ -189,6 +189,7 @@ std::expected<Options, UsageError> parse_options(int argc, const char* const* ar
     load->add_option("--settle", options.settle, "seconds before the first connection, with the links up: for health checks to find the backends")->check(not_negative)->capture_default_str();
     load->add_option("--warm-up", options.warm_up, "seconds of load before those that count")->check(not_negative)->capture_default_str();
     load->add_option("--duration", options.duration, "seconds that count; with --mode idle those of holding")->check(positive)->capture_default_str();
+    load->add_option("--answers", options.answers, "ends the time that counts once so many answers have come in all (default: no such bound)");
     load->add_option("--drain", options.drain, "seconds to wait for the last answers")->check(not_negative)->capture_default_str();
     load->add_option("--timeout", options.timeout, "seconds for a connection to be ready, and for a whole answer")->check(positive)->capture_default_str();
     load->add_option("--seed", options.seed, "of everything that is drawn at random")->capture_default_str();

@@ -53,6 +53,7 @@ struct Options {
     Spacing spacing = Spacing::poisson;
     double resume_percent = 0;
     std::uint64_t seed = 1;
+    std::uint64_t answers = 0;                  ///< end the window once so many have come in all; 0: no such bound
     double settle = 0;                          ///< seconds before the first connection
     double warm_up = 1, duration = 10, drain = 5, timeout = 10;   ///< seconds
 

@@ -50,7 +50,7 @@ json window(const Result& result, double hz, bool has_clients) {
     const auto each = [&](std::uint64_t cycles) { return messages > 0 ? std::round(static_cast<double>(cycles) / static_cast<double>(messages)) : 0; };
     const std::uint64_t busy = b.cycles.busy() - a.cycles.busy();
     const std::uint64_t libssl = b.clients.handshake_cycles - a.clients.handshake_cycles + b.backends.handshake_cycles - a.backends.handshake_cycles;
-    return {{"seconds", seconds}, {"messages", messages}, {"messages_per_second", rate(from.messages_in, to.messages_in)}, {"opened_per_second", rate(from.opened, to.opened)}, {"handshakes_per_second", rate(from.handshakes, to.handshakes)}, {"resumed_per_second", rate(from.resumed, to.resumed)}, {"backend_handshakes_per_second", rate(a.backends.handshakes, b.backends.handshakes)}, {"octets_in", to.octets_in - from.octets_in}, {"octets_out", to.octets_out - from.octets_out}, {"gbps_in", rate(from.octets_in, to.octets_in) * 8e-9}, {"gbps_out", rate(from.octets_out, to.octets_out) * 8e-9}, {"busy_share", static_cast<double>(busy) / (hz * seconds)}, {"cycles_per_message", {{"all", each(busy)}, {"network", each(b.cycles.network - a.cycles.network)}, {"clients", each(b.cycles.clients - a.cycles.clients)}, {"backends", each(b.cycles.backends - a.cycles.backends)}, {"of_these_handshakes", each(libssl)}}}};
+    return {{"seconds", seconds}, {"messages", messages}, {"messages_per_second", rate(from.messages_in, to.messages_in)}, {"opened_per_second", rate(from.opened, to.opened)}, {"handshakes_per_second", rate(from.handshakes, to.handshakes)}, {"resumed_per_second", rate(from.resumed, to.resumed)}, {"backend_handshakes_per_second", rate(a.backends.handshakes, b.backends.handshakes)}, {"octets_in", to.octets_in - from.octets_in}, {"octets_out", to.octets_out - from.octets_out}, {"gbps_in", rate(from.octets_in, to.octets_in) * 8e-9}, {"gbps_out", rate(from.octets_out, to.octets_out) * 8e-9}, {"busy_share", static_cast<double>(busy) / (hz * seconds)}, {"cpu_share", (b.cpu_seconds - a.cpu_seconds) / seconds}, {"cycles_per_message", {{"all", each(busy)}, {"network", each(b.cycles.network - a.cycles.network)}, {"clients", each(b.cycles.clients - a.cycles.clients)}, {"backends", each(b.cycles.backends - a.cycles.backends)}, {"of_these_handshakes", each(libssl)}}}};
 }
 
 template <typename... Arguments>
@@ -143,7 +143,7 @@ std::string table(const json& report) {
         line(text, "  connections     {:.0f} opened a second; handshakes {:.0f} ({:.0f} resumed), backends' {:.0f}", window["opened_per_second"].get<double>(), window["handshakes_per_second"].get<double>(),
              window["resumed_per_second"].get<double>(), window["backend_handshakes_per_second"].get<double>());
         const json& cycles = window["cycles_per_message"];
-        line(text, "  generator       busy {:.1f} % of its core; {:.0f} cycles a message: network {:.0f}, clients {:.0f}, backends {:.0f} (handshakes, of these: {:.0f})", 100 * window["busy_share"].get<double>(),
+        line(text, "  generator       busy {:.1f} % of the time, had {:.1f} % of a core; {:.0f} cycles a message: network {:.0f}, clients {:.0f}, backends {:.0f} (handshakes, of these: {:.0f})", 100 * window["busy_share"].get<double>(), 100 * window["cpu_share"].get<double>(),
              cycles["all"].get<double>(), cycles["network"].get<double>(), cycles["clients"].get<double>(), cycles["backends"].get<double>(), cycles["of_these_handshakes"].get<double>());
     }
     if (report.contains("latency")) {
