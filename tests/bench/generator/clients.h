@@ -26,6 +26,8 @@ struct ClientEnd : Endpoint {
     bool probed = false;            ///< has answered the probe at the end
 };
 
+static_assert(sizeof(ClientEnd) <= 448);   // and there may be a million
+
 /// The clients: they open connections at a pace, send requests by a model of load, and measure.
 ///
 /// Kept connections (requests_per_connection 0) are opened by hold() and used from load() on; else each connection is opened for a few requests. In

@@ -50,7 +50,7 @@ class PieceCursor {
 ///     void octets_arrived(End&);              before each piece of content
 ///     bool head_arrived(End&);                end.in.head() is known: expect_body(), or fail() and false
 ///     void message_arrived(End&);
-///     void write_head(End&, std::span<char>); the whole head of what is being sent, kLongestHead at most
+///     void write_head(End&, std::span<char>); the whole head of what is being sent, kLongestRequestHead at most
 ///     void message_sent(End&);                all of it is in the send buffer
 ///     void peer_closed(End&);                 in order: close_notify, or FIN where there is no TLS
 ///     void lost(End&);                        it has failed; after that nothing but vacate()
@@ -59,8 +59,6 @@ class PieceCursor {
 template <typename Owner, typename End>
 class Exchange {
  public:
-    static constexpr std::size_t kLongestHead = 1024;
-
     [[nodiscard]] const Statistics& statistics() const noexcept { return statistics_; }
     [[nodiscard]] bool is_plain() const noexcept { return tls_ == nullptr; }
 
@@ -118,7 +116,7 @@ class Exchange {
     Time moment_{};   ///< of the round, when its records had been opened
 
  private:
-    static constexpr int kRounds = 8, kHandshakeSteps = 4;
+    static constexpr int kRounds = 8;
     static constexpr std::size_t kMostEndpoints = 64;     ///< a round
     static constexpr std::size_t kMostRecords = 8;        ///< of one endpoint a round, each way
     static constexpr std::size_t kLongestRecord = crypto::kRecordHeaderLength + crypto::kMaxTls12CiphertextLength;
@@ -202,17 +200,17 @@ class Exchange {
 
     // --- handshakes
 
-    /// A few a turn, since each step may cost hundreds of microseconds in which nothing else happens.
+    /// One a turn, since a step may cost hundreds of microseconds in which nothing else happens: TCP would take the silence for loss.
     bool step_handshakes() {
         bool any = false;
-        for (int steps = 0; steps < kHandshakeSteps && !handshaking_.empty();) {
+        for (bool stepped = false; !stepped && !handshaking_.empty();) {
             auto& end = static_cast<End&>(handshaking_.pop());
             any = true;
             if (end.phase != Phase::handshake) {
                 active_.push(end);
                 continue;
             }
-            ++steps;
+            stepped = true;
             const std::uint64_t begin = __rdtsc();
             step_handshake(end);
             statistics_.counters.handshake_cycles += __rdtsc() - begin;
@@ -491,7 +489,7 @@ class Exchange {
 
     [[nodiscard]] std::span<const char> head_of(End& end) {
         if (end.out.sent >= end.out.head) return {};
-        std::array<char, kLongestHead>& head = heads_[heads_used_++];
+        std::array<char, kLongestRequestHead>& head = heads_[heads_used_++];
         owner().write_head(end, head);
         return head;
     }
@@ -624,7 +622,7 @@ class Exchange {
     std::size_t round_used_ = 0, openings_used_ = 0, heads_used_ = 0;
     std::vector<Opening> openings_;
     std::vector<Sealing> sealings_;
-    std::vector<std::array<char, kLongestHead>> heads_;
+    std::vector<std::array<char, kLongestRequestHead>> heads_;
     std::vector<std::array<std::byte, kLongestTicketRecord>> tickets_;   ///< ciphertext of records that may hold tickets, by place in the round
     std::vector<crypto::WritePiece> source_, target_;                    ///< a piece for each octet of the longest record, so that any split fits
     std::vector<crypto::WritePiece> content_pieces_ = std::vector<crypto::WritePiece>(kLongestRecord);

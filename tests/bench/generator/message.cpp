@@ -9,7 +9,7 @@ namespace sallyport::generator {
 namespace {
 
 constexpr std::string_view kEndOfHead = "\r\n\r\n", kPrefix = "/octets/";
-constexpr std::size_t kMostPadding = 256;   ///< octets that the path is filled up with before a request gets a body
+constexpr std::size_t kMostPadding = 256;   ///< octets that a head is filled up with before a request gets a body; more than Content-Length takes
 
 bool equal_ignoring_case(std::string_view a, std::string_view b) {
     return std::ranges::equal(a, b, [](char x, char y) { return (x >= 'A' && x <= 'Z' ? x + 32 : x) == (y >= 'A' && y <= 'Z' ? y + 32 : y); });
@@ -85,6 +85,7 @@ std::expected<RequestText, std::string> RequestText::make(const std::string& hos
     request.text_ = text("GET", target, "");
     if (path.empty()) request.start_at_ = request.text_.find(kPrefix) + target.size() - 8;
     const std::size_t least = request.text_.size();
+    if (least + kMostPadding > kLongestRequestHead) return std::unexpected(std::format("host and path are too long: a request's head would have more than {} octets", kLongestRequestHead));
     if (size == 0 || size == least) return request;
     if (size < least) return std::unexpected(std::format("a request has {} octets at least", least));
     if (size - least <= kMostPadding) {

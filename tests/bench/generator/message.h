@@ -31,10 +31,13 @@ struct Head {
 /// length is not told (chunked).
 [[nodiscard]] std::expected<Head, const char*> parse_head(std::string_view text);
 
+constexpr std::size_t kLongestRequestHead = 1024;
+
 /// The request of a run: of the same length for every connection.
 class RequestText {
  public:
-    /// `size`: octets of the whole request; 0: the shortest. `path`: asked for in place of our own, when not empty. The error names the least size.
+    /// `size`: octets of the whole request; 0: the shortest. `path`: asked for in place of our own, when not empty. The error names the least size, or says that host and path are
+    /// too long for kLongestRequestHead.
     [[nodiscard]] static std::expected<RequestText, std::string> make(const std::string& host, std::uint64_t size, std::uint64_t answer_length,
                                                                       const std::string& path = {});
     [[nodiscard]] std::size_t head_length() const noexcept { return text_.size(); }

@@ -55,6 +55,12 @@ TEST(RequestText, EverySize_IsExactAndIsParsedAgain) {
     EXPECT_FALSE(RequestText::make("www.example.com", least->head_length() - 1, 1024));
 }
 
+TEST(RequestText, HeadsAreBounded) {
+    EXPECT_TRUE(RequestText::make("h", 0, 0, "/" + std::string(700, 'x')));
+    EXPECT_FALSE(RequestText::make("h", 0, 0, "/" + std::string(800, 'x')));
+    for (std::uint64_t size = 740; size < 2'000; ++size) EXPECT_LE(RequestText::make("h", size, 0, "/" + std::string(700, 'x'))->head_length(), kLongestRequestHead);
+}
+
 TEST(RequestText, AnotherPath_StaysAsItIs) {
     const auto request = RequestText::make("h", 0, 0, "/1k?x=y");
     ASSERT_TRUE(request);
