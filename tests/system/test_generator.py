@@ -84,6 +84,14 @@ def test_sessions_are_resumed(lab, version):
     assert clients["resumed"] >= clients["handshakes"] / 2
 
 
+def test_keys_are_updated(lab):
+    """Each side changes its key every few records, and asks the other to, which answers: by RFC 8446 4.6.3 at once or later."""
+    report = looped(lab, connections=2, tls="1.3", key_update_every=5, answer_size=50_000, request_size=20_000, answers=100, duration=60)
+    for side, other in (("clients", "backends"), ("backends", "clients")):
+        assert report[side]["key_updates_in"] == pytest.approx(report[other]["key_updates_out"], abs=2) and report[side]["key_updates_in"] > 20
+    agree(report)
+
+
 def test_no_tickets_no_resumption(lab):
     clients = agree(looped(lab, mode="close", connections=2, answers=10, duration=60))
     assert clients["resumed"] == 0
@@ -241,6 +249,12 @@ def test_appliance_connection_a_request(between, version):
     assert clients["opened"] == backends["opened"] == clients["messages_in"]
     assert clients["resumed"] > 0 and {n["version"] for n in clients["negotiated"]} == {version}
     assert backends["resumed"] > 0, "the appliance resumes its sessions with the backend"
+
+
+def test_appliance_keys_are_updated(between):
+    clients, backends = both(between.run(connections=4, tls="1.3", backend_tls="1.3", key_update_every=20, answer_size=100_000, answers=200, duration=60))
+    assert clients["key_updates_out"] > 5 and clients["key_updates_in"] > 5, "the appliance answers each that asks for its own"
+    assert backends["key_updates_out"] > 20 and backends["key_updates_in"] > 20
 
 
 def test_appliance_idle_flows_from_many_addresses(between):

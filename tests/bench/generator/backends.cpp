@@ -3,7 +3,7 @@
 namespace sallyport::generator {
 
 Backends::Backends(const Settings& settings, Side& side, crypto::AeadBatch& batch, const TscClock& clock, const Pattern& pattern, TlsContext* tls)
-    : Exchange(side, batch, clock, pattern, tls, settings.record_size), ends_(settings.most_connections) {
+    : Exchange(side, batch, clock, pattern, tls, settings.records), ends_(settings.most_connections) {
     for (const SocketAddress& address : settings.listen) stack_.listen(address);
 }
 

@@ -16,7 +16,7 @@ class Backends : public Exchange<Backends, BackendEnd> {
     struct Settings {
         std::vector<SocketAddress> listen;
         std::uint32_t most_connections = 65536;
-        std::uint32_t record_size = crypto::kMaxPlaintextLength;
+        RecordSettings records;
     };
     Backends(const Settings& settings, Side& side, crypto::AeadBatch& batch, const TscClock& clock, const Pattern& pattern, TlsContext* tls);
     ~Backends();

@@ -13,7 +13,7 @@ constexpr std::uint32_t kStride = 4099;     ///< by which the bodies of a connec
 }  // namespace
 
 Clients::Clients(Settings settings, Side& side, crypto::AeadBatch& batch, const TscClock& clock, const Pattern& pattern, TlsContext* tls)
-    : Exchange(side, batch, clock, pattern, tls, settings.record_size),
+    : Exchange(side, batch, clock, pattern, tls, settings.records),
       settings_(std::move(settings)),
       memory_(std::size_t{settings_.connections} * sizeof(ClientEnd)),
       ends_(static_cast<ClientEnd*>(memory_.data())),

@@ -52,7 +52,7 @@ class Clients : public Exchange<Clients, ClientEnd> {
         double resume_share = 0;                   ///< of handshakes that offer a session, 0 to 1
         std::uint64_t seed = 1;
         Duration timeout = 10s;                    ///< for a connection to be ready, and for a whole answer
-        std::uint32_t record_size = crypto::kMaxPlaintextLength;
+        RecordSettings records;
     };
     Clients(Settings settings, Side& side, crypto::AeadBatch& batch, const TscClock& clock, const Pattern& pattern, TlsContext* tls);
     ~Clients();

@@ -39,6 +39,12 @@ class PieceCursor {
     std::uint32_t used_ = 0;
 };
 
+/// How records are made.
+struct RecordSettings {
+    std::uint32_t size = crypto::kMaxPlaintextLength;   ///< octets of content, at most
+    std::uint64_t key_update_every = 0;                 ///< records under one key of TLS 1.3, about; 0: what AES-GCM allows
+};
+
 /// Moves messages over the connections of one side: handshakes, records, closing. Works in rounds over the endpoints that have something to do: their
 /// records are opened in one batch, their owner looks at the content where it lies and says what is to be sent, and that is sealed in one batch
 /// straight into transmit buffers.
@@ -63,9 +69,9 @@ class Exchange {
     [[nodiscard]] bool is_plain() const noexcept { return tls_ == nullptr; }
 
  protected:
-    /// All borrowed. `tls`: nullptr for plain text. `record_size`: octets of content in a record, at most.
-    Exchange(Side& side, crypto::AeadBatch& batch, const TscClock& clock, const Pattern& pattern, TlsContext* tls, std::uint32_t record_size)
-        : stack_(side.stack()), batch_(batch), clock_(clock), pattern_(pattern), tls_(tls), record_size_(record_size), openings_(kMostEndpoints * kMostRecords), heads_(kMostEndpoints), tickets_(tls != nullptr && !tls->is_server() ? kMostEndpoints : 0), source_(kLongestRecord), target_(kLongestRecord) {}
+    /// All borrowed. `tls`: nullptr for plain text.
+    Exchange(Side& side, crypto::AeadBatch& batch, const TscClock& clock, const Pattern& pattern, TlsContext* tls, const RecordSettings& records)
+        : stack_(side.stack()), batch_(batch), clock_(clock), pattern_(pattern), tls_(tls), records_(records), openings_(kMostEndpoints * kMostRecords), heads_(kMostEndpoints), tickets_(tls != nullptr && !tls->is_server() ? kMostEndpoints : 0), source_(kLongestRecord), target_(kLongestRecord) {}
 
     /// One turn: what TCP reports, some handshakes, rounds of records. True when there was something to do.
     bool exchange(Time now) {
@@ -122,7 +128,7 @@ class Exchange {
     static constexpr std::size_t kLongestRecord = crypto::kRecordHeaderLength + crypto::kMaxTls12CiphertextLength;
     static constexpr std::size_t kLongestTicketRecord = 4096;
     static constexpr std::uint32_t kControlRoom = 128;    ///< kept free in the send buffer for KeyUpdate and alerts
-    static constexpr std::uint64_t kKeyUpdateAhead = 4096;   ///< records before the key's limit
+    static constexpr std::uint64_t kKeyUpdateAhead = 4096;   ///< records before the limit of AES-GCM (crypto::kAesGcmRecordLimit)
 
     struct Opening {
         End* end;
@@ -394,7 +400,7 @@ class Exchange {
             } else if (tls13 && type == kKeyUpdate && length == 1 && at + 5 == octets.size()) {
                 if (!next_key(end, end.read_secret, end.read)) return;
                 end.key_update_owed = end.key_update_owed || number(4) == 1;
-                ++statistics_.counters.key_updates;
+                ++statistics_.counters.key_updates_in;
                 return;
             } else if (tls13 || type != kHelloRequest) {
                 return fail(end, Failure::bad_record, "a handshake message after the handshake");
@@ -463,11 +469,12 @@ class Exchange {
 
     void queue_send(End& end) {
         if (tls_ != nullptr) {
-            if (end.write.sequence() + kKeyUpdateAhead >= crypto::kAesGcmRecordLimit && end.write.aead() != crypto::Aead::chacha20_poly1305) {
-                if (end.write.version() != crypto::Version::tls13) return fail(end, Failure::bad_record, "the key of TLS 1.2 is used up");
-                end.key_update_owed = true;
-            }
-            if (end.key_update_owed && !send_key_update(end)) return;
+            const bool tls13 = end.write.version() == crypto::Version::tls13;
+            const bool used_up = end.write.sequence() + kKeyUpdateAhead >= crypto::kAesGcmRecordLimit && end.write.aead() != crypto::Aead::chacha20_poly1305;
+            if (used_up && !tls13) return fail(end, Failure::bad_record, "the key of TLS 1.2 is used up");
+            const bool due = tls13 && records_.key_update_every != 0 && end.write.sequence() >= records_.key_update_every;
+            // The answer to a request does not ask for another (RFC 8446 4.6.3).
+            if ((end.key_update_owed || used_up || due) && !send_key_update(end, !end.key_update_owed)) return;
         }
         if (end.phase != Phase::open) return;
         if (!end.out.pending()) {
@@ -500,7 +507,7 @@ class Exchange {
         std::size_t count = 0;
         std::uint32_t sealed = 0;
         for (std::uint64_t left = end.out.left(); count < lengths.size() && left > 0; ++count) {
-            const auto length = static_cast<std::uint32_t>(std::min<std::uint64_t>(left, record_size_));
+            const auto length = static_cast<std::uint32_t>(std::min<std::uint64_t>(left, records_.size));
             const auto whole = static_cast<std::uint32_t>(end.write.sealed_length(length));
             if (sealed + whole + kControlRoom > space) break;
             lengths[count] = length;
@@ -550,19 +557,20 @@ class Exchange {
         if (end.tcp->outstanding() == 0) activate(end);
     }
 
-    /// False when there is no room for it now.
-    [[nodiscard]] bool send_key_update(End& end) {
-        static constexpr std::array<std::byte, 5> kKeyUpdate{std::byte{24}, std::byte{0}, std::byte{0}, std::byte{1}, std::byte{0}};
-        const auto length = static_cast<std::uint32_t>(end.write.sealed_length(kKeyUpdate.size()));
+    /// False when there is no room for it now. `request`: the peer is asked for one too.
+    [[nodiscard]] bool send_key_update(End& end, bool request) {
+        const std::array<std::byte, 5> message{std::byte{24}, std::byte{0}, std::byte{0}, std::byte{1}, std::byte{request}};
+        const auto length = static_cast<std::uint32_t>(end.write.sealed_length(message.size()));
         const std::size_t pieces = end.tcp->send_space() >= length ? end.tcp->reserve(length, target_) : 0;
         if (pieces == 0) {
             wait_for_room(end);
             return false;
         }
-        seal(end, crypto::ContentType::handshake, std::array{crypto::ReadPiece{kKeyUpdate.data(), kKeyUpdate.size()}}, std::span(target_).first(pieces));
+        seal(end, crypto::ContentType::handshake, std::array{crypto::ReadPiece{message.data(), message.size()}}, std::span(target_).first(pieces));
         batch_.flush();
         end.tcp->append();
         end.key_update_owed = false;
+        ++statistics_.counters.key_updates_out;
         return next_key(end, end.write_secret, end.write);
     }
 
@@ -616,7 +624,7 @@ class Exchange {
         owner().peer_closed(end);
     }
 
-    const std::uint32_t record_size_;
+    const RecordSettings records_;
     EndpointList active_, handshaking_;
     std::array<End*, kMostEndpoints> round_;
     std::size_t round_used_ = 0, openings_used_ = 0, heads_used_ = 0;

@@ -116,7 +116,7 @@ std::expected<void, std::string> Generator::set_up() {
         Backends::Settings settings;
         settings.listen = options_.listen;
         settings.most_connections = options_.backend_connections != 0 ? options_.backend_connections : 2 * options_.connections + 4096;
-        settings.record_size = options_.record_size;
+        settings.records = {options_.record_size, options_.key_update_every};
         backends_ = std::make_unique<Backends>(settings, *backend_side_, *batch_, *clock_, pattern_, backend_tls_.get());
     }
     if (client_side_) clients_ = std::make_unique<Clients>(client_settings(), *client_side_, *batch_, *clock_, pattern_, client_tls_.get());
@@ -198,7 +198,7 @@ Clients::Settings Generator::client_settings() const {
     settings.resume_share = options_.resume_percent / 100;
     settings.seed = options_.seed;
     settings.timeout = seconds(options_.timeout);
-    settings.record_size = options_.record_size;
+    settings.records = {options_.record_size, options_.key_update_every};
     return settings;
 }
 
@@ -396,13 +396,14 @@ void Generator::progress(Time now) {
     next_progress_ = now + 1s;
     constexpr const char* kNames[] = {"waiting for links", "settling", "opening", "warm-up", "measuring", "probing", "draining", "closing", "over"};
     const Snapshot current = snapshot(now);
+    const Counters& before = clients_ ? last_progress_.clients : last_progress_.backends;
+    const Counters& after = clients_ ? current.clients : current.backends;
     const double elapsed = std::chrono::duration<double>(current.at - last_progress_.at).count();
     const auto rate = [&](std::uint64_t from, std::uint64_t to) { return elapsed > 0 ? static_cast<double>(to - from) / elapsed : 0; };
     const std::uint64_t failed = (clients_ ? clients_->statistics().failures.sum() : 0) + (backends_ ? backends_->statistics().failures.sum() : 0);
     std::fprintf(stderr, "%-18s %9u open %9.0f opened/s %9.0f messages/s %8.3f Gb/s in %8llu failed\n", kNames[static_cast<std::size_t>(stage_)],
-                 clients_ ? clients_->ready() : backends_->connections(), rate(last_progress_.clients.opened + last_progress_.backends.opened * !clients_, current.clients.opened + current.backends.opened * !clients_),
-                 rate(last_progress_.clients.messages_in + last_progress_.backends.messages_in * !clients_, current.clients.messages_in + current.backends.messages_in * !clients_),
-                 rate(last_progress_.clients.octets_in + last_progress_.backends.octets_in * !clients_, current.clients.octets_in + current.backends.octets_in * !clients_) * 8e-9, static_cast<unsigned long long>(failed));
+                 clients_ ? clients_->ready() : backends_->connections(), rate(before.opened, after.opened), rate(before.messages_in, after.messages_in),
+                 rate(before.octets_in, after.octets_in) * 8e-9, static_cast<unsigned long long>(failed));
     last_progress_ = current;
 }
 

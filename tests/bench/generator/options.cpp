@@ -19,6 +19,8 @@ struct Words {
     std::vector<std::string> client_addresses, backend_addresses, client_gateways, backend_gateways, sources, targets, listen;
     std::string versions = "1.2,1.3", backend_versions = "1.2,1.3";
     bool no_hugepages = false;
+    std::optional<double> open_rate;
+    std::optional<std::uint32_t> opening_at_once;
 };
 
 struct Bad {
@@ -78,6 +80,9 @@ void check(Options& options, const Words& words) {
     set_versions("--tls", words.versions, options.clients.tls);
     set_versions("--backend-tls", words.backend_versions, options.backends.tls);
     options.hugepages = !words.no_hugepages;
+    // Where opening is the load, nothing but the connections bounds it; where it only comes before it, nothing is to be flooded by it.
+    options.open_rate = words.open_rate.value_or(options.mode == Mode::close ? 0 : 1000);
+    options.opening_at_once = words.opening_at_once.value_or(options.mode == Mode::close ? options.connections : 64);
     options.clients.tls.server_name = options.host;
 
     if (options.loopback) {
@@ -183,8 +188,8 @@ std::expected<Options, UsageError> parse_options(int argc, const char* const* ar
     load->add_option("--spacing", options.spacing, "of an open loop: poisson or constant")
         ->transform(CLI::CheckedTransformer(std::map<std::string, Spacing>{{"poisson", Spacing::poisson}, {"constant", Spacing::constant}}))
         ->default_str("poisson");
-    load->add_option("--open-rate", options.open_rate, "connections opened a second, at most; 0: no limit")->check(not_negative)->capture_default_str();
-    load->add_option("--opening-at-once", options.opening_at_once, "connections under way to be open, at most")->check(CLI::Range(1u, 1'000'000u))->capture_default_str();
+    load->add_option("--open-rate", words.open_rate, "connections opened a second, at most; 0: no limit (default: 1000; mode close: no limit)")->check(not_negative);
+    load->add_option("--opening-at-once", words.opening_at_once, "connections under way to be open, at most (default: 64; mode close: all)")->check(CLI::Range(1u, 16'000'000u));
     load->add_option("--probe-rate", options.probe_rate, "requests a second at the end of --mode idle; 0: no limit")->check(not_negative)->capture_default_str();
     load->add_option("--settle", options.settle, "seconds before the first connection, with the links up: for health checks to find the backends")->check(not_negative)->capture_default_str();
     load->add_option("--warm-up", options.warm_up, "seconds of load before those that count")->check(not_negative)->capture_default_str();
@@ -199,6 +204,7 @@ std::expected<Options, UsageError> parse_options(int argc, const char* const* ar
     messages->add_option("--request-size", options.request_size, "octets of a request, its head included; 0: the shortest")->capture_default_str();
     messages->add_option("--answer-size", options.answer_size, "octets of an answer's body")->check(CLI::Range(std::uint64_t{0}, std::uint64_t{9'999'999'999}))->capture_default_str();
     messages->add_option("--record-size", options.record_size, "octets of content in a TLS record, at most")->check(CLI::Range(64u, 16384u))->capture_default_str();
+    messages->add_option("--key-update-every", options.key_update_every, "records after which a sender of TLS 1.3 changes its key, and asks for the peer's; 0: as seldom as AES-GCM allows")->capture_default_str();
     messages->add_option("--compare-every", options.compare_every, "compares one answer in so many octet by octet; 0: none")->capture_default_str();
     messages->add_option("--path", options.path, "asks other servers for this path: answers of any length, not compared");
 

@@ -47,9 +47,10 @@ struct Options {
     std::string path;                           ///< of other servers
     std::uint64_t request_size = 0, answer_size = 1024;
     std::uint32_t record_size = 16384;
+    std::uint64_t key_update_every = 0;         ///< records; 0: as seldom as may be
     std::uint32_t compare_every = 1;
-    double open_rate = 1000, rate = 0, probe_rate = 10000;
-    std::uint32_t opening_at_once = 64;
+    double open_rate = 0, rate = 0, probe_rate = 10000;   ///< a second; open_rate 0: no limit
+    std::uint32_t opening_at_once = 0;
     Spacing spacing = Spacing::poisson;
     double resume_percent = 0;
     std::uint64_t seed = 1;

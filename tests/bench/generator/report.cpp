@@ -36,7 +36,19 @@ json side(const Statistics& statistics, const tcp::Stack::Counters& tcp, const D
     json dropped = json::object();
     for (std::size_t i = 0; i < drops.values.size(); ++i)
         if (drops.values[i] > 0) dropped[name(static_cast<DropReason>(i))] = drops.values[i];
-    return {{"opened", c.opened}, {"closed", c.closed}, {"closed_by_peer", c.closed_by_peer}, {"handshakes", c.handshakes}, {"resumed", c.resumed}, {"tickets", c.tickets}, {"messages_out", c.messages_out}, {"messages_in", c.messages_in}, {"octets_out", c.octets_out}, {"octets_in", c.octets_in}, {"records_out", c.records_out}, {"records_in", c.records_in}, {"key_updates", c.key_updates}, {"mismatched_octets", c.mismatched_octets}, {"bad_status", c.bad_status}, {"negotiated", negotiated}, {"failed", statistics.failures.sum()}, {"failures", failures}, {"first_failures", statistics.first_failures}, {"packets_in", packets_in}, {"packets_out", packets_out}, {"dropped", dropped}, {"tcp", {{"retransmitted", tcp.retransmitted}, {"timeouts", tcp.timeouts}, {"resets_in", tcp.resets_in}, {"resets_out", tcp.resets_out}, {"out_of_order", tcp.out_of_order}}}};
+    return {{"opened", c.opened}, {"closed", c.closed}, {"closed_by_peer", c.closed_by_peer}, {"handshakes", c.handshakes}, {"resumed", c.resumed}, {"tickets", c.tickets}, {"messages_out", c.messages_out}, {"messages_in", c.messages_in}, {"octets_out", c.octets_out}, {"octets_in", c.octets_in}, {"records_out", c.records_out}, {"records_in", c.records_in}, {"key_updates_out", c.key_updates_out}, {"key_updates_in", c.key_updates_in}, {"mismatched_octets", c.mismatched_octets}, {"bad_status", c.bad_status}, {"negotiated", negotiated}, {"failed", statistics.failures.sum()}, {"failures", failures}, {"first_failures", statistics.first_failures}, {"packets_in", packets_in}, {"packets_out", packets_out}, {"dropped", dropped}, {"tcp", {{"retransmitted", tcp.retransmitted}, {"timeouts", tcp.timeouts}, {"resets_in", tcp.resets_in}, {"resets_out", tcp.resets_out}, {"out_of_order", tcp.out_of_order}}}};
+}
+
+json port(Side* of, const SideOptions& options) {
+    json made{{"addresses", json::array()}};
+    for (const IpPrefix& address : options.addresses) made["addresses"].push_back(address.to_string());
+    if (const drivers::Port* const behind = of->link().port(); behind != nullptr) {
+        const drivers::PortStatus status = behind->status();
+        made.update({{"profile", status.profile}, {"driver", status.driver}, {"device", status.device}, {"mtu", status.mtu}, {"missed", status.missed}, {"no_buffer", status.no_buffer}});
+    } else {
+        made["profile"] = "loopback";
+    }
+    return made;
 }
 
 json window(const Result& result, double hz, bool has_clients) {
@@ -89,6 +101,7 @@ json report(const Generator& generator, const Result& result) {
               {"window", window(result, static_cast<double>(generator.tsc_hz()), generator.clients() != nullptr)}};
     if (const Clients* const clients = generator.clients(); clients != nullptr) {
         made["clients"] = side(clients->statistics(), result.last.client_tcp, generator.client_side()->drops(), result.last.client_packets_in, result.last.client_packets_out);
+        made["clients"]["port"] = port(generator.client_side(), o.clients);
         made["latency"] = {{"setup", latency(clients->setup())}, {"first_octet", latency(clients->first_octet())}, {"last_octet", latency(clients->last_octet())}};
         made["unsent"] = result.unsent;
         made["unanswered"] = result.unanswered;
@@ -102,6 +115,7 @@ json report(const Generator& generator, const Result& result) {
     }
     if (const Backends* const backends = generator.backends(); backends != nullptr)
         made["backends"] = side(backends->statistics(), result.last.backend_tcp, generator.backend_side()->drops(), result.last.backend_packets_in, result.last.backend_packets_out);
+    if (generator.backends() != nullptr) made["backends"]["port"] = port(generator.backend_side(), o.backends);
     std::string why;
     made["good"] = good(made, why);
     if (!why.empty()) made["why"] = why;

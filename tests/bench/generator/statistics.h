@@ -19,7 +19,7 @@ struct Counters {
     std::uint64_t messages_out = 0, messages_in = 0;          ///< whole requests and answers
     std::uint64_t octets_out = 0, octets_in = 0;              ///< of messages, heads included
     std::uint64_t records_out = 0, records_in = 0;
-    std::uint64_t key_updates = 0;
+    std::uint64_t key_updates_out = 0, key_updates_in = 0;
     std::uint64_t mismatched_octets = 0;
     std::uint64_t bad_status = 0;                             ///< answers other than 2xx
     std::uint64_t handshake_cycles = 0;                       ///< TSC, in libssl and around it
