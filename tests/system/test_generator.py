@@ -16,14 +16,14 @@ SUITES_13 = ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_P
 SUITES_12 = ["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"]
 
 
-def generate(lab, *options, code=0, timeout=120, **more):
+def generate(lab, *options, code=0, patience=300, **more):
     """Runs the generator; returns its report."""
     file = lab.directory / "generator.json"
     file.unlink(missing_ok=True)
     command = [program("sallyport_generator"), "--core", CORE, "--no-hugepages", "--memory", 512, "--quiet", "--json", file, *options]
     for name, value in more.items():
         command += [f"--{name.replace('_', '-')}", value]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=timeout)
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=patience)
     assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}{done.stderr}"
     return json.loads(file.read_text()) if file.exists() else done.stderr
 

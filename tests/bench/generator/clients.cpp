@@ -15,12 +15,14 @@ constexpr std::uint32_t kStride = 4099;     ///< by which the bodies of a connec
 Clients::Clients(Settings settings, Side& side, crypto::AeadBatch& batch, const TscClock& clock, const Pattern& pattern, TlsContext* tls)
     : Exchange(side, batch, clock, pattern, tls, settings.records),
       settings_(std::move(settings)),
+      side_(side),
       memory_(std::size_t{settings_.connections} * sizeof(ClientEnd)),
       ends_(static_cast<ClientEnd*>(memory_.data())),
       deadlines_(settings_.connections),
       queue_(settings_.connections),
       open_pace_(settings_.open_rate),
       probe_pace_(settings_.probe_rate),
+      close_pace_(kCloseRate),
       random_(settings_.seed) {
     vacant_.reserve(settings_.connections);
     for (std::uint32_t i = settings_.connections; i-- > 0;) vacant_.push_back(i);
@@ -34,10 +36,12 @@ Clients::~Clients() {
 
 bool Clients::turn(Time now) {
     bool any = exchange(now);
-    any |= open_connections();
-    any |= send_due();
+    if (!side_.congested()) {   // what is due stays due
+        any |= open_connections();
+        any |= send_due();
+    }
     check_deadlines();
-    for (int i = 0; closing_ && i < kMostATurn && closing_next_ < settings_.connections; ++i) {
+    while (closing_ && closing_next_ < settings_.connections && !side_.congested() && close_pace_.take(now)) {
         ClientEnd& end = ends_[closing_next_++];
         if (end.phase == Phase::open && !end.waiting) {
             leave_rest(end);
@@ -210,7 +214,7 @@ ClientEnd* Clients::take_resting() {
 bool Clients::send_due() {
     bool any = false;
     if (probing_) {
-        for (int i = 0; i < kMostATurn && resting_ > 0 && probe_pace_.take(now_); ++i) {
+        for (int i = 0; i < kMostATurn && resting_ > 0 && waiting_ < kMostProbes && probe_pace_.take(now_); ++i) {
             ClientEnd& end = *take_resting();
             request(end, now_);
             activate(end);

@@ -93,6 +93,10 @@ class Clients : public Exchange<Clients, ClientEnd> {
  private:
     friend class Exchange<Clients, ClientEnd>;
     static constexpr int kMostATurn = 256;   ///< requests and connections that are begun in one turn
+    /// Each request under way holds packet buffers: a million probes at once would leave none.
+    static constexpr std::uint32_t kMostProbes = 4096;
+    /// Likewise what is closed at the end; a second.
+    static constexpr double kCloseRate = 40'000;
 
     [[nodiscard]] ClientEnd* accept() { return nullptr; }
     [[nodiscard]] openssl::Session session_to_offer();
@@ -125,6 +129,7 @@ class Clients : public Exchange<Clients, ClientEnd> {
     [[nodiscard]] std::uint32_t number_of(const ClientEnd& end) const noexcept { return static_cast<std::uint32_t>(&end - ends_); }
 
     const Settings settings_;
+    const Side& side_;
     tcp::Region memory_;
     ClientEnd* const ends_;                    ///< settings_.connections of them
     std::vector<std::uint32_t> deadlines_;     ///< milliseconds of our clock, by number; 0: none. Apart, so that all can be looked at often
@@ -134,7 +139,7 @@ class Clients : public Exchange<Clients, ClientEnd> {
     std::uint32_t in_use_ = 0, ready_ = 0, waiting_ = 0, opening_ = 0, resting_ = 0, closing_next_ = 0, deadline_next_ = 0;
     std::uint64_t connects_ = 0, answers_ = 0, probed_ = 0;
     bool holding_ = false, loading_ = false, probing_ = false, closing_ = false;
-    Pace open_pace_, probe_pace_;
+    Pace open_pace_, probe_pace_, close_pace_;
     std::optional<Schedule> schedule_;         ///< open loop
     Time last_check_{}, connect_again_{}, from_ = Time::max(), to_ = Time::max();
     std::mt19937_64 random_;

@@ -44,13 +44,12 @@ std::string lasting_mac(const IpAddress& address) {
 
 /// A memif client does not start before its server has made the socket: waits for that.
 std::expected<std::unique_ptr<drivers::Port>, std::string> open_port(const drivers::PortSettings& port, std::span<rte_mempool* const> receive) {
-    const auto patient_until = std::chrono::steady_clock::now() + kLinkPatience;
-    while (true) {
-        const bool waits = port.profile == drivers::Profile::memif && !port.memif_server && std::chrono::steady_clock::now() < patient_until;
-        if (!waits || std::filesystem::exists(port.device))
-            if (auto opened = drivers::Port::open(port, 1, receive); opened || !waits) return opened;
-        std::this_thread::sleep_for(std::chrono::milliseconds(200));
-    }
+    if (port.profile != drivers::Profile::memif || port.memif_server) return drivers::Port::open(port, 1, receive);
+    const auto until = std::chrono::steady_clock::now() + kLinkPatience;
+    for (; std::chrono::steady_clock::now() < until; std::this_thread::sleep_for(std::chrono::milliseconds(200)))
+        if (std::filesystem::exists(port.device))
+            if (auto opened = drivers::Port::open(port, 1, receive)) return opened;
+    return std::unexpected(std::format("port {}: nobody has made {} for 60 s who accepts connections on it: is the other side of the memif running, as its server?", port.name, port.device));
 }
 
 std::uint64_t resident_octets() {
@@ -361,7 +360,7 @@ std::expected<void, std::string> Generator::control(Time now, bool stop) {
             if (!clients_ || clients_->waiting() == 0 || since >= seconds(options_.drain)) enter(Stage::closing, now);
             return {};
         case Stage::closing:
-            if (clients_ && clients_->in_use() > 0 && since < kClosingPatience + std::chrono::microseconds(options_.connections)) return {};
+            if (clients_ && clients_->in_use() > 0 && since < kClosingPatience + options_.connections * 50us) return {};
             enter(Stage::over, now);
             return {};
         case Stage::over: return {};

@@ -28,6 +28,9 @@ class Side {
     /// Timers, and what is to be sent. True when frames left.
     [[nodiscard]] bool send(Time now);
 
+    /// So many frames wait for the link that more work would only be frames dropped.
+    [[nodiscard]] bool congested() const noexcept { return backlog_.size() >= kBacklog / 4; }
+
     [[nodiscard]] tcp::Stack& stack() noexcept { return stack_; }
     [[nodiscard]] network::Network& network() noexcept { return network_; }
     [[nodiscard]] Link& link() noexcept { return *link_; }
