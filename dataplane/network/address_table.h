@@ -41,7 +41,15 @@ class AddressTable {
         Entry& entry = entries_[slot(address)];
         if (entry.kind == Kind::none) entry = {address, kind};
     }
-    [[nodiscard]] Kind find(const IpAddress& address) const noexcept { return entries_[slot(address)].kind; }
+    /// Every address of the prefix that is not in the table otherwise is local.
+    void add_hosted(const IpPrefix& prefix) { hosted_.push_back(prefix); }
+    [[nodiscard]] Kind find(const IpAddress& address) const noexcept {
+        const Kind kind = entries_[slot(address)].kind;
+        if (kind != Kind::none || hosted_.empty()) return kind;
+        for (const IpPrefix& prefix : hosted_)
+            if (prefix.contains(address)) return Kind::local;
+        return Kind::none;
+    }
 
  private:
     struct Entry {
@@ -55,6 +63,7 @@ class AddressTable {
         return at;
     }
     std::vector<Entry> entries_;
+    std::vector<IpPrefix> hosted_;
     std::uint64_t seed_;
 };
 

@@ -47,6 +47,8 @@ AddressTable addresses_of(const std::vector<Interface>& interfaces, std::uint64_
     AddressTable addresses(count_addresses(interfaces), seed);
     for (const Interface& interface : interfaces)
         for (const IpPrefix& prefix : interface.addresses) addresses.add(prefix.address, local);
+    for (const Interface& interface : interfaces)
+        for (const IpPrefix& prefix : interface.hosted) addresses.add_hosted(prefix);
     for (const Interface& interface : interfaces) {
         for (const IpPrefix& prefix : interface.addresses) {
             if (!prefix.address.is_v4())

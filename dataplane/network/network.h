@@ -27,6 +27,9 @@ struct Interface {
     std::uint16_t vlan = 0;             ///< 0: untagged
     std::uint16_t mtu = 1500;
     std::vector<IpPrefix> addresses{};
+    /// Prefixes of which every address is ours too: for who speaks from thousands of addresses, as a load generator does. Neither announced nor
+    /// chosen by route() to speak from, and no routes. ARP is answered for them; IPv6 ones must be routed to one of `addresses`.
+    std::vector<IpPrefix> hosted{};
     bool checksum_offload = false;      ///< the device fills in IPv4 and TCP checksums on transmit (else this layer does)
     bool ipv4_checksum_here = false;    ///< with checksum_offload: but for the IPv4 header's, which virtio leaves to us
     /// Packet buffers that a frame may have which the device cuts into segments (TSO); 0: it cuts none. Only with checksum_offload.

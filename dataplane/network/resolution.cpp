@@ -28,7 +28,9 @@ MacAddress group_mac(const IpAddress& group) {
 
 bool Network::State::on_interface(std::uint16_t interface, const IpAddress& address) const noexcept {
     return std::ranges::any_of(interfaces[interface].addresses,
-                               [&](const IpPrefix& prefix) { return prefix.address == address; });
+                               [&](const IpPrefix& prefix) { return prefix.address == address; }) ||
+           std::ranges::any_of(interfaces[interface].hosted,
+                               [&](const IpPrefix& prefix) { return prefix.contains(address); });
 }
 
 auto Network::State::receive_arp(const Frame& frame, Time now) -> Step {

@@ -122,7 +122,7 @@ class Core {
     void segments_arrive(std::span<const Stack::Arriving> burst, Time now);
     void icmp_error(const network::Received::IcmpError& error, Time now);
     [[nodiscard]] std::expected<Connection*, Stack::ConnectError> connect(const SocketAddress& remote, std::uint64_t user,
-                                                                          Duration timeout, Time now);
+                                                                          Duration timeout, Time now, const IpAddress& from = {});
     [[nodiscard]] Stack::Ready next_ready() noexcept;
     void output(Time now);
     void advance(Time now);

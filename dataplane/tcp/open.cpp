@@ -210,14 +210,15 @@ std::optional<ControlBlock*> Core::accept_cookie(const Arrival& arrival) {
 }
 
 std::expected<Connection*, Stack::ConnectError> Core::connect(const SocketAddress& remote, std::uint64_t user, Duration timeout,
-                                                              Time now) {
+                                                              Time now, const IpAddress& from) {
     now_ = now;
     const auto path = network_.route(remote.address, now, network::Network::Use::open);
     if (!path) return std::unexpected(Stack::ConnectError::no_route);
+    const IpAddress source = from.is_unspecified() ? path->source : from;
 
     ControlBlock* earlier = nullptr;  // in TIME-WAIT with the chosen ports
-    Tuple tuple{{path->source, 0}, remote};
-    tuple.local.port = ports_.choose(path->source, remote, [&](std::uint16_t port) {
+    Tuple tuple{{source, 0}, remote};
+    tuple.local.port = ports_.choose(source, remote, [&](std::uint16_t port) {
         tuple.local.port = port;
         if (port_filter != nullptr && !port_filter(port_filter_context, tuple.local, remote)) return false;
         earlier = table_.find(tuple);

@@ -199,8 +199,8 @@ void Stack::set_port_filter(PortFilter filter, void* context) noexcept {
     impl_->port_filter_context = context;
 }
 std::expected<Connection*, Stack::ConnectError> Stack::connect(const SocketAddress& remote, std::uint64_t user, Duration timeout,
-                                                               Time now) {
-    return impl_->connect(remote, user, timeout, now);
+                                                               Time now, const IpAddress& from) {
+    return impl_->connect(remote, user, timeout, now, from);
 }
 Stack::Ready Stack::next_ready() noexcept { return impl_->next_ready(); }
 void Stack::output(Time now) { impl_->output(now); }

@@ -201,9 +201,10 @@ class Stack {
     void set_port_filter(PortFilter filter, void* context) noexcept;
 
     enum class ConnectError : std::uint8_t { no_route, no_port, no_memory };
-    /// Active OPEN. `user` as in Connection. `timeout` bounds SYN-SENT. The SYN leaves with the next output().
+    /// Active OPEN. `user` as in Connection. `timeout` bounds SYN-SENT. `from` is an address of ours to speak from; unspecified: the route's
+    /// (RFC 9293 3.9.1.1, MUST-43). The SYN leaves with the next output().
     [[nodiscard]] std::expected<Connection*, ConnectError> connect(const SocketAddress& remote, std::uint64_t user,
-                                                                   Duration timeout, Time now);
+                                                                   Duration timeout, Time now, const IpAddress& from = {});
 
     /// The next connection with something that its user has not looked at, and what (event bits); they are cleared by this.
     /// Null when there is none. A connection is on the list once however many events it has.

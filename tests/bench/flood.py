@@ -27,7 +27,7 @@ def configuration_of(lab, arguments):
     v4 = network.BACKEND_ADDRESSES[0][0]
     return Configuration(services=[Service("plain", PORT, "plain", [lab.certificates.ecdsa])], pools=[Pool("plain", [f"{v4}:80"])],
                          policy_level=1, profile=arguments.profile or best_profile(), log_level="warning",
-                         client_port={"routes": [{"to": SOURCES, "via": network.CLIENT_ADDRESSES[0]}]})
+                         routes={"client": [{"to": SOURCES, "via": network.CLIENT_ADDRESSES[0]}]})
 
 
 class Ours:

@@ -45,7 +45,8 @@ class Configuration:
     handshake_workers: int = 1
     dataplane: dict = dataclasses.field(default_factory=lambda: {"max_flows": 8192})   # as many as the lab ever has at once
     ports: dict = dataclasses.field(default_factory=dict)       # further settings of both ports
-    client_port: dict = dataclasses.field(default_factory=dict) # and of the clients' alone
+    devices: dict = dataclasses.field(default_factory=dict)     # of the "client" and the "backend" side, in place of the lab's links
+    routes: dict = dataclasses.field(default_factory=dict)      # by side: {to, via}
     management: str = "/run/sallyport/control.sock"
     roles: dict = dataclasses.field(default_factory=dict)       # administrators, operators, readers: a group each
     channel: str = "/run/sallyport/channel.sock"
@@ -111,8 +112,10 @@ def libconfig(c):
     ports = []
     for side, device in (("client", network.CLIENT_PORT), ("backend", network.BACKEND_PORT)):
         v4, v6 = network.APPLIANCE[side]
-        more = "".join(f" {name} = {value(setting)};" for name, setting in {**c.ports, **(c.client_port if side == "client" else {})}.items())
-        ports.append(f"    {{ name = \"{side}s\"; profile = {value(c.profile)}; device = {value(device)};\n"
+        more = "".join(f" {name} = {value(setting)};" for name, setting in c.ports.items())
+        if side in c.routes:
+            more += f"\n      routes = {value(c.routes[side])};"
+        ports.append(f"    {{ name = \"{side}s\"; profile = {value(c.profile)}; device = {value(str(c.devices.get(side, device)))};\n"
                      f"      addresses = {value([v4 + '/24', v6 + '/64'])};{more} }}")
     add(",\n".join(ports))
     add(");")

@@ -1038,6 +1038,32 @@ TEST_F(NetworkTest, AddressAdded_IsAnnouncedAndAnsweredAndConnectionsGoOn) {
     EXPECT_EQ(arrived, 2u) << "the connection's path holds";
 }
 
+class HostedPrefix : public NetworkTest {
+ protected:
+    static Interface hosting() {
+        Interface interface = interface_a();
+        interface.hosted = {prefix("192.0.2.128/25"), prefix("2001:db8:1::/64")};
+        return interface;
+    }
+    HostedPrefix() : NetworkTest({.interfaces = {hosting()}}, {.interfaces = {interface_b()}}) {}
+};
+
+TEST_F(HostedPrefix, EveryAddressIsOurs_AndNoneIsAnnouncedOrARoute) {
+    a.network.advance(at(0s));
+    EXPECT_EQ(a.sent().size(), 3u) << "those of the interface, with the link-local one";
+    settle();
+    EXPECT_TRUE(a.network.is_local(ip("192.0.2.200")));
+    EXPECT_TRUE(a.network.is_local(ip("2001:db8:1::77")));
+    EXPECT_FALSE(a.network.is_local(ip("192.0.2.127")));
+    EXPECT_EQ(a.receive(ethernet(kMacA, kMacB, wire::kEtherTypeIpv4, ip_packet(kB4, ip("192.0.2.200"), 6, tcp(kB4, ip("192.0.2.200"), 5)))).kind, Kind::tcp);
+    EXPECT_EQ(a.receive(ethernet(kMacA, kMacB, wire::kEtherTypeIpv4, ip_packet(kB4, ip("192.0.2.127"), 6, tcp(kB4, ip("192.0.2.127"), 5)))).kind, Kind::taken);
+    EXPECT_EQ(a.counted(DropReason::ip_not_ours), 1u);
+    a.receive(arp_frame(wire::ArpPacket::Operation::request, kMacB, kB4, ip("192.0.2.200"), wire::kBroadcastMac), at(5s));
+    EXPECT_EQ(a.sent().size(), 1u) << "an answer";
+    EXPECT_FALSE(a.network.route(ip("2001:db8:1::77"), at(5s)));
+    EXPECT_EQ(a.network.route(kB4, at(5s))->source, kA4);
+}
+
 TEST_F(NetworkTest, AddressRemoved_IsNotOursAnyMore) {
     settle();
     const std::vector<std::vector<IpPrefix>> addresses{{prefix("192.0.2.77/24")}};

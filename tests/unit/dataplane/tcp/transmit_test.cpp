@@ -609,6 +609,18 @@ TEST(Connect, EveryPortOnce_ThenNone) {
     peer.output();
 }
 
+TEST(Connect, FromAnAddressThatIsGiven) {
+    Settings settings;
+    settings.port_low = settings.port_high = 20000;
+    Peer peer(settings);
+    const IpAddress other = IpAddress::from_v4({10, 1, 2, 3});
+    const auto opened = peer.core.connect(peer.them, 0, 1s, peer.now, other);
+    ASSERT_TRUE(opened);
+    EXPECT_EQ((*opened)->local().address, other);
+    EXPECT_TRUE(peer.core.connect(peer.them, 0, 1s, peer.now)) << "the one port is free at the route's own address";
+    peer.output();
+}
+
 TEST(Connect, NearlyAllPortsInUse_TriesAreBounded_AndTheNextGoesOnWhereTheLastStopped) {
     Peer peer;   // 55,001 ports
     struct Seen {
