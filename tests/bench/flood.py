@@ -1,9 +1,10 @@
 """Row 17 of scripts/bench, its second half: what 1,000 established flows keep of their goodput while SYNs come as fast as one process sends them.
 
-The flows are wrk's: kept connections, TLS to plain, 16 KB answers, closed loop. The clients, the backend and the flood share core 1, the device has
-core 0. The flood takes its share of core 1 in both halves of a measurement: in the first it goes nowhere (into a link whose other end drops it), in
-the second to the service that the flows use, so that the difference is the device's. Sources are drawn from 198.18.0.0/15, behind the
-clients' router, which drops what is answered.
+The flows are kept connections, TLS to TLS, each of which has a message of 2 KB echoed five times a second, and sends no next one before the last
+has come back: an offered load of 160 Mb/s, since clients at full speed would compete with the flood for their core, and their figure would tell of
+that. The clients, the backend and the flood share core 1, the device has core 0. The flood takes what is left of core 1 in both halves of a
+measurement: in the first it goes nowhere (into a link whose other end drops it), in the second to the service that the flows use.
+Sources are drawn from 198.18.0.0/15, behind the clients' router, which drops what is answered.
 """
 
 import json
@@ -14,10 +15,11 @@ import time
 
 from tests.lab import configuration, network
 from tests.lab.configuration import Configuration, Pool, Service
-from tests.lab.lab import Appliance, LabError, Nginx, Process, best_profile, program, tail, wait_for
+from tests.lab.lab import Appliance, Backend, LabError, Nginx, Process, best_profile, program, tail, wait_for
 
 NUMBER = 17
-FLOWS, FILE, FILE_SIZE, PORT = 1000, "16k-answer", 16_384, 8443
+FLOWS, PORT = 1000, 4433
+MESSAGE, INTERVAL_MS = 2000, 200
 SOURCES = "198.18.0.0/15"
 NOWHERE = "nowhere"   # a link of the clients' namespace
 WANTED = 0.9
@@ -25,7 +27,9 @@ WANTED = 0.9
 
 def configuration_of(lab, arguments):
     v4 = network.BACKEND_ADDRESSES[0][0]
-    return Configuration(services=[Service("plain", PORT, "plain", [lab.certificates.ecdsa])], pools=[Pool("plain", [f"{v4}:80"])],
+    standard = lab.standard_pools()[1]
+    return Configuration(services=[Service("echo", PORT, "echo", [lab.certificates.ecdsa])],
+                         pools=[Pool("echo", [f"{v4}:{PORT}"], standard.server_name, standard.trust)],
                          policy_level=1, profile=arguments.profile or best_profile(), log_level="warning",
                          routes={"client": [{"to": SOURCES, "via": network.CLIENT_ADDRESSES[0]}]})
 
@@ -84,7 +88,7 @@ class Bench:
     def __init__(self, lab, arguments):
         self.lab, self.arguments = lab, arguments
         self.floods = 0
-        lab.web_file(FILE, FILE_SIZE)
+        Backend(lab, "echo", PORT, cores=[1])
         inside = ["ip", "-n", "client", "link"]
         network.run(*inside, "add", NOWHERE, "type", "veth", "peer", "name", "dropped")
         for end in (NOWHERE, "dropped"):
@@ -118,8 +122,9 @@ class Bench:
 
     def measure(self, device):
         seconds = 2 * self.arguments.seconds + 120
-        clients = self.lab.track(Process("flows", ["taskset", "-c", "1", "wrk", "-t", "1", "-c", FLOWS, "-d", f"{seconds}s", "--timeout", "60s",
-                                                   f"https://www.example.com:{PORT}/{FILE}"], log=self.lab.directory / "flows.log", namespace="client"))
+        clients = self.lab.track(Process("flows", ["taskset", "-c", "1", program("lab_client"), "--connect", self.lab.service(PORT), "--ca", self.lab.certificates.ca,
+                                                   "--name", "www.example.com", "--connections", FLOWS, "--octets", MESSAGE, "--interval-ms", INTERVAL_MS,
+                                                   "--duration-ms", seconds * 1000, "--timeout-ms", 300_000], log=self.lab.directory / "flows.log", namespace="client"))
         try:
             wait_for(lambda: f"{FLOWS} flows, there are {self.established()}", lambda: self.established() >= FLOWS, 100)
             time.sleep(2)
@@ -162,7 +167,7 @@ def report(results):
         rates = sorted(r["flooded"]["syns_a_second"] for r in mine)
         median = statistics.median(kept)
         answered = sum(r["flooded"]["cookies"] for r in mine) / sum(r["flooded"]["syns"] for r in mine)
-        print(f"  {name:10} kept {median:.1%} ({kept[0]:.1%} to {kept[-1]:.1%}) of {statistics.median(r['quiet']['goodput'] for r in mine) * 8e-9:.2f} Gb/s, under "
+        print(f"  {name:10} kept {median:.1%} ({kept[0]:.1%} to {kept[-1]:.1%}) of {statistics.median(r['quiet']['goodput'] for r in mine) * 8e-6:.0f} Mb/s, under "
               f"{statistics.median(rates) / 1e3:.0f} k SYN/s ({rates[0] / 1e3:.0f} to {rates[-1] / 1e3:.0f}), {answered:.0%} answered by cookies"
               + (f"  BELOW {WANTED:.0%}" if name == Ours.name and median < WANTED else ""))
         summary.append({"row": NUMBER, "device": name, "kept": kept, "syns_a_second": rates})
