@@ -457,7 +457,7 @@ TEST_F(PortTest, VirtioAndItsHost_FrameToBeCutArrivesWithItsSizes) {
         for (int i = 1; i < kBuffers; ++i)
             ASSERT_EQ(rte_pktmbuf_chain(head, mbuf_of(buffers, Frame(frame.begin() + headers + i * kSize, frame.begin() + headers + (i + 1) * kSize))), 0);
         head->ol_flags = RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_TCP_CKSUM |
-                         (ipv4 ? RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM : RTE_MBUF_F_TX_IPV6);
+                         (ipv4 ? RTE_MBUF_F_TX_IPV4 | ((*port)->transmit_ipv4_checksum() ? RTE_MBUF_F_TX_IP_CKSUM : 0) : RTE_MBUF_F_TX_IPV6);
         head->l2_len = 14;
         head->l3_len = l3;
         head->l4_len = 20;
