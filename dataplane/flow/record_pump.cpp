@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "crypto/piece_cursor.h"
 #include "dataplane/flow/alert.h"
 #include "dataplane/flow/flow_engine.h"
 
@@ -27,27 +28,6 @@ std::uint64_t records_left(const crypto::RecordProtection& protection) {
     if (protection.aead() == crypto::Aead::chacha20_poly1305) return OpenedRecords::kMost;
     return crypto::kAesGcmRecordLimit - std::min(crypto::kAesGcmRecordLimit, protection.sequence());
 }
-
-/// Hands out the octets of a list of pieces from front to back.
-class PieceCursor {
- public:
-    explicit PieceCursor(std::span<const WritePiece> pieces) noexcept : pieces_(pieces) {}
-    /// The next octets that lie together, at most `limit`.
-    [[nodiscard]] WritePiece take(std::uint32_t limit) noexcept {
-        const WritePiece& piece = pieces_.front();
-        const WritePiece taken{piece.data + used_, std::min(limit, piece.length - used_)};
-        used_ += taken.length;
-        if (used_ == piece.length) {
-            pieces_ = pieces_.subspan(1);
-            used_ = 0;
-        }
-        return taken;
-    }
-
- private:
-    std::span<const WritePiece> pieces_;
-    std::uint32_t used_ = 0;
-};
 
 }  // namespace
 
@@ -261,7 +241,7 @@ bool FlowEngine::queue_forward(Flow& flow, Side from_side, Time now) {
         drops_.count(DropReason::no_buffer);
         return to.connection->outstanding() == 0;
     }
-    PieceCursor target{std::span<const WritePiece>(target_pieces_).first(targets)};
+    crypto::PieceCursor target{std::span<const WritePiece>(target_pieces_).first(targets)};
     std::uint64_t octets = 0;
     for (const Chunk& chunk : std::span(chunks).first(count)) {
         octets += chunk.length;

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 
-from tests.bench import flood, loss
+from tests.bench import flood, loss, memif
 from tests.lab import configuration, network
 from tests.lab.configuration import Configuration, Pool, Service
 from tests.lab.lab import CHECKOUT, Appliance, Lab, LabError, Nginx, best_profile, processor
@@ -74,11 +74,16 @@ class Ours:
         return [self.appliance.control.pid, self.appliance.dataplane.pid]
 
     def sample(self):
-        workers = self.appliance.show("workers")
-        return {"cycles": sum(worker["cycles_busy"] for worker in workers), "hz": workers[0]["tsc_hz"],
-                "control": process_seconds(self.appliance.control.pid), "dataplane": process_seconds(self.appliance.dataplane.pid)}
+        return self.sample_of(self.appliance)
 
-    def cost(self, before, after):
+    @staticmethod
+    def sample_of(appliance):
+        workers = appliance.show("workers")
+        return {"cycles": sum(worker["cycles_busy"] for worker in workers), "hz": workers[0]["tsc_hz"],
+                "control": process_seconds(appliance.control.pid), "dataplane": process_seconds(appliance.dataplane.pid)}
+
+    @staticmethod
+    def cost(before, after):
         cycles = after["cycles"] - before["cycles"]
         control = after["control"] - before["control"]
         # A turn during which the kernel gave the core to control counts its cycles too: the worker never had more than its CPU time.
@@ -260,12 +265,21 @@ def main():
     parser.add_argument("--rows", default="1,3,5,8", help="which of rows 1, 3, 5, 8, 17 (established flows under a SYN flood) and 22 (TCP through an impaired path)")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=int, default=4, help="of one measurement")
+    parser.add_argument("--memif", action="store_true", help="rows 1, 3, 5, 6, 8 and 9, or those of --rows among them, with our generator over memif: no peer")
     parser.add_argument("--cells", default="", help="row 22: only paths with this in their title, such as '50 ms, 1.0% loss'")
     parser.add_argument("--profile", help="port profile of ours; else af_xdp where the kernel has it")
     parser.add_argument("--devices", default="ours,nginx,nginx-plain", help="of ours, nginx (offloads on), nginx-plain (off)")
     parser.add_argument("--json", help="also write everything to this file (a path in the checkout)")
     arguments = parser.parse_args()
     asked = arguments.rows.split(",")
+    if arguments.memif:
+        with Lab() as lab:
+            memif_rows = [row for row in memif.ROWS if str(row.number) in asked]
+            if not memif_rows:
+                parser.error("none of these rows is measured over memif")
+            about = environment(arguments)
+            results, summary = memif.run(lab, arguments, memif_rows, Ours.sample_of, Ours.cost, scaled)
+        return written(arguments, about, summary, results)
     rows = [row for row in ROWS if str(row.number) in asked]
     makers = {"ours": Ours, "nginx": lambda bench: Peer(bench, True), "nginx-plain": lambda bench: Peer(bench, False)}
     chosen = arguments.devices.split(",")
@@ -297,6 +311,10 @@ def main():
                     device.stop()
     names = [{"ours": "sallyport", "nginx": "nginx", "nginx-plain": "nginx, offloads off"}[name] for name in chosen]
     summary += report(results, rows, names if names[0] == "sallyport" else ["sallyport", *names])
+    return written(arguments, about, summary, results)
+
+
+def written(arguments, about, summary, results):
     if arguments.json:
         pathlib.Path(arguments.json).write_text(json.dumps({"environment": about, "summary": summary, "rounds": results}, indent=1))
     return 0

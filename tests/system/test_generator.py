@@ -1,31 +1,25 @@
 """The load generator (tests/bench/generator): against itself, over a wire within the process and over memif, and with the appliance between its clients
 and its backends. Counts are exact; nothing is asked of speed."""
 
-import json
 import os
-import subprocess
 
 import pytest
 
-from tests.lab import certificates, network
-from tests.lab.configuration import Configuration, Pool, Service
-from tests.lab.lab import Appliance, program
+from tests.lab import certificates
+from tests.lab.between import Between, generator
 
-CORE = (os.cpu_count() or 1) - 1   # the appliance has core 0
 SUITES_13 = ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"]
 SUITES_12 = ["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"]
 
 
-def generate(lab, *options, code=0, patience=300, **more):
-    """Runs the generator; returns its report."""
-    file = lab.directory / "generator.json"
-    file.unlink(missing_ok=True)
-    command = [program("sallyport_generator"), "--core", CORE, "--no-hugepages", "--memory", 512, "--quiet", "--json", file, *options]
-    for name, value in more.items():
-        command += [f"--{name.replace('_', '-')}", value]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=patience)
+def generate(lab, *options, code=0, **more):
+    """Runs the generator; returns its report, or what it says instead."""
+    return told(*generator(lab, *options, **more), code)
+
+
+def told(done, report, code=0):
     assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}{done.stderr}"
-    return json.loads(file.read_text()) if file.exists() else done.stderr
+    return report if report is not None else done.stderr
 
 
 def looped(lab, *options, **more):
@@ -182,31 +176,10 @@ def test_usage_errors_name_what_would_be_right(lab):
 
 # --- the appliance between
 
-CLIENT, BACKEND = network.CLIENT_ADDRESSES[0], network.BACKEND_ADDRESSES[0][0]
-
-
-class Between:
-    """The appliance with its ports on memif sockets, and the generator on both sides of it."""
-
-    def __init__(self, lab):
-        self.lab = lab
-        self.sockets = {side: lab.directory / f"{side}s.sock" for side in ("client", "backend")}
-        trust = {"server_name": certificates.BACKEND_NAME, "trust": str(lab.certificates.backend_ca)}
-        service = Service("web", 443, "web", [lab.certificates.rsa, lab.certificates.ecdsa], settings={"handshake_timeout_ms": 60000})
-        config = Configuration([service], [Pool("web", [f"{BACKEND}:443"], **trust)], profile="memif", devices=self.sockets, ports={"memif_role": "server"},
-                               routes={"client": [{"to": "10.1.0.0/16", "via": CLIENT}]}, state_directory=lab.directory / "state-memif")
-        self.appliance = Appliance(lab, lab.write_configuration(config, "memif.conf"))
-        self.appliance.start_control()
-        self.appliance.start_dataplane()
-
+class Checked(Between):
     def run(self, *options, **more):
-        certificate, key = self.lab.certificates.backend
         try:
-            report = generate(self.lab, "--client-port", f"memif:{self.sockets['client']}", "--client-address", f"{CLIENT}/24",
-                              "--client-gateway", network.APPLIANCE["client"][0], "--target", f"{network.APPLIANCE['client'][0]}:443",
-                              "--backend-port", f"memif:{self.sockets['backend']}", "--backend-address", f"{BACKEND}/24",
-                              "--backend-certificate", certificate, "--backend-key", key, "--ca", self.lab.certificates.ca, *options,
-                              **{"duration": 0.5, "warm_up": 0.2, "timeout": 60, "drain": 60, **more})
+            report = told(*super().run(*options, **{"duration": 0.5, "warm_up": 0.2, "timeout": 60, "drain": 60, **more}))
         except AssertionError as error:
             raise AssertionError(f"{error}{self.appliance.logs()}") from None
         self.appliance.check_running()
@@ -219,9 +192,9 @@ def between(lab, request):
         pytest.skip("needs the appliance itself")
     manager = request.getfixturevalue("manager")
     manager.stop()   # one appliance at a time: they share core and sockets
-    made = Between(lab)
+    made = Checked(lab)
     yield made
-    made.appliance.stop()
+    made.stop()
 
 
 def both(report):

@@ -11,33 +11,13 @@
 #include "control/handshake/libssl.h"
 #include "crypto/aead_batch.h"
 #include "crypto/check.h"
+#include "crypto/piece_cursor.h"
 #include "dataplane/worker.h"
 #include "tests/bench/generator/endpoint.h"
 #include "tests/bench/generator/side.h"
 #include "tests/bench/generator/statistics.h"
 
 namespace sallyport::generator {
-
-/// Hands out the octets of a list of pieces from front to back.
-class PieceCursor {
- public:
-    explicit PieceCursor(std::span<const crypto::WritePiece> pieces) noexcept : pieces_(pieces) {}
-    /// The next octets that lie together, at most `limit`. Precondition: there are some.
-    [[nodiscard]] crypto::WritePiece take(std::uint32_t limit) noexcept {
-        const crypto::WritePiece& piece = pieces_.front();
-        const crypto::WritePiece taken{piece.data + used_, std::min(limit, piece.length - used_)};
-        used_ += taken.length;
-        if (used_ == piece.length) {
-            pieces_ = pieces_.subspan(1);
-            used_ = 0;
-        }
-        return taken;
-    }
-
- private:
-    std::span<const crypto::WritePiece> pieces_;
-    std::uint32_t used_ = 0;
-};
 
 /// How records are made.
 struct RecordSettings {
@@ -518,7 +498,7 @@ class Exchange {
         for (; count > 0; sealed -= static_cast<std::uint32_t>(end.write.sealed_length(lengths[--count])))
             if ((pieces = end.tcp->reserve(sealed, target_)) > 0) break;
         if (count == 0) return wait_for_room(end);
-        PieceCursor target{std::span<const crypto::WritePiece>(target_).first(pieces)};
+        crypto::PieceCursor target{std::span<const crypto::WritePiece>(target_).first(pieces)};
         const std::span<const char> head = head_of(end);
         std::uint64_t offset = end.out.sent;
         for (const std::uint32_t length : std::span(lengths).first(count)) {
@@ -539,7 +519,7 @@ class Exchange {
         const std::size_t pieces = length > 0 ? end.tcp->reserve(length, target_) : 0;
         if (pieces == 0) return wait_for_room(end);
         const std::span<const char> head = head_of(end);
-        PieceCursor target{std::span<const crypto::WritePiece>(target_).first(pieces)};
+        crypto::PieceCursor target{std::span<const crypto::WritePiece>(target_).first(pieces)};
         for (std::uint32_t done = 0; done < length;) {
             const crypto::ReadPiece from = piece_of(end.out, end.out.sent + done, length - done, head);
             for (std::uint32_t copied = 0; copied < from.length;) {
