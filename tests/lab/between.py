@@ -31,7 +31,7 @@ class Between:
         self.sockets = {side: lab.directory / f"{side}s.sock" for side in ("client", "backend")}
         trust = {} if plain else {"server_name": certificates.BACKEND_NAME, "trust": str(lab.certificates.backend_ca)}
         service = Service("web", 443, "web", certificates_of_service or [lab.certificates.rsa, lab.certificates.ecdsa], settings={"handshake_timeout_ms": 60000})
-        config = Configuration([service], [Pool("web", [f"{BACKEND}:443"], **trust)], profile="memif", devices=self.sockets, ports={"memif_role": "server"},
+        config = Configuration([service], [Pool("web", [f"{BACKEND}:{80 if plain else 443}"], **trust)], profile="memif", devices=self.sockets, ports={"memif_role": "server"},
                                routes={"client": [{"to": "10.1.0.0/16", "via": CLIENT}]}, state_directory=lab.directory / "state-memif", **settings)
         self.appliance = Appliance(lab, lab.write_configuration(config, "memif.conf"), control_cores=control_cores)
         self.appliance.start_control()
