@@ -82,6 +82,10 @@ void Worker::run() {
             // Where the core is shared (control on it too, the kernel's softirq thread of a veth), the others would wait for the
             // end of our time slice with nothing gained. On a core of our own it costs a system call while there is no work.
             std::this_thread::yield();
+            // What others ran meanwhile is neither work of ours, nor may the next turn believe that it is earlier than it is.
+            const std::uint64_t back = rte_rdtsc();
+            counters_.cycles_total += back - before;
+            before = back;
         }
     }
 }
