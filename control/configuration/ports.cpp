@@ -212,7 +212,7 @@ void Ports::address(Value& item, const channel::PortConfiguration& port, const I
     for (const channel::PortConfiguration& other : configurations_)
         for (const IpPrefix& theirs : other.addresses)
             if (overlap(prefix, theirs))
-                return problems_.add(item, "overlaps with " + theirs.to_string() + " of port \"" + other.name + "\"",
+                return problems_.add(item, "overlaps with " + theirs.to_string() + " of port " + in_quotes(other.name),
                                      "a network of its own for each port");
 }
 
