@@ -34,19 +34,27 @@ struct EthernetHeader {
 
 /// Error: ethernet_too_short.
 [[nodiscard]] inline std::expected<EthernetHeader, DropReason> parse_ethernet(std::span<const std::byte> frame) noexcept {
-    if (frame.size() < kEthernetLength) return std::unexpected(DropReason::ethernet_too_short);
-    EthernetHeader header;
+    // Written where it is returned: to copy what was stored octet by octet a moment ago would wait for the stores.
+    std::expected<EthernetHeader, DropReason> result;
+    EthernetHeader& header = *result;
+    if (frame.size() < kEthernetLength) {
+        result = std::unexpected(DropReason::ethernet_too_short);
+        return result;
+    }
     std::memcpy(header.destination.data(), frame.data(), 6);
     std::memcpy(header.source.data(), frame.data() + 6, 6);
     header.type = load16(frame.data() + 12);
     header.length = kEthernetLength;
     if (header.type == kEtherTypeVlan) {
-        if (frame.size() < kEthernetLengthMax) return std::unexpected(DropReason::ethernet_too_short);
+        if (frame.size() < kEthernetLengthMax) {
+            result = std::unexpected(DropReason::ethernet_too_short);
+            return result;
+        }
         header.vlan = load16(frame.data() + 14) & 0x0fff;
         header.type = load16(frame.data() + 16);
         header.length = kEthernetLengthMax;
     }
-    return header;
+    return result;
 }
 
 /// Writes 14 octets, or 18 when header.vlan is not 0, and returns which.

@@ -28,28 +28,33 @@ std::expected<void, DropReason> check_options(std::span<const std::byte> options
 
 std::expected<Ipv4Packet, DropReason> parse_ipv4(std::span<const std::byte> packet, std::size_t available,
                                                  bool verify_checksum) noexcept {
-    if (packet.size() < kIpv4HeaderLength) return std::unexpected(DropReason::ip_bad_header);
-    const std::byte* at = packet.data();
-    const std::uint8_t version_ihl = load8(at);
-    Ipv4Packet result;
-    result.header_length = static_cast<std::uint16_t>((version_ihl & 0xf) * 4);
-    result.total_length = load16(at + 2);
-    if (version_ihl >> 4 != 4 || result.header_length < kIpv4HeaderLength || result.header_length > packet.size() ||
-        result.total_length < result.header_length || result.total_length > available)
-        return std::unexpected(DropReason::ip_bad_header);
-    if (verify_checksum && finish(sum_octets(packet.first(result.header_length))) != 0)
-        return std::unexpected(DropReason::ip_bad_checksum);
-    if ((load16(at + 6) & 0x3fff) != 0) return std::unexpected(DropReason::ip_fragment);  // More Fragments, or an offset
-    if (result.header_length > kIpv4HeaderLength) {
-        const auto options =
-            check_options(packet.subspan(kIpv4HeaderLength, result.header_length - kIpv4HeaderLength));
-        if (!options) return std::unexpected(options.error());
+    std::expected<Ipv4Packet, DropReason> result;   // filled where it is returned, as parse_ethernet()'s
+    const auto refuse = [&result](DropReason reason) { result = std::unexpected(reason); };
+    const std::byte* const at = packet.data();
+    if (packet.size() < kIpv4HeaderLength) {
+        refuse(DropReason::ip_bad_header);
+        return result;
     }
-    result.ip.traffic_class = load8(at + 1);
-    result.ip.hop_limit = load8(at + 8);
-    result.ip.protocol = load8(at + 9);
-    result.ip.source = load_ipv4(at + 12);
-    result.ip.destination = load_ipv4(at + 16);
+    const std::uint8_t version_ihl = load8(at);
+    const auto header_length = static_cast<std::uint16_t>((version_ihl & 0xf) * 4);
+    const std::uint16_t total_length = load16(at + 2);
+    if (version_ihl >> 4 != 4 || header_length < kIpv4HeaderLength || header_length > packet.size() || total_length < header_length || total_length > available) {
+        refuse(DropReason::ip_bad_header);
+    } else if (verify_checksum && finish(sum_octets(packet.first(header_length))) != 0) {
+        refuse(DropReason::ip_bad_checksum);
+    } else if ((load16(at + 6) & 0x3fff) != 0) {   // More Fragments, or an offset
+        refuse(DropReason::ip_fragment);
+    } else if (const auto options = check_options(packet.subspan(kIpv4HeaderLength, header_length - kIpv4HeaderLength)); !options) {
+        refuse(options.error());
+    } else {
+        result->header_length = header_length;
+        result->total_length = total_length;
+        result->ip.traffic_class = load8(at + 1);
+        result->ip.hop_limit = load8(at + 8);
+        result->ip.protocol = load8(at + 9);
+        result->ip.source = load_ipv4(at + 12);
+        result->ip.destination = load_ipv4(at + 16);
+    }
     return result;
 }
 
