@@ -127,6 +127,15 @@ struct BatchKey {
     const gcm_key_data* expanded;  ///< once it was needed
 };
 
+/// An expanded key that outlives the batch.
+struct KeptKey {
+    ExpandedKey expanded;
+    const RecordProtection* owner = nullptr;   ///< null: nothing is kept here; never followed
+    std::uint64_t last_flush = 0;              ///< that used it
+    std::array<std::byte, kMaxKeyLength> key;
+    Aead aead;
+};
+
 /// IPsec-MB's direct functions for one length of AES key.
 struct GcmFunctions {
     aes_gcm_pre_t expand;
@@ -303,6 +312,9 @@ struct alignas(64) AeadBatch::State {
     static constexpr std::size_t kSharedKeys = kMaxRecords / 2;
     static constexpr std::size_t kKeyTableSize = 256;
     static_assert(kKeyTableSize >= 2 * kMaxRecords && kMaxRecords < 255);
+    static constexpr std::size_t kWays = 4;   ///< places in which a key may be kept
+    static constexpr std::size_t kSeen = 2048;
+    static constexpr std::uint64_t kNotExpanded = ~std::uint64_t{0};   ///< in the place of a flush
 
     explicit State(Instructions instructions) noexcept;
     ~State();
@@ -321,6 +333,8 @@ struct alignas(64) AeadBatch::State {
 
     void prefetch(const Job& job) const noexcept;
     const gcm_key_data& expand(BatchKey& key, const GcmFunctions& functions) noexcept;
+    [[nodiscard]] std::span<KeptKey, kWays> kept_places(const RecordProtection& owner) noexcept;
+    [[nodiscard]] KeptKey* place_for(const BatchKey& key) noexcept;
     void run(Job& job) noexcept;
     template <typename Cipher>
     void run(Cipher cipher, Job& job) noexcept;
@@ -351,6 +365,9 @@ struct alignas(64) AeadBatch::State {
     alignas(64) std::array<std::byte, ChaCha::kGather + kBlockLength> bounce;
     ExpandedKey single_key;
     std::array<ExpandedKey, kSharedKeys> shared_keys;
+    std::array<KeptKey, kKeptKeys> kept_keys{};
+    /// By a hash of the owner, the rest of that hash: who was seen lately. A key is kept when it comes a second time.
+    std::array<std::uint16_t, kSeen> seen{};
     std::array<Piece, kMaxPieces> pieces;
 };
 
@@ -408,6 +425,7 @@ AeadBatch::State::State(Instructions instructions) noexcept {
 
 AeadBatch::State::~State() {
     wipe_keys();
+    wipe(kept_keys.data(), sizeof kept_keys);
     if (chacha_manager != manager) free_mb_mgr(chacha_manager);
     free_mb_mgr(manager);
 }
@@ -492,14 +510,62 @@ void AeadBatch::State::prefetch(const Job& job) const noexcept {
         __builtin_prefetch(piece.data + at);
 }
 
+std::span<KeptKey, AeadBatch::State::kWays> AeadBatch::State::kept_places(const RecordProtection& owner) noexcept {
+    const std::uint64_t hash = reinterpret_cast<std::uintptr_t>(&owner) * 0x9e3779b97f4a7c15U;
+    return std::span<KeptKey, kWays>(&kept_keys[(hash >> 40) % (kKeptKeys / kWays) * kWays], kWays);
+}
+
+/// Where the key is kept, or is to be from now on; null where it is not. What this flush has used stays: records of it may follow.
+KeptKey* AeadBatch::State::place_for(const BatchKey& key) noexcept {
+    KeptKey* free = nullptr;
+    for (KeptKey& place : kept_places(*key.owner)) {
+        if (place.owner == key.owner && place.aead == key.aead && std::memcmp(place.key.data(), key.key.data(), key.key.size()) == 0) return &place;
+        if (place.owner != nullptr && place.last_flush == counters.flushes) continue;
+        if (free == nullptr || place.last_flush < free->last_flush) free = &place;
+    }
+    const std::uint64_t hash = reinterpret_cast<std::uintptr_t>(key.owner) * 0xd6e8feb86659fd93U;
+    std::uint16_t& last = seen[(hash >> 48) % kSeen];
+    const auto rest = static_cast<std::uint16_t>(hash >> 32 | 1);
+    if (last != rest) {
+        last = rest;
+        return nullptr;
+    }
+    if (free != nullptr) {
+        free->owner = key.owner;
+        free->key = key.key;
+        free->aead = key.aead;
+        free->last_flush = kNotExpanded;
+    }
+    return free;
+}
+
 const gcm_key_data& AeadBatch::State::expand(BatchKey& key, const GcmFunctions& functions) noexcept {
     if (key.expanded != nullptr) return *key.expanded;
-    gcm_key_data& to = (key.uses == 1 ? single_key : shared_keys[shared_used++]).data;
-    if (key.uses == 1) single_used = true;
-    functions.expand(key.key.data(), &to);
-    key.expanded = &to;
-    ++counters.key_expansions;
-    return to;
+    KeptKey* const kept = place_for(key);
+    if (kept != nullptr && kept->last_flush != kNotExpanded) {
+        ++counters.keys_found;
+    } else {
+        ExpandedKey& to = kept != nullptr ? kept->expanded : key.uses == 1 ? single_key : shared_keys[shared_used++];
+        if (kept == nullptr && key.uses == 1) single_used = true;
+        functions.expand(key.key.data(), &to.data);
+        key.expanded = &to.data;
+        ++counters.key_expansions;
+    }
+    if (kept != nullptr) {
+        kept->last_flush = counters.flushes;
+        key.expanded = &kept->expanded.data;
+    }
+    return *key.expanded;
+}
+
+void AeadBatch::forget(const RecordProtection& protection) noexcept {
+    for (KeptKey& place : state_->kept_places(protection))
+        if (place.owner == &protection) {
+            wipe(&place.expanded, sizeof place.expanded);
+            wipe(place.key.data(), place.key.size());
+            place.owner = nullptr;
+            place.last_flush = 0;
+        }
 }
 
 template <typename Cipher>

@@ -26,15 +26,21 @@ struct OpenResult {
 };
 
 /// Opens and seals records of many connections in one go (IPsec-MB: AES-NI, AVX-512/VAES, chosen at run time).
-/// Keys are expanded per flush, for each key once; the next record's key and data are prefetched while one is worked on.
+/// An AES key is expanded per flush, for each key once; those of the few busiest connections stay expanded (kKeptKeys). The next record's
+/// data are prefetched while one is worked on.
 /// One per worker, used by that worker only. Never blocks, never allocates after construction.
-/// Its memory is left out of core dumps; key material in it lives from a queued record to the end of flush().
+/// Its memory is left out of core dumps; key material in it lives from a queued record to the end of flush(), and an expanded key that is
+/// kept until forget() or until another takes its place.
 class AeadBatch {
  public:
     static constexpr std::size_t kMaxRecords = 128;
     /// An empty batch takes any one record, however it is split: sealing 2^14 octets in pieces of one octet needs
     /// 2^14 + (2^14 + 29) pieces.
     static constexpr std::size_t kMaxPieces = 1 << 16;
+
+    /// Expanded keys that stay: half a megabyte, so that they fit into a second-level cache. Among more keys than that, each of them used
+    /// seldom, to expand a key again is faster than to fetch it expanded from memory, and none is kept.
+    static constexpr std::size_t kKeptKeys = 512;
 
     /// Which of IPsec-MB's implementations to use; a test names one that the processor may not choose by itself.
     enum class Instructions : std::uint8_t { best, sse, avx2, avx512 };
@@ -81,10 +87,15 @@ class AeadBatch {
     /// Does everything queued, in order: opens and seals may be mixed; a seal may read what an earlier open wrote.
     void flush() noexcept;
 
+    /// Wipes what is kept of the keys of `protection`, which must be told where it is cleared or given another key, and again after a flush()
+    /// if records of it were queued then. It need not live any more. Which key a record gets does not depend on it.
+    void forget(const RecordProtection& protection) noexcept;
+
     [[nodiscard]] std::size_t queued() const noexcept;
 
     struct Counters {
-        std::uint64_t opened = 0, sealed = 0, failed = 0, octets = 0, flushes = 0, key_expansions = 0;
+        std::uint64_t opened = 0, sealed = 0, failed = 0, octets = 0, flushes = 0;
+        std::uint64_t key_expansions = 0, keys_found = 0;   ///< of AES: expanded, and found expanded
     };
     [[nodiscard]] const Counters& counters() const noexcept;
 

@@ -303,6 +303,7 @@ json Appliance::counters_report() {
         batch.failed += b.failed;
         batch.flushes += b.flushes;
         batch.key_expansions += b.key_expansions;
+        batch.keys_found += b.keys_found;
         loop.packets_in += worker.counters().packets_in;
         loop.packets_out += worker.counters().packets_out;
         loop.steered_away += worker.counters().steered_away;
@@ -337,6 +338,7 @@ json Appliance::counters_report() {
     add("records", "records_failed", "records that failed authentication", batch.failed);
     add("records", "record_batches", "batches of records", batch.flushes);
     add("records", "key_expansions", "keys expanded for a batch", batch.key_expansions);
+    add("records", "keys_found", "keys of busy connections that were still expanded", batch.keys_found);
     add("records", "key_updates_received", "KeyUpdate messages received", engine.key_updates_received);
     add("records", "key_updates_sent", "KeyUpdate messages sent", engine.key_updates_sent);
     add("records", "alerts_received", "alerts received after the handshake", engine.alerts_received);

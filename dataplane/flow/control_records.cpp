@@ -187,6 +187,7 @@ void FlowEngine::on_key_update(Flow& flow, Side side, bool requested, Time now) 
         return;
     }
     leg.read_secret = *secret;
+    batch_.forget(leg.read);
     leg.read.install(*suite, *key, 0, 0);
     leg.key_update_asked = false;
     if (leg.takes_tickets) {   // control's SSL object does not know the new key
@@ -216,6 +217,7 @@ bool FlowEngine::send_key_update(Leg& leg, bool request) {
     const std::byte message[5] = {kKeyUpdate, std::byte{0}, std::byte{0}, std::byte{1}, request ? std::byte{1} : std::byte{0}};
     if (!key || !seal_now(leg, ContentType::handshake, message)) return false;
     leg.write_secret = *secret;
+    batch_.forget(leg.write);
     leg.write.install(*suite, *key, 0, 0);
     ++counters_.key_updates_sent;
     return true;

@@ -460,15 +460,21 @@ void FlowEngine::close_in_order(Flow& flow, Side side, std::uint8_t description)
     linger(flow, side);
 }
 
+void FlowEngine::wipe_keys(Leg& leg) {
+    batch_.forget(leg.read);
+    batch_.forget(leg.write);
+    leg.read.clear();
+    leg.write.clear();
+    leg.read_secret.clear();
+    leg.write_secret.clear();
+}
+
 void FlowEngine::linger(Flow& flow, Side side) {
     Leg& leg = flow.legs[index_of(side)];
     quiesce();
     leg.phase = LegPhase::lingering;
     leg.opened.clear();
-    leg.read.clear();
-    leg.write.clear();
-    leg.read_secret.clear();
-    leg.write_secret.clear();
+    wipe_keys(leg);
     discard(flow, side);
 }
 
@@ -486,10 +492,7 @@ void FlowEngine::release_leg(Flow& flow, Side side) {
     leg.connection = nullptr;
     leg.phase = LegPhase::none;
     leg.opened.clear();
-    leg.read.clear();
-    leg.write.clear();
-    leg.read_secret.clear();
-    leg.write_secret.clear();
+    wipe_keys(leg);
 }
 
 void FlowEngine::finish_if_gone(Flow& flow) {

@@ -148,6 +148,7 @@ class FlowEngine {
     void discard(Flow& flow, Side side);
     [[nodiscard]] static bool cut_short(Flow& flow, Side side, EndReason reason);
     void release_leg(Flow& flow, Side side);
+    void wipe_keys(Leg& leg);
     void finish_if_gone(Flow& flow);
     void reap();
     void detach(Flow& flow, Time now);

@@ -366,12 +366,15 @@ TEST_P(EveryProtection, KeyMaterial_IsWipedAfterFlush) {
     EXPECT_FALSE(holds(Octets(content.begin(), content.begin() + 8)));
     ASSERT_TRUE(batch_.seal(protection, ContentType::application_data, {&from, 1}, {&to, 1}));
     batch_.flush();
+    EXPECT_EQ(holds(key_.key), key_.suite->aead != Aead::chacha20_poly1305);   // kept from the second flush on
+    batch_.forget(protection);
     EXPECT_FALSE(holds(key_.key));
     // Scattered records leave their state between calls in the batch.
     Octets longer = random_octets(random_, 3001);
     Scattered scattered(longer, {777}), sealed(Octets(protection.sealed_length(longer.size())), {999});
     ASSERT_TRUE(batch_.seal(protection, ContentType::application_data, scattered.read_pieces(), sealed.write_pieces()));
     batch_.flush();
+    batch_.forget(protection);
     EXPECT_FALSE(holds(key_.key));
     EXPECT_FALSE(holds(Octets(key_.iv.begin(), key_.iv.begin() + 4)));
     // An expanded key begins with the key itself and has much beside it: nothing but counters may be left. So look for
@@ -402,6 +405,58 @@ TEST_P(EveryProtection, KeyChangedBetweenQueueingAndFlush_EachRecordHasItsOwn) {
     protection.clear();
     batch_.flush();
     EXPECT_EQ(records, expected);
+}
+
+// More connections than keys are kept, of which some come often and some seldom, and change their keys at times: whatever is kept, found,
+// pushed out or forgotten, each record has the key that its connection had when it was queued.
+TEST(AeadBatch, KeptKeys_AreNeverMixedUp) {
+    std::mt19937_64 random(12);
+    AeadBatch batch;
+    constexpr std::size_t kConnections = 4 * AeadBatch::kKeptKeys;
+    std::vector<ReferenceKey> keys;
+    std::vector<RecordProtection> protections(kConnections);   // neighbours in memory, as in a table of flows
+    for (std::size_t i = 0; i < kConnections; ++i) {
+        keys.push_back(ReferenceKey::random(i % 2 == 0 ? 0x1301 : 0x1302, random));
+        protections[i].install(*keys[i].suite, keys[i].traffic_key(), 0, 0);
+    }
+    const Octets content = counting(40);
+    const ReadPiece from{content.data(), 40};
+    for (int flush = 0; flush < 1000; ++flush) {
+        std::vector<Octets> records, expected;
+        records.reserve(AeadBatch::kMaxRecords);
+        std::vector<std::size_t> chosen(1 + random() % (AeadBatch::kMaxRecords / 2));
+        for (std::size_t& i : chosen) i = random() % 3 == 0 ? random() % kConnections : random() % 300;
+        // Each once more: a key found or expanded at first must still be there when many others have come between.
+        chosen.append_range(std::vector(chosen));
+        for (const std::size_t i : chosen) {
+            if (random() % 50 == 0) {
+                if (random() % 2 == 0) batch.forget(protections[i]);   // else the kept one is of a key that is gone
+                keys[i] = ReferenceKey::random(i % 2 == 0 ? 0x1301 : 0x1302, random);
+                protections[i].install(*keys[i].suite, keys[i].traffic_key(), 0, 0);
+            }
+            records.emplace_back(protections[i].sealed_length(content.size()));
+            const WritePiece to{records.back().data(), static_cast<std::uint32_t>(records.back().size())};
+            ASSERT_TRUE(batch.seal(protections[i], ContentType::application_data, {&from, 1}, {&to, 1}));
+            expected.push_back(reference_seal(keys[i], ContentType::application_data, content));
+        }
+        batch.flush();
+        ASSERT_EQ(records, expected) << "flush " << flush;
+    }
+    EXPECT_GT(batch.counters().keys_found, 4'000u);
+    EXPECT_GT(batch.counters().key_expansions, 4'000u);
+}
+
+// A key that one record uses is not kept the first time: among very many connections to write it to memory would only cost.
+TEST(AeadBatch, KeyUsedOnce_IsNotKept) {
+    std::mt19937_64 random(13);
+    AeadBatch batch;
+    const ReferenceKey key = ReferenceKey::random(0x1301, random);
+    RecordProtection protection = key.protection();
+    for (const std::uint64_t found : {0u, 0u, 1u, 2u}) {
+        (void)seal_record(batch, protection, ContentType::application_data, counting(9));
+        EXPECT_EQ(batch.counters().keys_found, found);
+    }
+    EXPECT_EQ(batch.counters().key_expansions, 2u);
 }
 
 TEST(AeadBatch, UninstalledKey_StopsTheProcess) {
