@@ -84,9 +84,10 @@ bool FlowEngine::pump(Time now) {
             consume(from, sealing.consume);
         }
         for (Flow* const flow : round_)
-            for (const Side from : {Side::client, Side::backend}) {
-                settle(*flow, from, now);
-                if (!flow->ending && pass_on_end(*flow, from, now) && !flow->ending) activate(*flow);
+            for (const Side side : {Side::client, Side::backend}) {
+                settle(*flow, side, now);
+                const Leg& from = flow->legs[index_of(side)];
+                if (!flow->ending && (pass_on_end(*flow, side, now) || (from.unread && from.opened.empty())) && !flow->ending) activate(*flow);
             }
     }
     return true;
@@ -96,8 +97,9 @@ bool FlowEngine::pump(Time now) {
 void FlowEngine::queue_open(Flow& flow, Side side, Time now) {
     Leg& leg = flow.legs[index_of(side)];
     Leg& to = flow.legs[index_of(other(side))];
-    if (leg.phase != LegPhase::open || leg.plain || leg.read_done || !leg.opened.empty()) return;
-    if (to.phase != LegPhase::open) return;
+    if (leg.phase != LegPhase::open || leg.plain || leg.read_done || to.phase != LegPhase::open) return;
+    leg.unread = !leg.opened.empty();
+    if (leg.unread) return;
     const std::uint32_t space = to.connection->send_space();
     // One at a time while control's own object counts them too.
     const std::size_t most = leg.takes_tickets ? 1 : OpenedRecords::kMost;
@@ -106,13 +108,13 @@ void FlowEngine::queue_open(Flow& flow, Side side, Time now) {
         std::array<std::byte, crypto::kRecordHeaderLength> octets{};
         if (copy_from(leg, at, octets) != octets.size()) return;
         if (crypto::key_exhausted(leg.read)) {   // not one record more under this key; pass_on_end() ends the flow
-            activate(flow);
+            leg.unread = n > 0;
             return;
         }
         const auto header = parse_header(octets, leg.read);
         if (!header) {
-            if (n == 0)   // else those before it come first
-                fail_record(flow, side, header.error(), by_side(side, EndReason::client_protocol_error, EndReason::backend_protocol_error), now);
+            leg.unread = n > 0;   // those before it come first
+            if (n == 0) fail_record(flow, side, header.error(), by_side(side, EndReason::client_protocol_error, EndReason::backend_protocol_error), now);
             return;
         }
         const std::uint32_t length = crypto::kRecordHeaderLength + header->length;
@@ -131,16 +133,16 @@ void FlowEngine::queue_open(Flow& flow, Side side, Time now) {
         const std::span<const WritePiece> fragment = std::span(source_pieces_).first(pieces);
         if (!batch_.open(leg.read, *header, fragment, &opening.result, AeadBatch::After::application_data)) {
             if (n > 0) {   // a flush between them would hide from the later ones what the earlier ones were
-                activate(flow);
+                leg.unread = true;
                 return;
             }
             batch_.flush();
             SALLYPORT_CHECK(batch_.open(leg.read, *header, fragment, &opening.result, AeadBatch::After::application_data));
         }
         ++openings_used_;
-        if (n == 0) activate(flow);
         at += length;
     }
+    leg.unread = true;
 }
 
 /// As crypto's, with an alert for an error.
@@ -167,8 +169,12 @@ std::expected<crypto::RecordHeader, std::uint8_t> FlowEngine::parse_header(
 void FlowEngine::take_opened(std::size_t i, Time now) {
     const Opening& opening = openings_[i];
     Flow& flow = *opening.flow;
-    if (flow.ending || opening.result.status == OpenResult::Status::pending) return;   // behind one that was not application data
+    if (flow.ending) return;
     Leg& leg = flow.legs[index_of(opening.side)];
+    if (opening.result.status == OpenResult::Status::pending) {   // behind one that was not application data
+        leg.unread = true;
+        return;
+    }
     ++counters_.records_opened;
     const OpenedRecord record{opening.record_length,
                               static_cast<std::uint16_t>(crypto::kRecordHeaderLength + opening.result.content_offset),
@@ -265,7 +271,7 @@ bool FlowEngine::queue_forward(Flow& flow, Side from_side, Time now) {
     } else {
         counters_.octets_to_client += octets;
     }
-    return true;
+    return from.plain ? from.connection->readable() > chunks[count - 1].end : count < from.opened.size();
 }
 
 template <typename Cursor>
