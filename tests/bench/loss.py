@@ -11,26 +11,33 @@ receiver's GRO is off.
 import concurrent.futures
 import dataclasses
 import statistics
-import sys
 
+from tests.bench import devices
+from tests.bench.devices import OURS
+from tests.bench.row import Sample
 from tests.lab import network
 from tests.lab.configuration import Configuration, Pool, Service
 from tests.lab.lab import Appliance, LabError, Link, Nginx, best_profile
 
-NUMBER = 22
 RATE = 100_000_000
 FILE, FILE_SIZE = "long", 1 << 28
 LEAST_QUEUE = 64 * 1538
-WANTED = 0.95
 
 
-@dataclasses.dataclass
-class Cell:
+@dataclasses.dataclass(frozen=True)
+class Path:
+    """A way of row 22: everything is measured alike but for the path."""
     rtt_ms: float
     loss: float = 0
     reorder: float = 0
     reorder_us: float = 0
     flows: int = 1
+
+    conditions = "af_xdp on veth against the kernel's TCP (CUBIC) on veth, through the same path"
+
+    @staticmethod
+    def measure(bench, rows):
+        yield from Sender(bench).measure(rows)
 
     @property
     def title(self):
@@ -47,22 +54,20 @@ class Cell:
                 *[word for name, value in faults.items() if value for word in ("--there", f"{name}={value}")]]
 
 
-CELLS = [Cell(rtt, loss, flows=8 if loss >= 0.01 and rtt >= 10 or loss and rtt >= 100 else 2 if loss and rtt >= 10 else 1)
+PATHS = [Path(50, 0.01, flows=8)]   # the row itself; the others say where it holds
+PATHS += [Path(rtt, loss, flows=8 if loss >= 0.01 and rtt >= 10 or loss and rtt >= 100 else 2 if loss and rtt >= 10 else 1)
          for rtt in (0.1, 10, 100) for loss in (0, 0.001, 0.01, 0.03)]
-CELLS += [Cell(50, 0.01, flows=8), Cell(10, 0, 0.02, 2000), Cell(10, 0.001, 0.02, 2000, flows=2), Cell(100, 0, 0.02, 10000)]
+PATHS += [Path(10, 0, 0.02, 2000), Path(10, 0.001, 0.02, 2000, flows=2), Path(100, 0, 0.02, 10000)]
 
 
 class Ours:
-    name = "sallyport"
+    name = OURS
 
     def __init__(self, lab, arguments):
         standard = network.BACKEND_ADDRESSES[0][0]
         config = Configuration(services=[Service("long", 443, "long", [lab.certificates.ecdsa])], pools=[Pool("long", [f"{standard}:80"])],
                                policy_level=1, profile=arguments.profile or best_profile(), log_level="warning")
         self.appliance = Appliance(lab, lab.write_configuration(config, "loss.conf"), control_cores=[0]).start()
-
-    def state(self):
-        return [flow["client_tcp"] for flow in self.appliance.flows()]
 
     def stop(self):
         self.appliance.stop()
@@ -88,22 +93,35 @@ http {{
 }}
 """, cores=[0], reachable=("client", v4, 443))
 
-    def state(self):
-        return network.run("ss", "-tinH", "sport", "=", ":443").stdout.splitlines()
-
     def stop(self):
         self.nginx.stop()
         network.no_kernel_addresses()
 
 
-SENDERS = {"ours": Ours, "linux": Linux}
+SENDERS = (Ours, Linux)
 
 
-class Bench:
-    def __init__(self, lab, arguments):
-        self.lab, self.arguments = lab, arguments
-        self.link = Link(lab, "client")
-        lab.web_file(FILE, FILE_SIZE)
+class Sender:
+    def __init__(self, bench):
+        self.lab, self.arguments = bench.lab, bench.arguments
+        bench.backends()
+        self.lab.web_file(FILE, FILE_SIZE)
+        devices.offloads(False)
+        self.link = Link(self.lab, "client")
+
+    def measure(self, rows):
+        try:
+            for number in range(self.arguments.rounds):
+                for make in SENDERS:
+                    self.link.carry()
+                    sender = make(self.lab, self.arguments)
+                    try:
+                        for row in rows:
+                            yield self.sample(sender, row, number)
+                    finally:
+                        sender.stop()
+        finally:
+            self.link.remove()
 
     def flow(self):
         """(octets, seconds from the first to the last) of a download that is cut off after the time of a measurement."""
@@ -115,54 +133,15 @@ class Bench:
         octets, first, last = map(float, done.stdout.split())
         return octets, last - first
 
-    def measure(self, sender, cell, seed):
-        self.link.carry(*cell.options(seed))
-        with concurrent.futures.ThreadPoolExecutor(cell.flows + 1) as pool:
-            flows = [pool.submit(self.flow) for _ in range(cell.flows)]
-            concurrent.futures.wait(flows, timeout=self.arguments.seconds * 0.8)
-            state = sender.state()
+    def sample(self, sender, row, number):
+        """The same seed for both senders."""
+        path = row.ways[0]
+        self.link.carry(*path.options(number + 1))
+        with concurrent.futures.ThreadPoolExecutor(path.flows) as pool:
+            flows = [pool.submit(self.flow) for _ in range(path.flows)]
             done = [flow.result() for flow in flows]
         counts = self.link.halt()
         if counts["there"]["too_long"] or counts["there"]["not_sent"] or counts["there"]["missed"]:
             raise LabError(f"the link has spoiled the measurement: {counts}")
-        return {"row": NUMBER, "cell": cell.title, "device": sender.name, "seed": seed, "goodput": statistics.mean(o / s for o, s in done),
-                "link": counts, "state": state}
-
-
-def megabits(values):
-    return f"{statistics.median(values) * 8e-6:7.2f} ({min(values) * 8e-6:.2f} to {max(values) * 8e-6:.2f}) Mb/s"
-
-
-def run(lab, arguments):
-    """Measures; returns (rounds, summary)."""
-    bench = Bench(lab, arguments)
-    cells = [cell for cell in CELLS if arguments.cells in cell.title]
-    results = []
-    for number in range(arguments.rounds):
-        for make in SENDERS.values():
-            bench.link.carry()
-            sender = make(lab, arguments)
-            try:
-                for cell in cells:
-                    result = bench.measure(sender, cell, seed=number + 1)
-                    results.append({**result, "round": number})
-                    print(f"round {number + 1}/{arguments.rounds} {sender.name:10} {cell.title}: {result['goodput'] * 8e-6:.2f} Mb/s, "
-                          f"{result['link']['there']['lost']} lost, {result['link']['there']['queue_full']} not queued", file=sys.stderr, flush=True)
-            finally:
-                sender.stop()
-    bench.link.remove()
-    return results, report(results, cells)
-
-
-def report(results, cells):
-    summary = []
-    print(f"\nRow {NUMBER}: bulk through an impaired path of {RATE / 1e6:g} Mb/s, against Linux's CUBIC; goodput of a flow: median (least to most)")
-    for cell in cells:
-        goodput = {name: [r["goodput"] for r in results if r["cell"] == cell.title and r["device"] == name] for name in ("sallyport", "Linux")}
-        ratios = sorted(ours / theirs for ours, theirs in zip(goodput["sallyport"], goodput["Linux"]))   # same round, same seed
-        ratio = statistics.median(goodput["sallyport"]) / statistics.median(goodput["Linux"])
-        note = "" if ratio >= WANTED else f"  BELOW {WANTED}"
-        print(f"  {cell.title:42} ours {megabits(goodput['sallyport'])}; Linux {megabits(goodput['Linux'])}; "
-              f"ratio {ratio:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}){note}")
-        summary.append({"row": NUMBER, "cell": cell.title, "ratio": ratio, "ratios": ratios, **goodput})
-    return summary
+        return Sample(row, sender.name, statistics.mean(octets / seconds for octets, seconds in done) * 8e-6, number,
+                      {"segments lost": counts["there"]["lost"], "not queued": counts["there"]["queue_full"]})

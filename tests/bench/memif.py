@@ -1,4 +1,4 @@
-"""Rows of scripts/bench over memif, with our own generator on both sides (tests/bench/generator): what the appliance costs without the kernel in its path.
+"""Rows over memif, with our own generator on both sides (tests/bench/generator): what the appliance costs without the kernel in its path.
 
 No peer can stand there, so these figures are ours alone and are never set against a peer's. Core 0 is the appliance's, control included, core 1 the
 generator's. Work per core-second is the generator's count in its window over the TSC cycles of the worker's loops that found work (at most the
@@ -6,102 +6,127 @@ dataplane's CPU time) and control's CPU time in that window, which is taken a mo
 """
 
 import dataclasses
-import statistics
-import sys
 import threading
 import time
 
+from tests.bench.devices import OURS, cost_of, sample_of
+from tests.bench.row import GIGABITS, Sample
 from tests.lab.between import Between
-from tests.lab.lab import LabError, wait_for
+from tests.lab.lab import LabError
 
-MEGABYTE = 1_000_000
 WARM_UP = 1   # seconds
-
-
-@dataclasses.dataclass
-class Row:
-    number: int
-    title: str
-    options: dict
-    unit: str            # octets of answers, requests or connections
-    plain: bool = False
-
-
-ROWS = [Row(1, "bulk, TLS to TLS, 1 MB answers, 16 flows", {"connections": 16, "answer_size": MEGABYTE}, "octets"),
-        Row(3, "bulk, TLS to plain, 1 MB answers, 16 flows", {"connections": 16, "answer_size": MEGABYTE}, "octets", plain=True),
-        Row(5, "1 KB on kept connections, TLS to TLS, 64 flows", {"connections": 64, "answer_size": 1024}, "requests"),
-        Row(6, "16 KB on kept connections, TLS to TLS, 64 flows", {"connections": 64, "answer_size": 16384}, "requests"),
-        Row(8, "full handshake, 1 KB, close; TLS to plain, 16 at a time", {"connections": 16, "answer_size": 1024, "mode": "close"}, "connections", plain=True),
-        Row(9, "full handshake, 1 KB, close; TLS to TLS, 16 at a time", {"connections": 16, "answer_size": 1024, "mode": "close"}, "connections")]
 COMMON = {"tls": "1.3", "suite": "TLS_AES_128_GCM_SHA256", "backend_suite": "TLS_AES_128_GCM_SHA256", "groups": "x25519", "backend_groups": "x25519",
           "timeout": 60, "drain": 30, "settle": 2, "host": "www.example.com"}
+FEW = 4096   # connections, that the defaults of the generator and of the lab's configurations are for
+
+
+@dataclasses.dataclass(frozen=True)
+class Load:
+    connections: int
+    answer: int                        # octets
+    mode: str = "kept"
+    plain: bool = False                # backends
+    mtu: int = 1500
+    most_rounds: int = 99              # where opening the flows takes minutes
+
+    conditions = "over memif with our own generator, no peer"
+
+    def options(self):
+        few = self.connections <= FEW
+        return {"answer_size": self.answer, "mode": self.mode, **({"connections": self.connections} if few else many(self.connections))}
+
+    @staticmethod
+    def measure(bench, rows):
+        for number in range(bench.arguments.rounds):
+            for row in rows:
+                if number < load_of(row).most_rounds:
+                    yield measure(bench, row, number)
+
+
+def many(count):
+    """The generator's options for more connections than its defaults are for."""
+    return {"connections": count, "open_rate": 0, "opening_at_once": 256, "clients": "10.1.0.0/24"}
+
+
+def between(lab, connections, memory_mb=512, **more):
+    """`memory_mb`: of the generator's packet buffers."""
+    dataplane = {"max_flows": 8192 if connections <= FEW else connections + 4096}
+    return Between(lab, control_cores=[0], policy_level=1, log_level="warning", certificates_of_service=[lab.certificates.ecdsa],
+                   dataplane=dataplane, memory_mb=memory_mb, **more)
 
 
 class Sampler:
-    """The appliance's cost in the middle of the generator's window: from when there are flows and the warm-up is over, for as long as measured."""
+    """The appliance's cost in the middle of the generator's window: from when its flows are there and the warm-up is over, for as long as measured.
+    As a block, in which the generator runs."""
 
-    def __init__(self, between, sample, seconds):
-        self.between, self.sample, self.seconds = between, sample, seconds
+    def __init__(self, appliance, seconds, flows=1):
+        self.appliance, self.seconds, self.wanted = appliance, seconds, flows
         self.before = self.after = None
-        self.elapsed = 0.0
+        self.elapsed, self.over = 0.0, threading.Event()
         self.thread = threading.Thread(target=self.watch)
-        self.thread.start()
 
     def flows(self):
         try:
-            return self.between.appliance.show("flows")["total"]
+            return self.appliance.show("flows")["total"]
         except LabError:
             return 0   # control does not answer yet
 
     def watch(self):
-        wait_for("flows", lambda: self.flows() > 0, 120)
-        time.sleep(2 * WARM_UP)
-        self.before, begun = self.sample(self.between.appliance), time.monotonic()
-        time.sleep(self.seconds)
-        self.after, self.elapsed = self.sample(self.between.appliance), time.monotonic() - begun
+        while self.flows() < self.wanted:
+            if self.over.wait(0.2):
+                return
+        if self.over.wait(2 * WARM_UP):
+            return
+        self.before, begun = sample_of(self.appliance), time.monotonic()
+        if self.over.wait(self.seconds):
+            return
+        self.after, self.elapsed = sample_of(self.appliance), time.monotonic() - begun
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+    def spent(self):
+        if self.after is None:
+            raise LabError(f"there were never {self.wanted} flows for {self.seconds} s")
+        return cost_of(self.before, self.after), self.elapsed
 
 
-def measure(lab, row, seconds, sample, cost):
-    between = Between(lab, plain=row.plain, control_cores=[0], certificates_of_service=[lab.certificates.ecdsa], policy_level=1, log_level="warning")
-    try:
-        sampler = Sampler(between, sample, seconds)
-        done, report = between.run(**COMMON, **row.options, warm_up=WARM_UP, duration=seconds + 2 * WARM_UP)
-        sampler.thread.join()
-    finally:
-        between.stop()
-    if done.returncode != 0 or report is None or sampler.after is None:
+def told(row, done, report):
+    """A generator's report, once it is known to be of a good run."""
+    if done.returncode != 0 or report is None:
         raise LabError(f"row {row.number} over memif: exit code {done.returncode}\n{done.stdout}{done.stderr}")
     negotiated = report["clients"]["negotiated"][0]
     if (negotiated["version"], negotiated["suite"], negotiated["group"]) != ("1.3", COMMON["suite"], COMMON["groups"]):
         raise LabError(f"row {row.number} over memif: negotiated {negotiated}")
-    window, spent = report["window"], cost(sampler.before, sampler.after)
-    rate = window["messages_per_second"] * (MEGABYTE if row.unit == "octets" else 1)
-    load = spent["core_seconds"] / sampler.elapsed
-    return {"row": row.number, "device": "sallyport over memif", "rate": rate, "device_load": load, "per_core_second": rate / load,
-            "worker_cycles_per_unit": spent["worker_cycles"] / sampler.elapsed / rate, "control_seconds_per_message": spent["control_seconds"] / sampler.elapsed / window["messages_per_second"],
-            "generator_busy": window["busy_share"], "generator_cpu": window["cpu_share"], "latency": report["latency"], "negotiated": negotiated}
+    return report
 
 
-def run(lab, arguments, rows, sample, cost, scaled):
-    """Measures and reports; returns (rounds, summary)."""
-    results = []
-    for number in range(arguments.rounds):
-        for row in rows:
-            result = {**measure(lab, row, arguments.seconds, sample, cost), "round": number}
-            results.append(result)
-            print(f"round {number + 1}/{arguments.rounds} over memif, row {row.number}: {scaled(result['rate'], row.unit)} raw, "
-                  f"{scaled(result['per_core_second'], row.unit)} a core-second", file=sys.stderr, flush=True)
-    summary = []
-    for row in rows:
-        mine = [r for r in results if r["row"] == row.number]
-        middle = {name: statistics.median(r[name] for r in mine) for name in
-                  ("rate", "per_core_second", "device_load", "worker_cycles_per_unit", "control_seconds_per_message", "generator_busy", "generator_cpu")}
-        rates = [r["per_core_second"] for r in mine]
-        unit = row.unit.removesuffix("s")
-        print(f"\nRow {row.number} over memif, no peer: {row.title}\n"
-              f"  sallyport            {scaled(middle['rate'], row.unit)} raw; {scaled(middle['per_core_second'], row.unit)} a core-second "
-              f"({scaled(min(rates), row.unit)} to {scaled(max(rates), row.unit)}); the device was {middle['device_load']:.0%} busy, the generator {middle['generator_busy']:.0%} "
-              f"with {middle['generator_cpu']:.0%} of its core\n"
-              f"  {'':20} {middle['worker_cycles_per_unit']:.2f} cycles of the worker {'an' if unit[0] == 'o' else 'a'} {unit}; control {middle['control_seconds_per_message'] * 1e6:.1f} µs a request")
-        summary.append({"row": row.number, "title": row.title + ", over memif", "unit": row.unit, **middle, "spread": [min(rates), max(rates)]})
-    return results, summary
+def load_of(row):
+    return next(way for way in row.ways if isinstance(way, Load))
+
+
+def measure(bench, row, number):
+    load, seconds = load_of(row), bench.arguments.seconds
+    link = between(bench.lab, load.connections, plain=load.plain, mtu=load.mtu)
+    patience = 240 + load.connections / 100   # seconds: opening takes a few milliseconds each
+    try:
+        with Sampler(link.appliance, seconds, load.connections if load.mode == "kept" else 1) as sampler:
+            done, report = link.run(**COMMON, **load.options(), warm_up=WARM_UP, duration=seconds + 2 * WARM_UP, patience=patience)
+        window = told(row, done, report)["window"]
+        spent, elapsed = sampler.spent()
+    finally:
+        link.stop()
+    messages = window["messages_per_second"]
+    rate = messages * (load.answer * 8e-9 if row.unit is GIGABITS else 1e-3)
+    busy = spent["core_seconds"] / elapsed
+    octets = load.answer if row.unit is GIGABITS else 1
+    details = {f"{row.unit.name.split(' a ')[0]} a second raw": rate, "device busy %": 100 * busy, "generator busy %": 100 * window["busy_share"],
+               "generator had % of its core": 100 * window["cpu_share"],
+               f"worker cycles {'an octet' if octets > 1 else 'a request'}": spent["worker_cycles"] / elapsed / messages / octets,
+               "control us a request": spent["control_seconds"] / elapsed / messages * 1e6}
+    return Sample(row, OURS, rate / busy, number, details)

@@ -12,11 +12,11 @@ CORE = (os.cpu_count() or 1) - 1   # the generator's; the appliance has core 0
 CLIENT, BACKEND = network.CLIENT_ADDRESSES[0], network.BACKEND_ADDRESSES[0][0]
 
 
-def generator(lab, *options, patience=300, **more):
+def generator(lab, *options, patience=300, memory_mb=512, **more):
     """Runs the generator; returns what it has ended with, and its report or None."""
     file = lab.directory / "generator.json"
     file.unlink(missing_ok=True)
-    command = [program("sallyport_generator"), "--core", CORE, "--no-hugepages", "--memory", 512, "--quiet", "--json", file, *options]
+    command = [program("sallyport_generator"), "--core", CORE, "--no-hugepages", "--memory", memory_mb, "--quiet", "--json", file, *options]
     for name, value in more.items():
         command += [f"--{name.replace('_', '-')}", value]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=patience)
@@ -24,14 +24,14 @@ def generator(lab, *options, patience=300, **more):
 
 
 class Between:
-    """`plain`: backends without TLS."""
+    """`plain`: backends without TLS. `memory_mb`: of the generator's packet buffers."""
 
-    def __init__(self, lab, *, plain=False, control_cores=None, certificates_of_service=None, **settings):
-        self.lab, self.plain = lab, plain
+    def __init__(self, lab, *, plain=False, control_cores=None, certificates_of_service=None, mtu=1500, memory_mb=512, **settings):
+        self.lab, self.plain, self.mtu, self.memory_mb = lab, plain, mtu, memory_mb
         self.sockets = {side: lab.directory / f"{side}s.sock" for side in ("client", "backend")}
         trust = {} if plain else {"server_name": certificates.BACKEND_NAME, "trust": str(lab.certificates.backend_ca)}
         service = Service("web", 443, "web", certificates_of_service or [lab.certificates.rsa, lab.certificates.ecdsa], settings={"handshake_timeout_ms": 60000})
-        config = Configuration([service], [Pool("web", [f"{BACKEND}:{80 if plain else 443}"], **trust)], profile="memif", devices=self.sockets, ports={"memif_role": "server"},
+        config = Configuration([service], [Pool("web", [f"{BACKEND}:{80 if plain else 443}"], **trust)], profile="memif", devices=self.sockets, ports={"memif_role": "server", "mtu": mtu},
                                routes={"client": [{"to": "10.1.0.0/16", "via": CLIENT}]}, state_directory=lab.directory / "state-memif", **settings)
         self.appliance = Appliance(lab, lab.write_configuration(config, "memif.conf"), control_cores=control_cores)
         self.appliance.start_control()
@@ -41,10 +41,10 @@ class Between:
         """As generator(), with ports, addresses and certificates."""
         certificate, key = self.lab.certificates.backend
         tls = ["--backend-plain"] if self.plain else ["--backend-certificate", certificate, "--backend-key", key]
-        return generator(self.lab, "--client-port", f"memif:{self.sockets['client']}", "--client-address", f"{CLIENT}/24",
+        return generator(self.lab, "--client-port", f"memif:{self.sockets['client']},mtu={self.mtu}", "--client-address", f"{CLIENT}/24",
                          "--client-gateway", network.APPLIANCE["client"][0], "--target", f"{network.APPLIANCE['client'][0]}:443",
-                         "--backend-port", f"memif:{self.sockets['backend']}", "--backend-address", f"{BACKEND}/24",
-                         *tls, "--ca", self.lab.certificates.ca, *options, **more)
+                         "--backend-port", f"memif:{self.sockets['backend']},mtu={self.mtu}", "--backend-address", f"{BACKEND}/24",
+                         *tls, "--ca", self.lab.certificates.ca, *options, memory_mb=self.memory_mb, **more)
 
     def stop(self):
         self.appliance.stop()

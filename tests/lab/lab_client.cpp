@@ -27,6 +27,7 @@ struct Options {
     std::vector<std::string> settings;
     std::uint64_t connections = 1;
     std::uint64_t concurrent = 0;          // 0: all
+    std::uint64_t opening = 0;             // of those, in their handshake; 0: all
     std::uint64_t octets = 1000;           // sent by each connection, or by each message with an interval
     std::size_t write_size = 16384;
     std::uint64_t key_update_every = 0;
@@ -54,6 +55,7 @@ class Session {
     void ready();
     void tick(Clock::time_point now);
     [[nodiscard]] int socket() const { return connection_.socket(); }
+    [[nodiscard]] bool shaken() const { return shaken_; }
 
  private:
     bool send();
@@ -85,7 +87,7 @@ class Client {
     std::uint64_t source_octets = 0;
     bool expect_source = false;
 
-    void shaken() { ++shaken_; }
+    void shaken() { ++shaken_, --shaking_; }
     [[nodiscard]] bool may_send() const { return !options.together || shaken_ + done_ >= options.connections; }
     void settle(Session& session, const std::string& failure, std::uint64_t octets, const std::string& answer);
     void pause(double ms) { longest_pause_ms_ = std::max(longest_pause_ms_, ms); }
@@ -100,7 +102,7 @@ class Client {
     std::map<std::string, std::uint64_t> failures_;
     std::map<std::string, std::uint64_t> negotiated_;
     std::vector<std::string> answers_;
-    std::uint64_t opened_ = 0, shaken_ = 0, done_ = 0, ok_ = 0, octets_ = 0;
+    std::uint64_t opened_ = 0, shaken_ = 0, shaking_ = 0, done_ = 0, ok_ = 0, octets_ = 0;
     double longest_pause_ms_ = 0;
 };
 
@@ -292,11 +294,13 @@ bool Client::open_one() {
     Session* raw = session.get();
     sessions_[socket] = std::move(session);
     loop.add(socket, [raw] { raw->ready(); });
+    ++shaking_;
     return true;
 }
 
 void Client::settle(Session& session, const std::string& failure, std::uint64_t octets, const std::string& answer) {
     ++done_;
+    if (!session.shaken()) --shaking_;
     octets_ += octets;
     if (failure.empty())
         ++ok_;
@@ -318,7 +322,7 @@ int Client::run() {
         std::chrono::milliseconds(5), [this] { return done_ >= options.connections; },
         [this, concurrent, &next_tick] {
             ended_.clear();
-            while (opened_ < options.connections && sessions_.size() < concurrent) open_one();
+            while (opened_ < options.connections && sessions_.size() < concurrent && (options.opening == 0 || shaking_ < options.opening)) open_one();
             const auto now = Clock::now();
             if (now < next_tick) return;
             next_tick = now + std::chrono::milliseconds(10);
@@ -358,6 +362,7 @@ int main(int count, char** arguments) {
     app.add_option("--set", options.settings, "SSL_CONF_cmd NAME=VALUE, may be repeated");
     app.add_option("--connections", options.connections, "how many in all");
     app.add_option("--concurrent", options.concurrent, "how many at a time; 0: all");
+    app.add_option("--opening", options.opening, "how many of those in their handshake; 0: all");
     app.add_option("--octets", options.octets, "sent by each connection (or message, with --interval-ms)");
     app.add_option("--write-size", options.write_size, "most octets a record");
     app.add_option("--key-update-every", options.key_update_every, "octets sent between two KeyUpdates");

@@ -1,0 +1,65 @@
+"""CPU time: of processes, of cores, and what others took of a measurement."""
+
+import os
+import pathlib
+import time
+
+TICK = os.sysconf("SC_CLK_TCK")
+MOST_STEAL, MOST_OTHERS = 0.01, 0.02   # shares of the machine; a measurement with more is disturbed
+
+
+def stat_times(cpu=None):
+    """Seconds of a core, or of all together: busy, softirq, steal."""
+    name = "cpu" if cpu is None else f"cpu{cpu}"
+    for line in pathlib.Path("/proc/stat").read_text().splitlines():
+        fields = line.split()
+        if fields[0] == name:
+            user, nice, system, _, _, irq, softirq, steal = (int(f) / TICK for f in fields[1:9])
+            return {"busy": user + nice + system + irq + softirq, "softirq": irq + softirq, "steal": steal}
+    raise RuntimeError(f"no {name} in /proc/stat")
+
+
+def process_seconds(pid):
+    """User and system time."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def children_seconds():
+    """Of the children of this process that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def descendants(pid):
+    """A process and all below it."""
+    children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(found for child in children for found in descendants(int(child)))]
+
+
+def memory_kib(pid):
+    """Proportional resident memory, and pages of hugetlbfs, which are in no resident size."""
+    fields = dict(line.split(":", 1) for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
+    return sum(int(fields[name].split()[0]) for name in ("Pss", "Shared_Hugetlb", "Private_Hugetlb"))
+
+
+class Watch:
+    """What the machine did beside known processes, from here on until `disturbed` is asked."""
+
+    def __init__(self, pids):
+        self.pids, self.begun = pids, time.monotonic()
+        self.before, self.known_before = stat_times(), self.known()
+
+    def known(self):
+        return sum(map(process_seconds, self.pids)) + children_seconds()
+
+    def shares(self):
+        """(stolen, taken by others) of all cores."""
+        after, capacity = stat_times(), (time.monotonic() - self.begun) * os.cpu_count()
+        grown = {name: after[name] - self.before[name] for name in after}
+        others = grown["busy"] - grown["softirq"] - (self.known() - self.known_before)
+        return grown["steal"] / capacity, max(0.0, others) / capacity
+
+    def disturbed(self):
+        stolen, others = self.shares()
+        return stolen > MOST_STEAL or others > MOST_OTHERS

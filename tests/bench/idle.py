@@ -1,0 +1,66 @@
+"""Row 15: idle flows held, each of which answers a probe at the end. Over memif with our own generator: TLS to TLS, from as many addresses as it takes.
+
+How many: `--flows`, else as many as are opened in a few minutes. A machine with the memory for a million needs `--flows 1000000` and the
+better part of an hour, since each flow has two full handshakes on core 0 and two on core 1.
+"""
+
+import dataclasses
+import threading
+import time
+
+from tests.bench import memif
+from tests.bench.accounting import memory_kib
+from tests.bench.devices import OURS
+from tests.bench.row import Sample
+from tests.lab.lab import LabError
+
+DEFAULT = 20_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Load:
+    conditions = "over memif with our own generator, no peer; memory is that of all processes, huge pages or not"
+
+    @staticmethod
+    def measure(bench, rows):
+        for row in rows:
+            for number in range(bench.arguments.rounds):
+                yield sample(bench, row, number)
+
+
+class Most:
+    """The most memory that an appliance has had, looked at twice a second as long as the block lasts."""
+
+    def __init__(self, appliance):
+        self.appliance, self.kib, self.over = appliance, 0, threading.Event()
+        self.thread = threading.Thread(target=self.watch)
+
+    def watch(self):
+        while not self.over.wait(0.5):
+            self.kib = max(self.kib, sum(memory_kib(process.pid) for process in (self.appliance.control, self.appliance.dataplane)))
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+
+def sample(bench, row, number):
+    count = bench.arguments.flows or DEFAULT
+    between = memif.between(bench.lab, count)
+    begun = time.monotonic()
+    try:
+        with Most(between.appliance) as most:
+            done, report = between.run(**memif.COMMON, **memif.many(count), answer_size=1024, mode="idle", probe_rate=20_000, most_failures=100,
+                                       duration=bench.arguments.seconds, patience=300 + count / 100)
+    finally:
+        between.stop()
+    if report is None:
+        raise LabError(f"row {row.number}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+    held = report["probed"]
+    failed = report["clients"]["failed"] + report["not_probed"]
+    return Sample(row, OURS, held / 1e6, number, {"flows asked for": count, "failed": failed, "KiB a flow in all": most.kib / max(held, 1),
+                                                  "opened a second": report["most_ready"] / report["opening_seconds"], "seconds": time.monotonic() - begun})

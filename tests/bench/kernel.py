@@ -1,0 +1,143 @@
+"""Rows that are like for like: this appliance and its peers in turn on the lab's veth links, same client (wrk), backends, certificate, suite and group.
+
+Core 0 is the device's, core 1 the client's and the backends'. Order A B A B: each round all devices, each device all rows. wrk resumes the session of a
+connection's handshake in its next one: what rows of resumed handshakes want, and what lab_full_handshakes.so takes away from it in all others. Devices
+issue as many tickets as they do unasked, two.
+"""
+
+import dataclasses
+import re
+import time
+
+from tests.bench import devices
+from tests.bench.accounting import Watch, process_seconds
+from tests.bench.devices import BACKEND, LISTEN, OURS, PLAIN_PORT, POOLED_PORT, RESUMING_PORT, RSA_PORT, program_of, template
+from tests.bench.row import GIGABITS, Sample
+from tests.lab.lab import LabError, Nginx, program
+
+AES_128, GROUP = "TLS_AES_128_GCM_SHA256", "X25519"
+FULL_ONES = 0.01   # of handshakes that are to be resumed, beside the first of each connection
+MEGABYTE = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Load:
+    path: str
+    connections: int                 # at once
+    peers: tuple
+    port: int = 443
+    answer: int = 0                  # octets of an answer, where octets are counted
+    suite: str = AES_128             # of a 1.2 client: OpenSSL's name
+    group: str = GROUP
+    version: str = "1.3"
+    close: bool = False              # a connection for each request
+    resumed: bool = False            # each handshake but the first of a connection
+    port_of: tuple = ()              # (device, port) where a device has another
+
+    conditions = "af_xdp on veth against the kernel's sockets on veth; wrk, and nginx as backend"
+
+    def port_at(self, device):
+        return dict(self.port_of).get(program_of(device), self.port)
+
+    @property
+    def groups(self):
+        """RFC 8422 5.1: a 1.2 client's list names the certificate's curve, too."""
+        return self.group + (":P-256" if self.version == "1.2" else "")
+
+    def openssl(self):
+        """wrk has no options for suite, group and version: OpenSSL's own configuration has."""
+        suite = f"CipherString = {self.suite}" if self.version == "1.2" else f"Ciphersuites = {self.suite}"
+        return (f"openssl_conf = all\n[all]\nssl_conf = ssl\n[ssl]\nsystem_default = tls\n[tls]\nMinProtocol = TLSv{self.version}\n"
+                f"MaxProtocol = TLSv{self.version}\n{suite}\nGroups = {self.groups}\n")
+
+    @staticmethod
+    def measure(bench, rows):
+        yield from Kernel(bench).measure(rows)
+
+
+class Kernel:
+    def __init__(self, bench):
+        self.bench, self.lab = bench, bench.lab
+        self.backends = bench.backends()
+
+    def measure(self, rows):
+        for number in range(self.bench.arguments.rounds):
+            for name in self.bench.devices:
+                mine = [row for row in rows if name == OURS or program_of(name) in load_of(row).peers]
+                if not mine:
+                    continue
+                device = devices.make(self.bench, name)
+                try:
+                    for row in mine:
+                        yield self.sample(device, name, row, number)
+                finally:
+                    device.stop()
+
+    def sample(self, device, name, row, number):
+        load, seconds = load_of(row), self.bench.arguments.seconds
+        port = load.port_at(name)
+        self.read_back(device, load, port)
+        self.wrk(load, port, 1)   # warm-up
+        watch = Watch(device.pids() + self.backends.worker_pids())
+        before, shaken = device.sample(), device.handshakes()
+        done = self.wrk(load, port, seconds)
+        cost = device.cost(before, device.sample())
+        disturbed = watch.disturbed()
+        work = done["requests"] * (load.answer * 8e-9 if row.unit is GIGABITS else 1e-3)
+        details = {f"{row.unit.name.split(' a ')[0]} a second raw": work / done["seconds"], "device busy %": 100 * cost["core_seconds"] / done["seconds"],
+                   "errors": done["errors"]}
+        if name == OURS:
+            details["worker cycles a request" if not load.answer else "worker cycles an octet"] = cost["worker_cycles"] / done["requests"] / (load.answer or 1)
+            details["control us a request"] = cost["control_seconds"] / done["requests"] * 1e6
+        if shaken and load.close:
+            total, resumed = (after - earlier for after, earlier in zip(device.handshakes(), shaken))
+            details["resumed %"] = 100 * resumed / max(total, 1)
+            if total - resumed > load.connections + FULL_ONES * total if load.resumed else resumed:
+                raise LabError(f"row {row.number}: {resumed} of {total} handshakes were resumed")
+        if done["errors"] > max(1, 1e-5 * done["requests"]):
+            raise LabError(f"row {row.number}, {device.name}: {done['errors']} errors: {done['output']}")
+        return Sample(row, device.name, work / max(cost["core_seconds"], 1e-9), number, details, disturbed)
+
+    def read_back(self, device, load, port):
+        """Version, suite and group as negotiated with the device, and with the backend."""
+        suite = ["-cipher", load.suite] if load.version == "1.2" else ["-ciphersuites", load.suite]
+        done = self.lab.client("openssl", "s_client", "-connect", f"{LISTEN}:{port}", "-servername", "www.example.com", "-CAfile", self.lab.certificates.ca,
+                               "-verify_return_error", *suite, "-groups", load.groups, f"-tls{load.version.replace('.', '_')}",
+                               "-ign_eof", input="GET /whoami HTTP/1.0\r\n\r\n")
+        wanted = [load.suite, "plain" if port in (PLAIN_PORT, RSA_PORT) else f"TLSv1.3 {load.suite}"]
+        found = [match.group(1) if (match := re.search(pattern, done.stdout, re.MULTILINE)) else "" for pattern in
+                 (r"Cipher is (\S+)", r"^(plain|TLSv\S+ \S+)$")]
+        group = re.search(r"(?:Negotiated TLS1.3 group|Peer Temp Key): ([^\s,]+)", done.stdout)
+        if found != wanted or not group or group.group(1).upper() != load.group.upper():
+            raise LabError(f"{device.name}, port {port}: negotiated {found} {group and group.group(1)}, wanted {wanted} {load.group}\n{done.stdout[-2000:]}{done.stderr}")
+
+    def wrk(self, load, port, seconds):
+        conf = self.lab.directory / "client-openssl.cnf"
+        conf.write_text(load.openssl())
+        command = ["taskset", "-c", "1", "wrk", "-t", "1", "-c", load.connections, "-d", f"{seconds}s", "--timeout", "20s"]
+        if load.close:
+            command += ["-H", "Connection: close"]
+        preload = [] if load.resumed else [f"LD_PRELOAD={program('lab_full_handshakes.so')}"]
+        done = self.lab.client("env", f"OPENSSL_CONF={conf}", *preload, *command, f"https://www.example.com:{port}{load.path}", timeout=seconds + 60)
+        match = re.search(r"(\d+) requests in ([\d.]+)(m?s|m),", done.stdout)
+        if done.returncode != 0 or not match or match.group(1) == "0":
+            raise LabError(f"wrk: {done.stdout}{done.stderr}")
+        elapsed = float(match.group(2)) * {"s": 1, "ms": 0.001, "m": 60}[match.group(3)]
+        errors = sum(int(n) for n in re.findall(r"(?:connect|read|write|timeout) (\d+)", done.stdout))
+        errors += sum(int(n) for n in re.findall(r"Non-2xx or 3xx responses: (\d+)", done.stdout))
+        return {"requests": int(match.group(1)), "seconds": elapsed, "errors": errors, "output": done.stdout}
+
+
+def load_of(row):
+    return next(way for way in row.ways if isinstance(way, Load))
+
+
+def start_backends(lab):
+    """The backends of all rows that are like for like, on core 1."""
+    (lab.directory / "www").mkdir(exist_ok=True)
+    for name, size in (("bulk", MEGABYTE), ("16k", 16384), ("1k", 1024)):
+        lab.web_file(name, size)
+    directory = lab.directory / "backends"
+    certificate, key = lab.certificates.backend
+    text = template("backends.conf", directory=directory, certificate=certificate, key=key, www=lab.directory / "www", address=BACKEND)
+    return Nginx(lab, "backends", text, namespace="backend", cores=[1], reachable=("backend", BACKEND, 443))

@@ -1,0 +1,100 @@
+"""From samples to figures: medians, spread, ratios; as text and as JSON."""
+
+import dataclasses
+import statistics
+
+from tests.bench.devices import OURS
+from tests.bench.row import Sample
+
+LEAST_CLEAN = 3   # rounds that nothing disturbed; with fewer, all rounds count, and the figure says so
+
+
+@dataclasses.dataclass
+class Figure:
+    """One device in one row, over its rounds."""
+    median: float
+    least: float
+    most: float
+    used: int
+    rounds: int
+    disturbed: bool     # the rounds that count were
+    details: dict       # medians
+
+
+@dataclasses.dataclass
+class Result:
+    """One row, measured one way. `figures` by device, ours first."""
+    row: object
+    way: object
+    figures: dict
+    why_not: str = ""   # it could not be measured
+
+    @property
+    def peers(self):
+        return {name: figure for name, figure in self.figures.items() if name != OURS}
+
+    def ratio(self, name):
+        """How many times better than that peer we are; None without both."""
+        if name not in self.peers or OURS not in self.figures:
+            return None
+        ours, theirs = self.figures[OURS].median, self.figures[name].median
+        over, under = (theirs, ours) if self.row.unit.less_is_better else (ours, theirs)
+        return over / under if under else None
+
+    def best_peer(self):
+        if not self.peers:
+            return None
+        best = min if self.row.unit.less_is_better else max
+        return best(self.peers, key=lambda name: self.peers[name].median)
+
+    def verdict(self):
+        """Against the wanted ratio, where the row has one: "moonshot", "target", "below the target", or ""."""
+        ratio, target, moonshot = self.ratio(self.best_peer()), *(self.row.wanted_ratio(text) for text in (self.row.target, self.row.moonshot))
+        if ratio is None or target is None:
+            return ""
+        return "moonshot reached" if moonshot and ratio >= moonshot else "target reached" if ratio >= target else "below the target"
+
+
+def figure(samples):
+    clean = [sample for sample in samples if not sample.disturbed]
+    used = clean if len(clean) >= LEAST_CLEAN or len(clean) == len(samples) else samples
+    values = [sample.value for sample in used]
+    names = dict.fromkeys(name for sample in used for name in sample.details)
+    details = {name: statistics.median(sample.details[name] for sample in used if name in sample.details) for name in names}
+    return Figure(statistics.median(values), min(values), max(values), len(used), len(samples), used is not clean, details)
+
+
+def result(row, way, samples: list[Sample], why_not=""):
+    devices = sorted(dict.fromkeys(sample.device for sample in samples), key=lambda name: name != OURS)
+    return Result(row, way, {name: figure([sample for sample in samples if sample.device == name]) for name in devices}, why_not)
+
+
+def number(value):
+    """Three digits that tell, no exponent."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def text(result):
+    row = result.row
+    lines = [f"Row {row.number}: {row.title} ({row.unit.name}; target {row.target or 'none'}, moonshot {row.moonshot or 'none'})", f"  {result.way.conditions}"]
+    if result.why_not:
+        return "\n".join([*lines, f"  not measured: {result.why_not}"])
+    for name, of in result.figures.items():
+        notes = f"{of.used} of {of.rounds} rounds" + (", the machine was disturbed" if of.disturbed else "")
+        details = "; ".join(f"{what} {number(value)}" for what, value in of.details.items())
+        lines.append(f"  {name:22} {number(of.median)} ({number(of.least)} to {number(of.most)}), {notes}" + (f"; {details}" if details else ""))
+    for name in result.peers:
+        ratio = result.ratio(name)
+        best = f", the best peer: {result.verdict()}" if name == result.best_peer() else ""
+        lines.append(f"  ratio to {name}: {'none' if ratio is None else f'{ratio:.2f}'}{best}")
+    return "\n".join(lines)
+
+
+def json_object(result, environment):
+    """`spread`: least and most by device, ours among them."""
+    row, ours = result.row, result.figures.get(OURS)
+    return {"row": row.number, "name": row.title, "unit": row.unit.name, "ours": ours and ours.median, "peers": {name: of.median for name, of in result.peers.items()},
+            "ratio": result.ratio(result.best_peer()), "target": row.target, "moonshot": row.moonshot,
+            "spread": {name: [of.least, of.most] for name, of in result.figures.items()}, "conditions": result.way.conditions,
+            "details": {name: of.details for name, of in result.figures.items()}, "rounds": {name: [of.used, of.rounds] for name, of in result.figures.items()},
+            "disturbed": {name: of.disturbed for name, of in result.figures.items()}, "not_measured": result.why_not, "environment": environment}

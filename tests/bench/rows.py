@@ -1,0 +1,62 @@
+"""The rows: what each is, what is wanted of it, and how it is measured. One that is not here is not measured."""
+
+from tests.bench import flood, idle, kernel, loss, memif, memory
+from tests.bench.row import CONNECTIONS, GIGABITS, REQUESTS, Row, Unit
+
+MEGABYTE = kernel.MEGABYTE
+NGINX_HAPROXY, ALL = ("nginx", "haproxy"), ("nginx", "haproxy", "hitch")
+KIB_A_FLOW, KEPT, MEGABITS = Unit("KiB a flow", less_is_better=True), Unit("% of the goodput kept"), Unit("Mb/s a flow")
+
+
+def bulk(**more):
+    return kernel.Load("/bulk", 16, NGINX_HAPROXY, answer=MEGABYTE, **more)
+
+
+def handshakes(peers, **more):
+    return kernel.Load("/1k", 16, peers, close=True, **more)
+
+
+def terminated(peers=ALL, **more):
+    return handshakes(peers, **{"port": kernel.PLAIN_PORT, **more})
+
+
+ROWS = [
+    Row(1, "bulk, TLS to TLS, 1 MB answers, 16 flows", GIGABITS, "2.5x", "3.5x", (bulk(), memif.Load(16, MEGABYTE))),
+    Row(2, "bulk, TLS to TLS, 1 MB answers, 16 flows, MTU 9000", GIGABITS, "3.5x", "5.5x", (memif.Load(16, MEGABYTE, mtu=9000),)),
+    Row(3, "bulk, TLS to plain, 1 MB answers, 16 flows", GIGABITS, "2.5x", "4x", (bulk(port=kernel.PLAIN_PORT), memif.Load(16, MEGABYTE, plain=True))),
+    Row(4, "bulk, TLS to TLS, AES-256-GCM", GIGABITS, "3x", "5x", (bulk(port=444, suite="TLS_AES_256_GCM_SHA384"),)),
+    Row(4, "bulk, TLS to TLS, ChaCha20-Poly1305", GIGABITS, "1.5x", "2.5x", (bulk(port=445, suite="TLS_CHACHA20_POLY1305_SHA256"),)),
+    Row(5, "1 KB on kept connections, TLS to TLS, 64 flows", REQUESTS, "10x", "20x", (kernel.Load("/1k", 64, NGINX_HAPROXY), memif.Load(64, 1024))),
+    Row(6, "16 KB on kept connections, TLS to TLS, 64 flows", REQUESTS, "3.5x", "5.5x", (kernel.Load("/16k", 64, NGINX_HAPROXY), memif.Load(64, 16384))),
+    Row(7, "1 KB on kept connections, TLS to TLS, 10,000 active flows", REQUESTS, "8x", "15x", (memif.Load(10_000, 1024, most_rounds=3),)),
+    Row(7, "1 KB on kept connections, TLS to TLS, 100,000 active flows", REQUESTS, "8x", "15x", (memif.Load(100_000, 1024, most_rounds=1),)),
+    Row(8, "full handshake, 1 KB, close; TLS to plain, 16 at a time", CONNECTIONS, "2x", "4x", (terminated(), memif.Load(16, 1024, "close", plain=True))),
+    Row(9, "full handshake, 1 KB, close; TLS to TLS, a backend connection each", CONNECTIONS, "2.5x", "5x", (handshakes(NGINX_HAPROXY), memif.Load(16, 1024, "close"))),
+    Row(10, "the same, the peer's backend sessions resumed", CONNECTIONS, "1.8x", "3.5x", (handshakes(NGINX_HAPROXY, port=kernel.RESUMING_PORT),)),
+    Row(10, "the same, the peer's backend connections kept and shared (HTTP)", CONNECTIONS, "1.8x", "3.5x",
+        (handshakes(NGINX_HAPROXY, port=kernel.RESUMING_PORT, port_of=tuple((peer, kernel.POOLED_PORT) for peer in NGINX_HAPROXY)),)),
+    Row(11, "full handshake with an RSA-2048 key, 1 KB, close; TLS to plain", CONNECTIONS, "1.25x", "2.5x", (terminated(port=kernel.RSA_PORT),)),
+    Row(12, "full handshake with X25519MLKEM768, 1 KB, close; TLS to plain", CONNECTIONS, "1.5x", "3x", (terminated(group="X25519MLKEM768"),)),
+    Row(13, "resumed handshake (TLS 1.3, PSK with DHE), 1 KB, close; TLS to plain", CONNECTIONS, "1.6x", "4x", (terminated(resumed=True),)),
+    Row(13, "resumed handshake (TLS 1.2, ticket), 1 KB, close; TLS to plain", CONNECTIONS, "2x", "6x",
+        (terminated(resumed=True, version="1.2", suite="ECDHE-ECDSA-AES128-GCM-SHA256"),)),
+    Row(14, "memory of an idle flow, TLS to TLS", KIB_A_FLOW, "20x", "50x", (memory.Load(),)),
+    Row(15, "idle flows held, each of which answers a probe at the end", Unit("M flows"), "1 M", "4 M", (idle.Load(),)),
+    Row(17, "1,000 established flows under a SYN flood", KEPT, "95 %", "99 %", (flood.Load(),)),
+    *(Row(22, f"bulk through 100 Mb/s, {path.title}, against Linux's CUBIC", MEGABITS, "0.95x", "1.05x", (path,)) for path in loss.PATHS),
+]
+QUICK = (1, 3, 5, 8, 14)
+NUMBERS = range(1, 25)   # that the benchmark has
+
+
+def asked(text):
+    """The numbers in "1,5-8", or all that are measured. ValueError for what is none."""
+    if text == "all":
+        return sorted({row.number for row in ROWS})
+    numbers = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        numbers += range(int(first), int(last or first) + 1)
+    if wrong := [number for number in numbers if number not in NUMBERS]:
+        raise ValueError(f"there is no row {', '.join(map(str, wrong))}")
+    return numbers

@@ -1,0 +1,113 @@
+"""The parts of scripts/bench that measure nothing: figures from samples, the shape of the JSON, the chart, which rows are asked for."""
+
+import dataclasses
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from tests.bench import chart, devices, report, rows
+from tests.bench.row import Row, Sample, Unit
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    conditions = "a test"
+
+
+SPEED = Row(8, "speed <& more>", Unit("k a second"), "2x", "4x", (Way(),))
+SIZE = Row(14, "size", Unit("KiB", less_is_better=True), "20x", "50x", (Way(),))
+ALONE = Row(15, "alone", Unit("M flows"), "1 M", "4 M", (Way(),))
+
+
+def samples(row, device, *values, disturbed=()):
+    return [Sample(row, device, value, number, {"load": 10 * value}, number in disturbed) for number, value in enumerate(values)]
+
+
+def result(row, **of):
+    return report.result(row, row.ways[0], [sample for device, values in of.items() for sample in samples(row, device, *values)])
+
+
+def test_figure_is_median_and_spread():
+    figure = report.figure(samples(SPEED, "nginx", 5, 1, 3))
+    assert (figure.median, figure.least, figure.most, figure.used, figure.rounds, figure.disturbed) == (3, 1, 5, 3, 3, False)
+    assert figure.details == {"load": 30}
+
+
+def test_disturbed_rounds_are_left_out_while_three_others_are_left():
+    figure = report.figure(samples(SPEED, "nginx", 1, 2, 3, 100, disturbed=[3]))
+    assert (figure.median, figure.most, figure.used, figure.rounds, figure.disturbed) == (2, 3, 3, 4, False)
+    figure = report.figure(samples(SPEED, "nginx", 1, 2, 3, disturbed=[2]))
+    assert (figure.median, figure.most, figure.used, figure.disturbed) == (2, 3, 3, True)
+
+
+@pytest.mark.parametrize("row, ours, ratio, best, verdict", [
+    (SPEED, 6, 1.5, "haproxy", "below the target"), (SPEED, 8, 2, "haproxy", "target reached"), (SPEED, 20, 5, "haproxy", "moonshot reached"),
+    (SIZE, 1, 3, "nginx", "below the target"), (SIZE, 0.05, 60, "nginx", "moonshot reached")])
+def test_ratio_is_to_the_best_peer_and_above_one_when_we_are_better(row, ours, ratio, best, verdict):
+    of = result(row, nginx=[3], haproxy=[4], sallyport=[ours])
+    assert list(of.figures) == ["sallyport", "nginx", "haproxy"]
+    assert of.best_peer() == best and of.ratio(best) == pytest.approx(ratio) and of.verdict() == verdict
+    assert f"ratio to {best}: {ratio:.2f}, the best peer: {verdict}" in report.text(of)
+
+
+def test_no_peer_no_ratio():
+    of = result(ALONE, sallyport=[1])
+    assert of.best_peer() is None and of.verdict() == "" and "ratio" not in report.text(of)
+    alone = result(SPEED, nginx=[1])   # ours was not asked for
+    assert alone.ratio("nginx") is None and alone.verdict() == ""
+    report.text(alone)
+
+
+def test_json_has_what_its_readers_were_promised():
+    shape = report.json_object(result(SPEED, sallyport=[7, 9, 8], nginx=[4], hitch=[3]), {"commit": "abc"})
+    assert {name: shape[name] for name in ("row", "name", "unit", "ours", "peers", "ratio", "target", "moonshot", "spread")} == {
+        "row": 8, "name": "speed <& more>", "unit": "k a second", "ours": 8, "peers": {"nginx": 4, "hitch": 3}, "ratio": 2, "target": "2x", "moonshot": "4x",
+        "spread": {"sallyport": [7, 9], "nginx": [4, 4], "hitch": [3, 3]}}
+    assert shape["environment"] == {"commit": "abc"} and shape["rounds"]["sallyport"] == [3, 3] and shape["conditions"] == "a test"
+    alone = report.json_object(result(ALONE, sallyport=[1]), {})
+    assert alone["ratio"] is None and alone["peers"] == {}
+    not_measured = report.json_object(report.result(ALONE, Way(), [], "two cores"), {})
+    assert not_measured["ours"] is None and not_measured["not_measured"] == "two cores"
+    assert "not measured: two cores" in report.text(report.result(ALONE, Way(), [], "two cores"))
+
+
+def circles(picture, colour):
+    names = {"s": "http://www.w3.org/2000/svg"}
+    found = ElementTree.fromstring(picture).findall("s:circle", names)
+    return [float(circle.get("cx")) for circle in found if circle.get("fill") == colour][1:]   # the first is the legend's
+
+
+def test_chart_shows_multiples_of_the_best_peer():
+    of = [result(SPEED, sallyport=[8], nginx=[4]), result(SIZE, sallyport=[1], nginx=[8]), result(ALONE, sallyport=[5])]
+    assert [chart.multiples(one) for one in of] == [{"sallyport": 2, "nginx": 1}, {"sallyport": 8, "nginx": 1}, {}]
+    picture = chart.svg(of, "a caption & more")
+    ours, nginx = (circles(picture, chart.COLOURS[name]) for name in ("sallyport", "nginx"))
+    assert nginx[0] == nginx[1] < ours[0] < ours[1] < chart.WIDTH - chart.RIGHT
+    assert ours[1] - nginx[1] == pytest.approx(3 * (ours[0] - nginx[0]), abs=0.3)   # 8 is 2 to the third
+    assert "alone" not in picture
+    assert chart.svg(of[2:], "nothing to show") is None
+
+
+def test_chart_is_written_as_svg_and_png(tmp_path):
+    written = chart.write(tmp_path / "ratios", [result(SPEED, sallyport=[8], nginx=[4])], "a caption")
+    assert [file.name for file in written] == ["ratios.svg", "ratios.png"]
+    assert written[1].read_bytes().startswith(b"\x89PNG")
+    assert chart.write(tmp_path / "none", [result(ALONE, sallyport=[8])], "") == [] and not (tmp_path / "none.svg").exists()
+
+
+def test_rows_that_are_asked_for():
+    assert rows.asked("1,5-8") == [1, 5, 6, 7, 8]
+    assert set(rows.asked("all")) == {row.number for row in rows.ROWS}
+    for wrong in ("0", "25", "1-30", "x", ""):
+        with pytest.raises(ValueError):
+            rows.asked(wrong)
+
+
+def test_the_table_is_consistent():
+    for row in rows.ROWS:
+        assert row.number in rows.NUMBERS and row.target and row.moonshot and row.ways
+        for way in row.ways:
+            assert callable(way.measure) and way.conditions
+            assert set(getattr(way, "peers", ())) <= set(devices.PEERS)
+    assert len({(row.number, row.title) for row in rows.ROWS}) == len(rows.ROWS)
+    assert set(rows.QUICK) <= {row.number for row in rows.ROWS}
