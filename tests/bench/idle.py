@@ -1,6 +1,6 @@
-"""Row 15: idle flows held, each of which answers a probe at the end. Over memif with our own generator: TLS to TLS, from as many addresses as it takes.
+"""Rows 15 and 16, over memif with our own generator, TLS to TLS: idle flows held, each of which answers a probe at the end; and active ones beside them.
 
-How many: `--flows`, else as many as are opened in a few minutes. A machine with the memory for a million needs `--flows 1000000` and the
+How many idle ones: `--flows`, else as many as are opened in a few minutes. A machine with the memory for a million needs `--flows 1000000` and the
 better part of an hour, since each flow has two full handshakes on core 0 and two on core 1.
 """
 
@@ -15,6 +15,8 @@ from tests.bench.row import Sample
 from tests.lab.lab import LabError
 
 DEFAULT = 20_000
+ACTIVE = 1000
+MOST_ROUNDS = 3   # opening takes minutes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Load:
     @staticmethod
     def measure(bench, rows):
         for row in rows:
-            for number in range(bench.arguments.rounds):
+            for number in range(min(bench.arguments.rounds, MOST_ROUNDS)):
                 yield sample(bench, row, number)
 
 
@@ -64,3 +66,34 @@ def sample(bench, row, number):
     failed = report["clients"]["failed"] + report["not_probed"]
     return Sample(row, OURS, held / 1e6, number, {"flows asked for": count, "failed": failed, "KiB a flow in all": most.kib / max(held, 1),
                                                   "opened a second": report["most_ready"] / report["opening_seconds"], "seconds": time.monotonic() - begun})
+
+@dataclasses.dataclass(frozen=True)
+class Beside:
+    """Row 16: what active flows cost with idle ones beside them, against the same flows alone."""
+    conditions = f"over memif with our own generator, no peer; {ACTIVE:,} active flows in a closed loop, 1 KB, TLS to TLS; cycles of the worker a request"
+
+    @staticmethod
+    def measure(bench, rows):
+        for row in rows:
+            for number in range(min(bench.arguments.rounds, MOST_ROUNDS)):
+                yield beside(bench, row, number)
+
+
+def cycles(bench, row, idle):
+    """Of the worker a request."""
+    count, seconds = ACTIVE + idle, bench.arguments.seconds
+    between = memif.between(bench.lab, count)
+    try:
+        with memif.Sampler(between.appliance, seconds, count) as sampler:
+            window = memif.told(row, *between.run(**memif.COMMON, **memif.many(count), answer_size=1024, active=ACTIVE, warm_up=memif.WARM_UP,
+                                                  duration=seconds + 2 * memif.WARM_UP, patience=300 + count / 100))["window"]
+        cost, elapsed = sampler.spent()
+    finally:
+        between.stop()
+    return cost["worker_cycles"] / elapsed / window["messages_per_second"]
+
+
+def beside(bench, row, number):
+    count = bench.arguments.flows or DEFAULT
+    alone, with_idle = cycles(bench, row, 0), cycles(bench, row, count)
+    return Sample(row, OURS, 100 * (with_idle / alone - 1), number, {"idle flows": count, "cycles alone": alone, "cycles with them": with_idle})

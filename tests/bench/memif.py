@@ -51,19 +51,18 @@ def many(count):
 def between(lab, connections, memory_mb=512, **more):
     """`memory_mb`: of the generator's packet buffers."""
     dataplane = {"max_flows": 8192 if connections <= FEW else connections + 4096}
-    return Between(lab, control_cores=[0], policy_level=1, log_level="warning", certificates_of_service=[lab.certificates.ecdsa],
-                   dataplane=dataplane, memory_mb=memory_mb, **more)
+    settings = {"control_cores": [0], "policy_level": 1, "log_level": "warning", "certificates_of_service": [lab.certificates.ecdsa], "dataplane": dataplane}
+    return Between(lab, memory_mb=memory_mb, **{**settings, **more})
 
 
-class Sampler:
-    """The appliance's cost in the middle of the generator's window: from when its flows are there and the warm-up is over, for as long as measured.
-    As a block, in which the generator runs."""
+class Beside:
+    """What is done to an appliance while the generator runs, which is in the block: act(), once as many flows are there and the warm-up is over.
+    `over` is set when the block ends; whoever waits, waits for it."""
 
-    def __init__(self, appliance, seconds, flows=1):
-        self.appliance, self.seconds, self.wanted = appliance, seconds, flows
-        self.before = self.after = None
-        self.elapsed, self.over = 0.0, threading.Event()
+    def __init__(self, appliance, flows=1):
+        self.appliance, self.wanted, self.over = appliance, flows, threading.Event()
         self.thread = threading.Thread(target=self.watch)
+        self.failure = None
 
     def flows(self):
         try:
@@ -77,10 +76,10 @@ class Sampler:
                 return
         if self.over.wait(2 * WARM_UP):
             return
-        self.before, begun = sample_of(self.appliance), time.monotonic()
-        if self.over.wait(self.seconds):
-            return
-        self.after, self.elapsed = sample_of(self.appliance), time.monotonic() - begun
+        try:
+            self.act()
+        except LabError as failure:
+            self.failure = failure
 
     def __enter__(self):
         self.thread.start()
@@ -90,10 +89,24 @@ class Sampler:
         self.over.set()
         self.thread.join()
 
+
+class Sampler(Beside):
+    """What the appliance has cost over some seconds."""
+
+    def __init__(self, appliance, seconds, flows=1):
+        super().__init__(appliance, flows)
+        self.seconds, self.cost, self.elapsed = seconds, None, 0.0
+
+    def act(self):
+        before, begun = sample_of(self.appliance), time.monotonic()
+        if not self.over.wait(self.seconds):
+            after, self.elapsed = sample_of(self.appliance), time.monotonic() - begun
+            self.cost = cost_of(before, after)
+
     def spent(self):
-        if self.after is None:
-            raise LabError(f"there were never {self.wanted} flows for {self.seconds} s")
-        return cost_of(self.before, self.after), self.elapsed
+        if self.cost is None:
+            raise self.failure or LabError(f"there were never {self.wanted} flows for {self.seconds} s")
+        return self.cost, self.elapsed
 
 
 def told(row, done, report):

@@ -1,6 +1,6 @@
 """The rows: what each is, what is wanted of it, and how it is measured. One that is not here is not measured."""
 
-from tests.bench import flood, idle, kernel, loss, memif, memory
+from tests.bench import away, echo, flood, idle, kernel, latency, loss, memif, memory, workers
 from tests.bench.row import CONNECTIONS, GIGABITS, REQUESTS, Row, Unit
 
 MEGABYTE = kernel.MEGABYTE
@@ -42,8 +42,17 @@ ROWS = [
         (terminated(resumed=True, version="1.2", suite="ECDHE-ECDSA-AES128-GCM-SHA256"),)),
     Row(14, "memory of an idle flow, TLS to TLS", KIB_A_FLOW, "20x", "50x", (memory.Load(),)),
     Row(15, "idle flows held, each of which answers a probe at the end", Unit("M flows"), "1 M", "4 M", (idle.Load(),)),
+    Row(16, "1,000 active flows beside idle ones, against without", Unit("% more cycles", less_is_better=True), "+10 %", "+2 %", (idle.Beside(),)),
     Row(17, "1,000 established flows under a SYN flood", KEPT, "95 %", "99 %", (flood.Load(),)),
+    *(Row(19, f"added latency at half load, {size} KB answers", Unit("us at p99", less_is_better=True), "half of a peer's", "a fifth of a peer's",
+          (latency.Added(1024 * size),)) for size in (1, 16, 64)),
+    Row(20, "certificates and policy reloaded under row 5's load", Unit("% more at p99", less_is_better=True), "+10 %, none fails", "+2 %, none fails", (latency.Reloaded(),)),
+    Row(21, "control killed and started again under load", Unit("s until new connections are served", less_is_better=True), "2 s, none breaks", "0.3 s, none breaks",
+        (away.Load(),)),
     *(Row(22, f"bulk through 100 Mb/s, {path.title}, against Linux's CUBIC", MEGABITS, "0.95x", "1.05x", (path,)) for path in loss.PATHS),
+    *(Row(23, f"device path alone: echo over {profile}, frames of {octets} octets", Unit("M frames/s"), "none", "none", (echo.Load(profile, octets),))
+      for profile in ("memif", "af_xdp") for octets in (64, 1500)),
+    Row(24, "two workers against one, 1 KB on kept connections, TLS to TLS", Unit("times the rate of one"), "1.8", "1.94", (workers.Load(),)),
 ]
 QUICK = (1, 3, 5, 8, 14)
 NUMBERS = range(1, 25)   # that the benchmark has

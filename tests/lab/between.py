@@ -31,11 +31,18 @@ class Between:
         self.sockets = {side: lab.directory / f"{side}s.sock" for side in ("client", "backend")}
         trust = {} if plain else {"server_name": certificates.BACKEND_NAME, "trust": str(lab.certificates.backend_ca)}
         service = Service("web", 443, "web", certificates_of_service or [lab.certificates.rsa, lab.certificates.ecdsa], settings={"handshake_timeout_ms": 60000})
-        config = Configuration([service], [Pool("web", [f"{BACKEND}:{80 if plain else 443}"], **trust)], profile="memif", devices=self.sockets, ports={"memif_role": "server", "mtu": mtu},
+        self.config = Configuration([service], [Pool("web", [f"{BACKEND}:{80 if plain else 443}"], **trust)], profile="memif", devices=self.sockets, ports={"memif_role": "server", "mtu": mtu},
                                routes={"client": [{"to": "10.1.0.0/16", "via": CLIENT}]}, state_directory=lab.directory / "state-memif", **settings)
-        self.appliance = Appliance(lab, lab.write_configuration(config, "memif.conf"), control_cores=control_cores)
+        self.appliance = Appliance(lab, lab.write_configuration(self.config, "memif.conf"), control_cores=control_cores)
         self.appliance.start_control()
         self.appliance.start_dataplane()
+
+    def reload(self, **changes):
+        """The configuration with these members changed."""
+        for name, value in changes.items():
+            setattr(self.config, name, value)
+        self.lab.write_configuration(self.config, "memif.conf")
+        self.appliance.cli("reload")
 
     def run(self, *options, **more):
         """As generator(), with ports, addresses and certificates."""

@@ -102,6 +102,14 @@ def test_idle_connections_answer_the_probe(lab):
     assert report["not_probed"] == 0 and report["latency"]["last_octet"]["count"] == 100
 
 
+def test_idle_ones_beside_active_ones(lab):
+    """A closed loop has a request of each active connection under way whenever it ends, and none of the others."""
+    report = looped(lab, connections=50, active=5, answer_size=200_000, drain=0, most_failures=100)
+    assert report["most_ready"] == 50
+    assert 0 < report["unanswered"] <= 5
+    assert report["clients"]["messages_in"] > 5
+
+
 @pytest.mark.parametrize("spacing", ["constant", "poisson"])
 def test_open_loop_sends_what_is_due(lab, spacing):
     """What was due in the window was measured or is told to be unsent, however slow the machine."""

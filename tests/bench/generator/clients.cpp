@@ -223,7 +223,7 @@ bool Clients::send_due() {
         return any;
     }
     if (!loading_ || !keeps()) return false;
-    for (int i = 0; i < kMostATurn && resting_ > 0; ++i) {
+    for (int i = 0; i < kMostATurn && resting_ > 0 && waiting_ < settings_.active; ++i) {
         if (schedule_ && schedule_->due() > now_) break;
         ClientEnd& end = *take_resting();
         request(end, schedule_ ? schedule_->due() : now_);

@@ -182,6 +182,7 @@ std::expected<void, std::string> Generator::make_side(const char* name, const Si
 Clients::Settings Generator::client_settings() const {
     Clients::Settings settings;
     settings.connections = options_.connections;
+    settings.active = options_.active != 0 ? options_.active : options_.connections;
     settings.requests_per_connection = options_.mode == Mode::close ? options_.requests_per_connection : 0;
     settings.targets = options_.targets;
     for (const IpPrefix& prefix : options_.sources) settings.sources.add(prefix);

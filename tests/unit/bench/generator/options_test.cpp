@@ -70,6 +70,8 @@ TEST(ParseOptions, Refused) {
     refused({"--loopback"}, "--backend-certificate");
     refused({"--loopback", "--backend-plain", "--client-port", "memif:/a"}, "--loopback needs no port");
     refused({"--loopback", "--backend-plain", "--mode", "idle", "--rate", "5"}, "--mode idle");
+    refused({"--loopback", "--backend-plain", "--active", "2", "--rate", "5"}, "--active");
+    refused({"--loopback", "--backend-plain", "--active", "2", "--mode", "close"}, "--active");
     refused({"--loopback", "--backend-plain", "--plain", "--resume", "50"}, "--resume");
     refused({"--loopback", "--backend-plain", "--tls", "1.1"}, "1.2, 1.3 or 1.2,1.3");
     refused({"--loopback", "--backend-plain", "--listen", "192.0.2.9:80"}, "is no --backend-address");

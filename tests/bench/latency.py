@@ -1,0 +1,117 @@
+"""Rows 19 and 20: latencies, over memif with our own generator.
+
+19, added latency at half load: an open loop at half of what a closed loop of the same flows reaches, its requests at random moments (Poisson). What the appliance adds is the
+percentile with it less the percentile without it: the generator's clients on its own backends, at the same rate. Latency counts from when a request was due.
+20, certificates and policy reloaded, twice a second, under row 5's load: the 99th percentile against that of a run without.
+"""
+
+import dataclasses
+
+from tests.bench import memif
+from tests.bench.devices import OURS
+from tests.bench.row import Sample
+from tests.lab import certificates
+from tests.lab.between import generator
+from tests.lab.lab import LabError
+
+FLOWS, INTERVAL = 64, 0.5
+PERCENTILES = ("p50", "p99", "p99.9")
+
+
+def run(bench, row, link, **options):
+    """A report of a run through the appliance."""
+    return memif.told(row, *link.run(**memif.COMMON, **{"connections": FLOWS, "warm_up": memif.WARM_UP, "duration": bench.arguments.seconds, **options}))
+
+
+def microseconds(report, octet, percentile):
+    return report["latency"][f"{octet}_octet"][percentile] / 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Added:
+    answer: int
+
+    conditions = f"over memif with our own generator, no peer; {FLOWS} flows, open loop at half load, TLS to TLS; of the last octet"
+
+    @staticmethod
+    def measure(bench, rows):
+        for number in range(bench.arguments.rounds):
+            for row in rows:
+                yield added(bench, row, row.ways[0].answer, number)
+
+
+def added(bench, row, answer, number):
+    capacity = through(bench, row, answer_size=answer)["window"]["messages_per_second"]
+    rate = round(capacity / 2)
+    there, without = through(bench, row, answer_size=answer, rate=rate), direct(bench, answer_size=answer, rate=rate)
+    more = {f"{percentile} of the {octet} octet, us": microseconds(there, octet, percentile) - microseconds(without, octet, percentile)
+            for octet in ("first", "last") for percentile in PERCENTILES}
+    return Sample(row, OURS, more["p99 of the last octet, us"], number,
+                  {**more, "requests a second": rate, "unsent": there["unsent"], "p99 without us, us": microseconds(without, "last", "p99"),
+                   "generator busy %": 100 * there["window"]["busy_share"]})
+
+
+def through(bench, row, **options):
+    link = memif.between(bench.lab, FLOWS)
+    try:
+        return run(bench, row, link, **options)
+    finally:
+        link.stop()
+
+
+def direct(bench, **options):
+    """The generator's clients on its own backends."""
+    certificate, key = bench.lab.certificates.backend
+    common = {name: value for name, value in memif.COMMON.items() if name not in ("host", "settle")}
+    done, report = generator(bench.lab, "--loopback", "--backend-certificate", certificate, "--backend-key", key, ca=bench.lab.certificates.backend_ca,
+                             host=certificates.BACKEND_NAME, **common, **{"connections": FLOWS, "warm_up": memif.WARM_UP, "duration": bench.arguments.seconds, **options})
+    if done.returncode != 0:
+        raise LabError(f"the generator alone: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+    return report
+
+
+@dataclasses.dataclass(frozen=True)
+class Reloaded:
+    conditions = f"over memif with our own generator, no peer; {FLOWS} flows, 1 KB, TLS to TLS, closed loop; reloaded every {INTERVAL} s; none failed"
+
+    @staticmethod
+    def measure(bench, rows):
+        for number in range(bench.arguments.rounds):
+            for row in rows:
+                yield reloaded(bench, row, number)
+
+
+class Reloader(memif.Beside):
+    """Another certificate and another level of the policy, and back."""
+
+    def __init__(self, link):
+        super().__init__(link.appliance, FLOWS)
+        self.link, self.times = link, 0
+
+    def act(self):
+        both = self.link.lab.certificates
+        while not self.over.wait(INTERVAL):
+            self.times += 1
+            first = self.times % 2 == 0
+            self.link.config.services[0].certificates = [both.ecdsa] if first else [both.rsa, both.ecdsa]
+            self.link.reload(policy_level=1 if first else 2)
+
+
+def reloaded(bench, row, number):
+    seconds = bench.arguments.seconds + 2 * memif.WARM_UP   # the reloads begin when that is over
+    quiet = through(bench, row, answer_size=1024, duration=seconds)
+    link = memif.between(bench.lab, FLOWS)
+    try:
+        with Reloader(link) as reloader:
+            busy = run(bench, row, link, answer_size=1024, duration=seconds)
+    finally:
+        link.stop()
+    if reloader.failure or reloader.times < 2:
+        raise reloader.failure or LabError(f"row {row.number}: reloaded {reloader.times} times")
+    if failed := busy["clients"]["failed"]:
+        raise LabError(f"row {row.number}: {failed} flows failed under {reloader.times} reloads: {busy['clients']['first_failures']}")
+    before, after = (microseconds(report, "last", "p99") for report in (quiet, busy))
+    return Sample(row, OURS, 100 * (after / before - 1), number, {
+        "reloads": reloader.times, "p99 without, us": before, "p99 with, us": after, "longest without, us": microseconds(quiet, "last", "max"),
+        "longest with, us": microseconds(busy, "last", "max"), "k requests a second without": quiet["window"]["messages_per_second"] / 1000,
+        "with": busy["window"]["messages_per_second"] / 1000})
