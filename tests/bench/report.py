@@ -1,7 +1,6 @@
 """From samples to figures: medians, spread, ratios; as text and as JSON."""
 
 import dataclasses
-import math
 import statistics
 
 from tests.bench.devices import OURS
@@ -35,12 +34,12 @@ class Result:
         return {name: figure for name, figure in self.figures.items() if name != OURS}
 
     def ratio(self, name):
-        """How many times better than that peer we are, infinity where there is nothing to divide by; None without both."""
+        """How many times better than that peer we are; None without both, or where there is nothing to divide by."""
         if name not in self.peers or OURS not in self.figures:
             return None
         ours, theirs = self.figures[OURS].median, self.figures[name].median
         over, under = (theirs, ours) if self.row.unit.less_is_better else (ours, theirs)
-        return over / under if under else math.inf
+        return over / under if under > 0 else None
 
     def best_peer(self):
         if not self.peers:
@@ -86,7 +85,8 @@ def text(result):
         lines.append(f"  {name:22} {number(of.median)} ({number(of.least)} to {number(of.most)}), {notes}" + (f"; {details}" if details else ""))
     for name in result.peers if OURS in result.figures else ():
         best = f", the best peer{result.verdict() and ': '}{result.verdict()}" if name == result.best_peer() else ""
-        lines.append(f"  ratio to {name}: {result.ratio(name):.2f}{best}")
+        ratio = result.ratio(name)
+        lines.append(f"  ratio to {name}: {'none' if ratio is None else f'{ratio:.2f}'}{best}")
     return "\n".join(lines)
 
 
