@@ -25,10 +25,10 @@ def process_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / TICK
 
 
-def children_seconds():
-    """Of the children of this process that have ended."""
+def own_seconds():
+    """Of this process, and of its children that have ended."""
     times = os.times()
-    return times.children_user + times.children_system
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def descendants(pid):
@@ -51,7 +51,7 @@ class Watch:
         self.before, self.known_before = stat_times(), self.known()
 
     def known(self):
-        return sum(map(process_seconds, self.pids)) + children_seconds()
+        return sum(map(process_seconds, self.pids)) + own_seconds()
 
     def shares(self):
         """(stolen, taken by others) of all cores."""

@@ -91,8 +91,8 @@ def cost_of(before, after):
 
 
 class Peer:
-    """`command`: how its program is started with its configuration file; it stays in the foreground."""
-    file, command, ready_port = "", (), PLAIN_PORT
+    """`command`: how `program` is started with its configuration `file` (of peers/); it stays in the foreground."""
+    program, file, command, ready_port = "", "", (), PLAIN_PORT
 
     def __init__(self, bench, with_offloads=True, buffer=65536):
         self.name = self.program + ("" if with_offloads else ", offloads off")

@@ -5,13 +5,14 @@ import functools
 import itertools
 import json
 import pathlib
+import subprocess
 import sys
 import time
 
 from tests.bench import chart, devices, idle, kernel, memif, report, rows
 from tests.bench.environment import environment
 from tests.bench.row import NotMeasured
-from tests.lab.lab import Backend, Lab
+from tests.lab.lab import Backend, Lab, LabError
 
 BEGUN = time.monotonic()
 DEFAULT_DEVICES = "sallyport,nginx,haproxy,hitch,nginx-plain"
@@ -99,6 +100,8 @@ def measure(bench, chosen):
                 say(f"round {sample.round + 1}, row {sample.row.number} {sample.row.title}: {sample.device} {report.number(sample.value)} {sample.row.unit.name}{disturbed}")
         except NotMeasured as reason:
             why = str(reason)
+        except (LabError, RuntimeError, OSError, subprocess.SubprocessError) as failure:   # what has been measured is not lost
+            why = f"failed: {failure}"
         for row, way in group:
             results.append(report.result(row, way, [sample for sample in samples if sample.row is row], why))
             print(f"\n{report.text(results[-1])}", flush=True)
@@ -123,9 +126,9 @@ def main():
     if arguments.json:
         pathlib.Path(arguments.json).write_text(json.dumps([report.json_object(result, about) for result in results], indent=1) + "\n")
     if arguments.chart:
-        written = chart.write(arguments.chart, results, f"Work per core-second, as a multiple of the best peer's ({about['processor']}, {about['commit']})")
+        written = chart.write(arguments.chart, results, f"As a multiple of the best peer's figure, more is better ({about['processor']}, {about['commit']})")
         print("\n" + (", ".join(map(str, written)) if written else "no chart: no row with a peer"))
-    return 0
+    return 1 if any(result.why_not.startswith("failed") for result in results) else 0
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import re
 import time
 
 from tests.bench import devices
+from tests.bench.accounting import Watch, process_seconds
 from tests.bench.row import NotMeasured, Sample
 from tests.lab import network
 from tests.lab.lab import LabError, Process, best_profile, tail, wait_for
@@ -83,10 +84,12 @@ def sample(bench, row, number):
             time.sleep(1)   # the memif's server first
         device = ends[0]
         wait_for(lambda: f"frames to go round: {tail(device.process.log)}", lambda: device.received() > 0, 30)
-        before, begun = device.received(), time.monotonic()
+        watch = Watch([end.process.pid for end in ends])
+        before, used, begun = device.received(), process_seconds(device.process.pid), time.monotonic()
         time.sleep(bench.arguments.seconds)
-        rate = (device.received() - before) / (time.monotonic() - begun)
+        frames, elapsed, used = device.received() - before, time.monotonic() - begun, process_seconds(device.process.pid) - used
+        disturbed = watch.disturbed()
     finally:
         for end in reversed(ends):
             end.stop()
-    return Sample(row, TESTPMD, rate / 1e6, number, {"Gb/s each way": rate * load.octets * 8e-9})
+    return Sample(row, TESTPMD, frames / max(used, 1e-9) / 1e6, number, {"M frames a second raw": frames / elapsed / 1e6, "had % of its core": 100 * used / elapsed}, disturbed)

@@ -12,7 +12,7 @@ import time
 from tests.bench import devices
 from tests.bench.accounting import Watch, process_seconds
 from tests.bench.devices import BACKEND, LISTEN, OURS, PLAIN_PORT, POOLED_PORT, RESUMING_PORT, RSA_PORT, program_of, template
-from tests.bench.row import GIGABITS, Sample
+from tests.bench.row import DEVICE_BUSY, GIGABITS, Sample
 from tests.lab.lab import LabError, Nginx, program
 
 AES_128, GROUP = "TLS_AES_128_GCM_SHA256", "X25519"
@@ -77,6 +77,7 @@ class Kernel:
         load, seconds = load_of(row), self.bench.arguments.seconds
         port = load.port_at(name)
         self.read_back(device, load, port)
+        self.compare(device, load, port)
         self.wrk(load, port, 1)   # warm-up
         watch = Watch(device.pids() + self.backends.worker_pids())
         before, shaken = device.sample(), device.handshakes()
@@ -84,7 +85,7 @@ class Kernel:
         cost = device.cost(before, device.sample())
         disturbed = watch.disturbed()
         work = done["requests"] * (load.answer * 8e-9 if row.unit is GIGABITS else 1e-3)
-        details = {f"{row.unit.name.split(' a ')[0]} a second raw": work / done["seconds"], "device busy %": 100 * cost["core_seconds"] / done["seconds"],
+        details = {f"{row.unit.name.split(' a ')[0]} a second raw": work / done["seconds"], DEVICE_BUSY: 100 * cost["core_seconds"] / done["seconds"],
                    "errors": done["errors"]}
         if name == OURS:
             details["worker cycles a request" if not load.answer else "worker cycles an octet"] = cost["worker_cycles"] / done["requests"] / (load.answer or 1)
@@ -110,6 +111,12 @@ class Kernel:
         group = re.search(r"(?:Negotiated TLS1.3 group|Peer Temp Key): ([^\s,]+)", done.stdout)
         if found != wanted or not group or group.group(1).upper() != load.group.upper():
             raise LabError(f"{device.name}, port {port}: negotiated {found} {group and group.group(1)}, wanted {wanted} {load.group}\n{done.stdout[-2000:]}{done.stderr}")
+
+    def compare(self, device, load, port):
+        """An answer, octet by octet."""
+        done = self.lab.client("curl", "-sS", "--cacert", self.lab.certificates.ca, f"https://www.example.com:{port}{load.path}", text=False)
+        if done.stdout != (self.lab.directory / "www" / load.path[1:]).read_bytes():
+            raise LabError(f"{device.name}, port {port}: {load.path} comes with other octets: {len(done.stdout)}, {done.stderr}")
 
     def wrk(self, load, port, seconds):
         conf = self.lab.directory / "client-openssl.cnf"

@@ -9,8 +9,9 @@ import dataclasses
 import threading
 import time
 
+from tests.bench.accounting import Watch
 from tests.bench.devices import OURS, cost_of, sample_of
-from tests.bench.row import GIGABITS, Sample
+from tests.bench.row import DEVICE_BUSY, GIGABITS, Sample
 from tests.lab.between import Between
 from tests.lab.lab import LabError
 
@@ -127,19 +128,21 @@ def measure(bench, row, number):
     load, seconds = load_of(row), bench.arguments.seconds
     link = between(bench.lab, load.connections, plain=load.plain, mtu=load.mtu)
     patience = 240 + load.connections / 100   # seconds: opening takes a few milliseconds each
+    watch = Watch([link.appliance.control.pid, link.appliance.dataplane.pid])
     try:
         with Sampler(link.appliance, seconds, load.connections if load.mode == "kept" else 1) as sampler:
             done, report = link.run(**COMMON, **load.options(), warm_up=WARM_UP, duration=seconds + 2 * WARM_UP, patience=patience)
         window = told(row, done, report)["window"]
         spent, elapsed = sampler.spent()
+        disturbed = watch.disturbed()
     finally:
         link.stop()
     messages = window["messages_per_second"]
     rate = messages * (load.answer * 8e-9 if row.unit is GIGABITS else 1e-3)
     busy = spent["core_seconds"] / elapsed
     octets = load.answer if row.unit is GIGABITS else 1
-    details = {f"{row.unit.name.split(' a ')[0]} a second raw": rate, "device busy %": 100 * busy, "generator busy %": 100 * window["busy_share"],
+    details = {f"{row.unit.name.split(' a ')[0]} a second raw": rate, DEVICE_BUSY: 100 * busy, "generator busy %": 100 * window["busy_share"],
                "generator had % of its core": 100 * window["cpu_share"],
                f"worker cycles {'an octet' if octets > 1 else 'a request'}": spent["worker_cycles"] / elapsed / messages / octets,
                "control us a request": spent["control_seconds"] / elapsed / messages * 1e6}
-    return Sample(row, OURS, rate / busy, number, details)
+    return Sample(row, OURS, rate / busy, number, details, disturbed)

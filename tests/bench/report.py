@@ -4,8 +4,9 @@ import dataclasses
 import statistics
 
 from tests.bench.devices import OURS
-from tests.bench.row import Sample
+from tests.bench.row import DEVICE_BUSY, Sample
 
+PEER_BOUND = 90   # percent: a device that was less busy waited for clients or backends, and its raw rate says little
 LEAST_CLEAN = 3   # rounds that nothing disturbed; with fewer, all rounds count, and the figure says so
 
 
@@ -27,7 +28,7 @@ class Result:
     row: object
     way: object
     figures: dict
-    why_not: str = ""   # it could not be measured
+    why_not: str = ""   # it could not be measured, or not to the end
 
     @property
     def peers(self):
@@ -78,9 +79,10 @@ def text(result):
     row = result.row
     lines = [f"Row {row.number}: {row.title} ({row.unit.name}; target {row.target or 'none'}, moonshot {row.moonshot or 'none'})", f"  {result.way.conditions}"]
     if result.why_not:
-        return "\n".join([*lines, f"  not measured: {result.why_not}"])
+        lines.append(f"  {'cut short' if result.figures else 'not measured'}: {result.why_not}")
     for name, of in result.figures.items():
         notes = f"{of.used} of {of.rounds} rounds" + (", the machine was disturbed" if of.disturbed else "")
+        notes += ", peer-bound" if of.details.get(DEVICE_BUSY, 100) < PEER_BOUND else ""
         details = "; ".join(f"{what} {number(value)}" for what, value in of.details.items())
         lines.append(f"  {name:22} {number(of.median)} ({number(of.least)} to {number(of.most)}), {notes}" + (f"; {details}" if details else ""))
     for name in result.peers if OURS in result.figures else ():

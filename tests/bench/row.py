@@ -14,6 +14,7 @@ class Unit:
 GIGABITS = Unit("Gb a core-second")
 REQUESTS = Unit("k requests a core-second")
 CONNECTIONS = Unit("k connections a core-second")
+DEVICE_BUSY = "device busy %"   # a detail of samples
 
 
 @dataclasses.dataclass(frozen=True)

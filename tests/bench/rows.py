@@ -50,7 +50,7 @@ ROWS = [
     Row(21, "control killed and started again under load", Unit("s until new connections are served", less_is_better=True), "2 s, none breaks", "0.3 s, none breaks",
         (away.Load(),)),
     *(Row(22, f"bulk through 100 Mb/s, {path.title}, against Linux's CUBIC", MEGABITS, "0.95x", "1.05x", (path,)) for path in loss.PATHS),
-    *(Row(23, f"device path alone: echo over {profile}, frames of {octets} octets", Unit("M frames/s"), "none", "none", (echo.Load(profile, octets),))
+    *(Row(23, f"device path alone: echo over {profile}, frames of {octets} octets", Unit("M frames a core-second"), "none", "none", (echo.Load(profile, octets),))
       for profile in ("memif", "af_xdp") for octets in (64, 1500)),
     Row(24, "two workers against one, 1 KB on kept connections, TLS to TLS", Unit("times the rate of one"), "1.8", "1.94", (workers.Load(),)),
 ]

@@ -111,3 +111,13 @@ def test_the_table_is_consistent():
             assert set(getattr(way, "peers", ())) <= set(devices.PEERS)
     assert len({(row.number, row.title) for row in rows.ROWS}) == len(rows.ROWS)
     assert set(rows.QUICK) <= {row.number for row in rows.ROWS}
+
+
+def test_what_was_measured_before_a_failure_is_told():
+    of = report.result(SPEED, Way(), samples(SPEED, "nginx", 3), "failed: no more")
+    assert "cut short: failed: no more" in report.text(of) and of.figures["nginx"].median == 3
+
+
+def test_a_device_that_waited_is_marked():
+    busy, waiting = (report.result(SPEED, Way(), [Sample(SPEED, "nginx", 1, 0, {report.DEVICE_BUSY: share})]) for share in (97, 60))
+    assert "peer-bound" not in report.text(busy) and "peer-bound" in report.text(waiting)
