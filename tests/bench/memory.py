@@ -15,7 +15,7 @@ from tests.bench.devices import OURS
 from tests.bench.flows import Flows
 from tests.bench.row import Sample
 
-FEW, MANY = 500, 4000
+FEW, MANY = 1000, 7000
 SOCKET_CACHES = ("TCP", "sock_inode_cache", "filp", "eventpoll_epi")
 DENTRY = 192   # octets, one a socket; that cache as a whole grows and shrinks with whatever reads files
 BUFFERS = 32768   # packet buffers of ours
