@@ -9,7 +9,8 @@ from tests.bench.devices import OURS
 
 COLOURS = {OURS: "#c0392b", "nginx": "#2e7d32", "haproxy": "#1565c0", "hitch": "#8e6c00"}
 OTHER = "#888888"
-LEFT, RIGHT, TOP, LINE, BOTTOM, WIDTH = 400, 40, 70, 34, 40, 1000
+LEFT, RIGHT, TOP, LINE, BOTTOM, WIDTH = 440, 40, 70, 34, 40, 1040
+SIZES = ((60, 12), (78, 10), (1000, 8.5))   # of a title: up to so many letters, so large
 
 
 def multiples(result):
@@ -58,7 +59,7 @@ def svg(results, caption):
     for place, (result, found) in enumerate(shown):
         y = TOP + LINE * place + LINE / 2
         title = f"{result.row.number}: {result.row.title}"
-        out.append(f'<text x="16" y="{y + 4:.1f}" font-size="{12 if len(title) < 56 else 10}">{escape(title)}</text>')
+        out.append(f'<text x="16" y="{y + 4:.1f}" font-size="{next(size for letters, size in SIZES if len(title) <= letters)}">{escape(title)}</text>')
         for name, value in wanted[id(result)].items():
             dashes = ' stroke-dasharray="4 3"' if name == "moonshot" else ""
             out.append(f'<line x1="{axis.at(value):.1f}" x2="{axis.at(value):.1f}" y1="{y - 12:.1f}" y2="{y + 12:.1f}" stroke="black" stroke-width="2"{dashes}/>')

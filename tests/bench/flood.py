@@ -1,7 +1,7 @@
 """Row 17 of scripts/bench, its second half: what 1,000 established flows keep of their goodput while SYNs come as fast as one process sends them.
 
 The flows are kept connections, TLS to TLS, each of which has a message of 2 KB echoed five times a second, and sends no next one before the last
-has come back: an offered load of 160 Mb/s, since clients at full speed would compete with the flood for their core, and their figure would tell of
+has come back: an offered load of 80 Mb/s each way, since clients at full speed would compete with the flood for their core, and their figure would tell of
 that. The clients, the backend and the flood share core 1, the device has core 0. The flood takes what is left of core 1 in both halves of a
 measurement: in the first it goes nowhere (into a link whose other end drops it), in the second to the service that the flows use.
 Sources are drawn from 198.18.0.0/15, behind the clients' router, which drops what is answered.

@@ -1,4 +1,4 @@
-"""Configurations as values, written as the appliance's libconfig text or, for the peer that it is compared with, nginx's."""
+"""Configurations as values, written as the appliance's libconfig text or, for a stand-in, nginx's."""
 
 import dataclasses
 
@@ -179,13 +179,12 @@ def libconfig(c):
     return "\n".join(lines) + "\n"
 
 
-def nginx_stream(c, directory, *, workers_core=0, backend_reuse=True, extra=""):
+def nginx_stream(c, directory):
     """The same services by nginx's stream module: one worker, backend verified. It carries no ALPN to the backend."""
     text = [f"load_module /usr/lib/nginx/modules/ngx_stream_module.so; pid {directory}/nginx.pid; error_log {directory}/error.log warn;",
-            "worker_processes 1; " + (f"worker_cpu_affinity {1 << workers_core:08b};" if workers_core is not None else ""),
-            "events { worker_connections 16384; }",
+            "worker_processes 1; events { worker_connections 16384; }",
             "stream { access_log off; ssl_session_cache off; ssl_session_tickets on; proxy_connect_timeout 3s; tcp_nodelay on;",
-            "  ssl_protocols TLSv1.2 TLSv1.3; ssl_prefer_server_ciphers on; proxy_half_close on;", f"  {extra}"]
+            "  ssl_protocols TLSv1.2 TLSv1.3; ssl_prefer_server_ciphers on; proxy_half_close on;"]
     for pool in c.pools:
         members = " ".join(f"server {m[0] if isinstance(m, tuple) else m};" for m in pool.members)
         text.append(f"  upstream {pool.name} {{ {members} }}")
@@ -199,8 +198,7 @@ def nginx_stream(c, directory, *, workers_core=0, backend_reuse=True, extra=""):
             text.append(f"    ssl_alpn {' '.join(name for name in service.alpn if name != 'h2')};")   # the backend would not know
         if pool.server_name:
             text.append(f"    proxy_ssl on; proxy_ssl_verify on; proxy_ssl_verify_depth 3; proxy_ssl_trusted_certificate {pool.trust};"
-                        f" proxy_ssl_name {pool.server_name}; proxy_ssl_server_name on; proxy_ssl_protocols TLSv1.2 TLSv1.3;"
-                        f" proxy_ssl_session_reuse {'on' if backend_reuse else 'off'};")
+                        f" proxy_ssl_name {pool.server_name}; proxy_ssl_server_name on; proxy_ssl_protocols TLSv1.2 TLSv1.3;")
         text.append(f"    proxy_pass {service.pool}; }}")
     text.append("}")
     return "\n".join(text) + "\n"

@@ -333,7 +333,7 @@ class StandIn(Nginx):
         network.kernel_addresses()
         lab.lenient = True
         self.lab, self.config = lab, config
-        super().__init__(lab, "stand-in", configuration.nginx_stream(config, lab.directory / "stand-in", workers_core=None),
+        super().__init__(lab, "stand-in", configuration.nginx_stream(config, lab.directory / "stand-in"),
                          reachable=("client", network.APPLIANCE["client"][0], config.services[0].port))
 
     def check_running(self):
