@@ -43,7 +43,7 @@ struct CertificateChain {
     std::chrono::system_clock::time_point not_before, not_after;  ///< of the leaf
     std::string issuer_text;         ///< as in the leaf, RFC 2253
     Fingerprint fingerprint{};       ///< SHA-256 of the leaf (DER)
-    openssl::Certificate issuer;     ///< who signed the leaf: of the file or of the public roots; may be null
+    openssl::Certificate issuer;     ///< whose signature on the leaf has been verified: of the file or of the public roots; may be null
     bool must_staple = false;        ///< TLS feature status_request (RFC 7633)
     [[nodiscard]] std::string subject() const;
 

@@ -1,8 +1,9 @@
 #pragma once
 
-#include <map>
+#include <cstring>
 #include <memory>
 #include <shared_mutex>
+#include <unordered_map>
 
 #include "control/revocation/own_certificate.h"
 
@@ -24,9 +25,17 @@ class OwnAnswers {
         std::shared_ptr<const Octets> staple;
         bool revoked = false;
     };
+    /// A fingerprint is a hash already.
+    struct Hash {
+        std::size_t operator()(const Fingerprint& certificate) const noexcept {
+            std::size_t hash = 0;
+            std::memcpy(&hash, certificate.data(), sizeof hash);
+            return hash;
+        }
+    };
     [[nodiscard]] Answer find(const certificates::CertificateChain& chain) const;
     mutable std::shared_mutex mutex_;
-    std::map<Fingerprint, Answer> answers_;
+    std::unordered_map<Fingerprint, Answer, Hash> answers_;
 };
 
 }  // namespace sallyport::revocation

@@ -24,7 +24,7 @@ struct Decision {
 /// OCSP URL: none. URLs that check_url refuses do not count.
 [[nodiscard]] Decision decide(const certificates::CertificateChain& chain);
 
-/// Who has signed the leaf: the first intermediate, else one of `candidates`, else one of the directory of roots. nullptr: not found.
+/// Who has signed the leaf: whom its loader has found, else an intermediate, else one of `candidates`, else one of the directory of roots. nullptr: not found.
 [[nodiscard]] openssl::Certificate issuer_of(const certificates::CertificateChain& chain, std::span<X509* const> candidates,
                                              X509_STORE* roots);
 

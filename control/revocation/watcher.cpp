@@ -155,7 +155,7 @@ struct Watcher::State {
 void Watcher::State::add_own(const configuration::CertificateFiles& files, std::span<X509* const> candidates,
                              X509_STORE* roots) {
     if (!files.chain || !files.chain->leaf) return;
-    const Fingerprint fingerprint = fingerprint_of(files.chain->leaf.get());
+    const Fingerprint fingerprint = files.chain->fingerprint != Fingerprint{} ? files.chain->fingerprint : fingerprint_of(files.chain->leaf.get());
     if (!known.insert(fingerprint).second) return;
 
     Own own{.chain = files.chain, .fingerprint = fingerprint, .issuer = issuer_of(*files.chain, candidates, roots), .stored_as = "ocsp-" + hex(fingerprint)};
