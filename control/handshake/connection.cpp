@@ -71,17 +71,9 @@ void wipe_keys(channel::Handoff& handoff) { crypto::wipe(&handoff, sizeof handof
 }  // namespace
 
 Connection::Connection(SSL_CTX* context, bool server) : server_(server), ssl_(SSL_new(context)), records_(server) {
-    BIO* in = BIO_new(BIO_s_mem());
-    BIO* out = BIO_new(BIO_s_mem());
-    if (!ssl_ || in == nullptr || out == nullptr) {
-        BIO_free(in);
-        BIO_free(out);
-        throw std::bad_alloc();
-    }
-    in_ = in;
-    out_ = out;
-    BIO_set_mem_eof_return(in_, -1);  // empty means 'not yet', not 'closed'
-    SSL_set_bio(ssl_.get(), in_, out_);
+    BIO* const wire = ssl_ ? wire_.make() : nullptr;
+    if (wire == nullptr) throw std::bad_alloc();
+    SSL_set_bio(ssl_.get(), wire, wire);
     SSL_set_app_data(ssl_.get(), this);
     if (server_)
         SSL_set_accept_state(ssl_.get());
@@ -99,7 +91,6 @@ void Connection::free_ssl() {
     // The record layer goes on elsewhere: for libssl the connection is closed in order, so that its session stays resumable.
     if (step_ == Step::done) SSL_set_shutdown(ssl_.get(), SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     ssl_.reset();
-    in_ = out_ = nullptr;
 }
 
 void Connection::install(SSL_CTX* context) {
@@ -197,9 +188,10 @@ void Connection::note_chain_error(X509_STORE_CTX* store) {
 
 Step Connection::run(std::span<const std::byte> record, std::vector<std::byte>& output) {
     ERR_clear_error();
-    if (!record.empty() && BIO_write(in_, record.data(), static_cast<int>(record.size())) != static_cast<int>(record.size()))
-        return refuse({SSL_AD_INTERNAL_ERROR, "out of memory for a record"}, output);
+    wire_.give(record);
     const int result = SSL_do_handshake(ssl_.get());
+    const bool all_read = wire_.unread() == 0;   // libssl wants more only when it has read all
+    wire_.give({});
     const int error = SSL_get_error(ssl_.get(), result);
     const Flight flight = written();
     if (result != 1 && error != SSL_ERROR_WANT_READ) {
@@ -210,7 +202,8 @@ Step Connection::run(std::span<const std::byte> record, std::vector<std::byte>& 
         describe_failure(openssl::error_queue(), library_reason);
         return Step::failed;
     }
-    if ((result == 1 || flight_written_) && !checked_) {
+    const bool first_check = (result == 1 || flight_written_) && !checked_;
+    if (first_check) {
         checked_ = true;
         if (auto refusal = read_back()) return refuse(*refusal, output);
     }
@@ -219,9 +212,10 @@ Step Connection::run(std::span<const std::byte> record, std::vector<std::byte>& 
         send(flight, output);
         return Step::more;
     }
-    if (BIO_pending(in_) > 0 || SSL_has_pending(ssl_.get()) == 1)
+    if (!all_read || SSL_has_pending(ssl_.get()) == 1)
         return refuse({SSL_AD_UNEXPECTED_MESSAGE, "octets follow the Finished message in its record"}, output);
-    if (auto refusal = read_back()) return refuse(*refusal, output);
+    if (!first_check)   // else it has just been asked, and libssl has done nothing since
+        if (auto refusal = read_back()) return refuse(*refusal, output);
     if (!hand_over(flight.protected_records)) return refuse({SSL_AD_INTERNAL_ERROR, "the keys could not be derived"}, output);
     send(flight, output);
     step_ = Step::done;
@@ -230,11 +224,8 @@ Step Connection::run(std::span<const std::byte> record, std::vector<std::byte>& 
 }
 
 Connection::Flight Connection::written() {
-    char* data = nullptr;
-    const long length = BIO_get_mem_data(out_, &data);
     Flight flight;
-    if (length <= 0) return flight;
-    flight.octets = {reinterpret_cast<const std::byte*>(data), static_cast<std::size_t>(length)};
+    flight.octets = wire_.written();
     for (auto rest = flight.octets; rest.size() >= crypto::kRecordHeaderLength;) {
         const std::uint8_t type = octet(rest, 0);
         const std::size_t fragment = static_cast<std::size_t>(octet(rest, 3)) << 8 | octet(rest, 4);
@@ -261,7 +252,7 @@ Connection::Flight Connection::written() {
 void Connection::send(const Flight& flight, std::vector<std::byte>& output) {
     output.insert(output.end(), flight.octets.begin(), flight.octets.end());
     encrypted_sent_ = encrypted_sent_ || flight.encrypted;
-    static_cast<void>(BIO_reset(out_));
+    wire_.clear();
 }
 
 Step Connection::refuse(const Refusal& refusal, std::vector<std::byte>& output) {
@@ -428,10 +419,11 @@ void Connection::after_handshake(std::span<const std::byte> record) {
     if (!ssl_ || record.empty()) return;
     ERR_clear_error();
     std::array<std::byte, 256> data;
-    const bool taken = BIO_write(in_, record.data(), static_cast<int>(record.size())) == static_cast<int>(record.size());
-    const int got = taken ? SSL_read(ssl_.get(), data.data(), static_cast<int>(data.size())) : 0;
-    const bool ticket = taken && SSL_get_error(ssl_.get(), got) == SSL_ERROR_WANT_READ && BIO_pending(in_) == 0;
-    static_cast<void>(BIO_reset(out_));
+    wire_.give(record);
+    const int got = SSL_read(ssl_.get(), data.data(), static_cast<int>(data.size()));
+    const bool ticket = SSL_get_error(ssl_.get(), got) == SSL_ERROR_WANT_READ && wire_.unread() == 0;
+    wire_.give({});
+    wire_.clear();
     if (ticket) return;
     ERR_clear_error();
     crypto::wipe(data.data(), data.size());

@@ -11,11 +11,12 @@
 #include "control/handshake/key_log.h"
 #include "control/handshake/libssl.h"
 #include "control/handshake/record_stream.h"
+#include "control/handshake/wire_bio.h"
 #include "crypto/key_schedule.h"
 
 namespace sallyport::handshake {
 
-/// What both sides' handshakes share: an SSL object on memory BIOs that is given one record at a time, the policy's
+/// What both sides' handshakes share: an SSL object on a WireBio that is given one record at a time, the policy's
 /// read-back, and the handoff of its keys. A side derives from it and says how it treats what differs.
 /// Used by one thread; libssl's callbacks find it with SSL_get_app_data.
 class Connection {
@@ -102,7 +103,7 @@ class Connection {
     [[nodiscard]] std::optional<Refusal> read_back();
     [[nodiscard]] bool hand_over(std::uint64_t application_records);
     struct Flight {
-        std::span<const std::byte> octets;   ///< in the BIO until it is reset
+        std::span<const std::byte> octets;   ///< in the BIO until that is cleared
         std::uint64_t protected_records = 0;
         bool encrypted = false;
         std::optional<std::uint64_t> finished_nonce;
@@ -115,9 +116,8 @@ class Connection {
     static void on_message(int write, int version, int content_type, const void* octets, size_t length, SSL* ssl, void*);
 
     const bool server_;
-    openssl::Connection ssl_;
-    BIO* in_ = nullptr;    ///< owned by ssl_
-    BIO* out_ = nullptr;
+    WireBio wire_;
+    openssl::Connection ssl_;   ///< after wire_: it goes first
     RecordStream records_;
     Step step_ = Step::more;
     std::uint64_t consumed_ = 0;
