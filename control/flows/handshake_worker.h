@@ -119,7 +119,7 @@ class HandshakeWorker {
         bool backend_resumed = false;
         std::string backend_alpn;
         std::string backend_anchor;
-        std::optional<handshake::Identity> backend_identity;   ///< verified
+        std::shared_ptr<const handshake::Identity> backend_identity;   ///< verified
         channel::EndReason backend_failure = channel::EndReason::none;
         std::string backend_text;
     };

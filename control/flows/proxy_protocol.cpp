@@ -57,7 +57,7 @@ std::vector<std::byte> proxy_header(const SocketAddress& client, const SocketAdd
     put_tlv(body, kTypeAuthority, negotiated.server_name);
     put_tlv(body, kTypeUniqueId, std::string_view(unique_id).substr(0, kMaxUniqueId));
     Octets tls;
-    const handshake::Identity* const identity = forward_identity && negotiated.identity ? &*negotiated.identity : nullptr;
+    const handshake::Identity* const identity = forward_identity ? negotiated.identity.get() : nullptr;
     std::uint8_t flags = kClientSsl;
     if (identity != nullptr) flags |= kClientCertificateSession;
     if (identity != nullptr && !negotiated.resumed) flags |= kClientCertificateConnection;

@@ -143,13 +143,14 @@ std::optional<std::string> ClientContext::revoked_identity() const {
 
 std::optional<ClientContext::Objection> ClientContext::object_to(Proof& proof, std::span<const std::byte> staple, Clock::time_point now) const {
     using revocation::Standing;
-    if (proof.chain.empty()) return Objection{policy::Violation::backend_certificate_invalid, "no chain"};
-    X509* const leaf = proof.chain.front().get();
+    if (!proof.identity || proof.identity->chain.empty()) return Objection{policy::Violation::backend_certificate_invalid, "no chain"};
+    const auto& proven = proof.identity->chain;
+    X509* const leaf = proven.front().get();
     if (!name_allowed(names_, leaf)) return Objection{policy::Violation::backend_name_not_allowed, subject_of(leaf)};
     // Who pins a certificate vouches for it: nobody else could revoke it, and the pin is taken out instead.
     if (pinned(leaf)) return std::nullopt;
     std::vector<X509*> chain;
-    for (const SharedCertificate& certificate : proof.chain) chain.push_back(certificate.get());
+    for (const SharedCertificate& certificate : proven) chain.push_back(certificate.get());
     auto verdict = check_revocation(chain, materials_.crls.get(), staple, now);
     if (verdict.standing == Standing::revoked) return Objection{policy::Violation::backend_revoked, verdict.why};
     if (verdict.standing == Standing::good) {
@@ -167,8 +168,8 @@ bool ClientContext::still_good(KeptSession& kept) const {
     if (SSL_SESSION_is_resumable(session) != 1) return false;
     if (SSL_SESSION_get_time_ex(session) + SSL_SESSION_get_timeout(session) <= Clock::to_time_t(now)) return false;
     // The certificate was verified when the session began, and is not sent again: it must not have run out or been revoked meanwhile.
-    return !kept.proof.chain.empty() && SSL_SESSION_get0_peer(session) != nullptr &&
-           std::ranges::all_of(kept.proof.chain, [now](const SharedCertificate& certificate) { return in_date(certificate.get(), now); }) &&
+    return kept.proof.identity && SSL_SESSION_get0_peer(session) != nullptr &&
+           std::ranges::all_of(kept.proof.identity->chain, [now](const SharedCertificate& certificate) { return in_date(certificate.get(), now); }) &&
            !object_to(kept.proof, {}, now);
 }
 
@@ -190,7 +191,7 @@ std::unique_ptr<KeptSession> ClientContext::take(const std::string& identity) {
         kept.pop_back();
         if (!still_good(*newest)) continue;
         if (SSL_SESSION_get_protocol_version(newest->session.get()) == TLS1_2_VERSION && SSL_SESSION_up_ref(newest->session.get()) == 1)
-            kept.push_back({openssl::Session(newest->session.get()), newest->proof});
+            kept.push_back({openssl::Session(newest->session.get()), newest->proof, newest->group, newest->group_learned});
         return newest;
     }
     sessions_.erase(found);

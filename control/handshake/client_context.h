@@ -11,12 +11,13 @@
 #include "control/handshake/handshake.h"
 #include "control/handshake/libssl.h"
 #include "control/handshake/peer_certificate.h"
+#include "control/policy/catalogue.h"
 
 namespace sallyport::handshake {
 
 /// How a member proved itself in a full handshake: kept with its sessions, in which libssl does not prove it again.
 struct Proof {
-    std::vector<SharedCertificate> chain;   ///< leaf first, anchor last; of a pinned certificate itself alone
+    std::shared_ptr<const Identity> identity;   ///< with its chain; shared by all the flows of its sessions; nullptr: not proven yet
     std::string anchor;                     ///< as in Negotiated
     Clock::time_point stapled_until{};      ///< until when a stapled OCSP answer says good; zero: none did
 };
@@ -25,6 +26,8 @@ struct Proof {
 struct KeptSession {
     openssl::Session session;
     Proof proof;
+    const policy::Group* group = nullptr;   ///< that its keys were exchanged with; nullptr: not known
+    Clock::time_point group_learned{};      ///< when the member agreed to that with shares of several to choose from
 };
 
 /// What the handshakes with one pool's members share: an SSL_CTX that trusts the pool's anchors and pins and nothing else, and the
@@ -34,6 +37,9 @@ class ClientContext {
  public:
     static constexpr std::size_t kSessionsPerIdentity = 16;   ///< TLS 1.3 tickets are used once: some for flows that begin together
     static constexpr std::size_t kIdentities = 1024;
+    /// For so long a member that resumes gets a key share of the group that it has agreed to and of no other. After that it may choose again: it may
+    /// have learned a better one, which resumption alone would never show.
+    static constexpr std::chrono::minutes kGroupHolds{10};
 
     /// Throws std::runtime_error saying what could not be loaded or what libssl refused. The pool has TLS.
     ClientContext(const configuration::Configuration& configuration, const configuration::Pool& pool, ClientMaterials materials);

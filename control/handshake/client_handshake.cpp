@@ -19,17 +19,19 @@ struct ClientHandshake::State final : Connection {
     [[nodiscard]] bool lives_on() const override { return negotiated().version == TLS1_3_VERSION; }
     [[nodiscard]] int new_session(SSL_SESSION* session) override {
         if (negotiated_.anchor.empty()) return 0;  // nothing has been proven yet
-        context->keep(identity, {openssl::Session(session), proof});
+        context->keep(identity, {openssl::Session(session), proof, policy::find_group(negotiated_.group), group_learned});
         return 1;  // the reference is ours now
     }
     static int on_verify(int good, X509_STORE_CTX* store);
     [[nodiscard]] std::optional<Refusal> check_member();
+    void prove(X509* leaf);
     [[nodiscard]] Step begin(std::vector<std::byte>& output);
 
     std::shared_ptr<ClientContext> context;
     std::string alpn;
     std::string identity;
     Proof proof;
+    Clock::time_point group_learned = Clock::now();
     bool unverified = false;   ///< it is the certificate that is refused
 };
 
@@ -52,6 +54,11 @@ ClientHandshake::State::State(std::shared_ptr<ClientContext> shared, std::string
     if (const auto kept = context->take(identity)) {
         SSL_set_session(ssl(), kept->session.get());
         proof = kept->proof;
+        // Who has agreed to a group agrees to it again as a rule, so that one key share will do (RFC 8446 4.2.8); the others are offered still, and asked
+        // for by a HelloRetryRequest. A hybrid's costs more than all the rest of a resumed handshake.
+        const bool holds = kept->group != nullptr && kept->group_learned <= group_learned && group_learned < kept->group_learned + ClientContext::kGroupHolds;
+        if (holds && SSL_set1_groups_list(ssl(), policy::openssl_client_groups(*kept->group)) != 1) throw std::bad_alloc();
+        if (holds) group_learned = kept->group_learned;
     }
 }
 
@@ -85,6 +92,20 @@ static policy::Violation violation_of_chain(long error) {
     }
 }
 
+void ClientHandshake::State::prove(X509* leaf) {
+    proof = {};
+    std::vector<SharedCertificate> proven;
+    const STACK_OF(X509)* chain = SSL_get0_verified_chain(ssl());
+    if (context->pinned(leaf)) {
+        proven.push_back(share(leaf));
+        proof.anchor = "pin";
+    } else if (chain != nullptr && sk_X509_num(chain) > 0) {
+        for (int i = 0; i < sk_X509_num(chain); ++i) proven.push_back(share(sk_X509_value(chain, i)));
+        proof.anchor = subject_of(proven.back().get());
+    }
+    if (!proven.empty()) proof.identity = std::make_shared<const Identity>(identity_of(std::move(proven)));
+}
+
 /// The member's certificate: proven by libssl on a full handshake, by what was kept with the session on a resumed one.
 std::optional<Connection::Refusal> ClientHandshake::State::check_member() {
     using policy::Violation;
@@ -100,15 +121,9 @@ std::optional<Connection::Refusal> ClientHandshake::State::check_member() {
     }
     std::span<const std::byte> staple;
     if (!negotiated_.resumed) {
-        proof = {};
-        const STACK_OF(X509)* chain = SSL_get0_verified_chain(ssl());
-        if (context->pinned(leaf)) {
-            proof.chain.push_back(share(leaf));
-            proof.anchor = "pin";
-        } else if (chain != nullptr && sk_X509_num(chain) > 0) {
-            for (int i = 0; i < sk_X509_num(chain); ++i) proof.chain.push_back(share(sk_X509_value(chain, i)));
-            proof.anchor = subject_of(proof.chain.back().get());
-        }
+        // On TLS 1.2 this is asked twice, of one certificate: what it says is worked out once.
+        const bool known = proof.identity && proof.identity->chain.front().get() == leaf;
+        if (!known) prove(leaf);
         const unsigned char* answer = nullptr;
         if (const long length = SSL_get_tlsext_status_ocsp_resp(ssl(), &answer); answer != nullptr && length > 0)
             staple = std::as_bytes(std::span(answer, static_cast<std::size_t>(length)));
@@ -118,9 +133,9 @@ std::optional<Connection::Refusal> ClientHandshake::State::check_member() {
         failure_.peer_subject = subject_of(leaf);
         return refusal_of(objection->violation, objection->why);
     }
-    negotiated_.peer_subject = subject_of(leaf);
+    negotiated_.peer_subject = proof.identity->subject;
     negotiated_.anchor = proof.anchor.empty() ? "(no name)" : proof.anchor;
-    negotiated_.identity = identity_of(proof.chain);
+    negotiated_.identity = proof.identity;
     return std::nullopt;
 }
 

@@ -15,7 +15,7 @@
 #include "control/policy/requirement.h"
 #include "control/revocation/crl_set.h"
 
-/// TLS handshakes with OpenSSL 4 on memory BIOs, by public API only. Bytes go in, bytes and an outcome come out: no I/O.
+/// TLS handshakes with OpenSSL 4 on BIOs in memory, by public API only. Bytes go in, bytes and an outcome come out: no I/O.
 namespace sallyport::handshake {
 
 /// What a client offered in its (inner) ClientHello: for the brake, and for the record of a handshake that fails. Wire ids. Each list is cut
@@ -63,7 +63,7 @@ struct Negotiated {
     std::string own_key, own_signature;   ///< server: of the certificate that the client was shown, such as "EC256", "RSA-SHA256"; empty when resumed
     std::string peer_subject;          ///< client: of the backend's verified certificate; server: empty without client certificate
     std::string anchor;                ///< client: subject of the anchor that matched, or "pin"
-    std::optional<Identity> identity;  ///< server: of the client, verified (also when resumed); client: of the backend
+    std::shared_ptr<const Identity> identity;   ///< server: of the client, verified (also when resumed); client: of the backend; nullptr: none
     EchOutcome ech = EchOutcome::none;
 };
 

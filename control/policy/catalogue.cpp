@@ -1,16 +1,17 @@
 #include "control/policy/catalogue.h"
 
 #include <algorithm>
-#include <cctype>
+#include <array>
 #include <string>
 
 namespace sallyport::policy {
 
 namespace {
 
+/// Names are ASCII; asked several times in each handshake.
 bool same_name(std::string_view a, std::string_view b) noexcept {
-    return std::ranges::equal(a, b,
-                              [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
+    const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
+    return a.size() == b.size() && std::ranges::equal(a, b, {}, lower, lower);
 }
 
 std::string suites_of(std::uint16_t version) {
@@ -24,13 +25,14 @@ bool is_hybrid(const Group& group) {
     return group.oldest_version == kTls13;
 }
 
-std::string groups(bool client) {
+/// `share`: whether a group gets a key share, given what is before it: '*' (SSL_CTX_set1_groups_list(3)).
+template <typename Share>
+std::string groups(Share share) {
     std::string list;
     const Group* before = nullptr;
     for (const Group& group : kGroups) {
         if (before != nullptr) list += is_hybrid(*before) == is_hybrid(group) ? ':' : '/';
-        // The first of each tuple gets a key share: '*' (SSL_CTX_set1_groups_list(3)).
-        if (client && (before == nullptr || is_hybrid(*before) != is_hybrid(group))) list += '*';
+        if (share(before, group)) list += '*';
         list += group.openssl_name;
         before = &group;
     }
@@ -62,13 +64,23 @@ const char* openssl_tls12_suites() noexcept {
 }
 
 const char* openssl_server_groups() noexcept {
-    static const std::string list = groups(false);
+    static const std::string list = groups([](const Group*, const Group&) { return false; });
     return list.c_str();
 }
 
 const char* openssl_client_groups() noexcept {
-    static const std::string list = groups(true);
+    // The first of each tuple.
+    static const std::string list = groups([](const Group* before, const Group& group) { return before == nullptr || is_hybrid(*before) != is_hybrid(group); });
     return list.c_str();
+}
+
+const char* openssl_client_groups(const Group& agreed) noexcept {
+    static const auto lists = [] {
+        std::array<std::string, kGroups.size()> all;
+        for (std::size_t i = 0; i < kGroups.size(); ++i) all[i] = groups([i](const Group*, const Group& group) { return group.id == kGroups[i].id; });
+        return all;
+    }();
+    return lists[static_cast<std::size_t>(&agreed - kGroups.data())].c_str();
 }
 
 const char* openssl_signature_schemes() noexcept {

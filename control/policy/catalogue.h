@@ -79,6 +79,8 @@ inline constexpr std::array<SignatureScheme, 10> kSignatureSchemes{{
 [[nodiscard]] const char* openssl_server_groups() noexcept;
 /// SSL_CTX_set1_groups_list of a client: as above, with key shares for X25519MLKEM768 and X25519.
 [[nodiscard]] const char* openssl_client_groups() noexcept;
+/// The same groups in the same order with one key share, for a server that is known to agree to `agreed` (an element of kGroups).
+[[nodiscard]] const char* openssl_client_groups(const Group& agreed) noexcept;
 [[nodiscard]] const char*
 openssl_signature_schemes() noexcept;  ///< SSL_CTX_set1_sigalgs_list and set1_client_sigalgs_list
 

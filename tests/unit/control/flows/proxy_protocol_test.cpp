@@ -28,12 +28,12 @@ std::string text(const Octets& octets) { return {reinterpret_cast<const char*>(o
 struct ProxyHeader : testing::Test {
     const SocketAddress client = SocketAddress::parse("192.0.2.7:1234").value(), local = SocketAddress::parse("192.0.2.10:443").value();
     handshake::Negotiated negotiated;
+    const std::shared_ptr<handshake::Identity> identity = std::make_shared<handshake::Identity>();
     void SetUp() override {
         negotiated.version = 0x0304;
         negotiated.suite = 0x1301;
-        handshake::Identity identity;
-        identity.common_name = "alice";
-        identity.certificate = Octets(900, std::byte{0x30});
+        identity->common_name = "alice";
+        identity->certificate = Octets(900, std::byte{0x30});
         negotiated.identity = identity;
     }
     /// The TLVs of the TLS TLV, with its first five octets under 0.
@@ -88,17 +88,17 @@ TEST_F(ProxyHeader, Resumed_CertificateOfTheSessionOnly) {
 }
 
 TEST_F(ProxyHeader, CertificateTooLong_IsLeftOut) {
-    negotiated.identity->certificate.resize(20'000);
+    identity->certificate.resize(20'000);
     const auto found = tls(true);
     EXPECT_FALSE(found.contains(0x28));
     EXPECT_EQ(text(found.at(0x22)), "alice");
     EXPECT_EQ(verify(found), 0u);
     // The longest that fits, to the octet.
-    negotiated.identity->certificate.clear();
+    identity->certificate.clear();
     const std::size_t others = proxy_header(client, local, negotiated, "id", true).size() + 3;
-    negotiated.identity->certificate.resize(kMaxProxyHeader - others);
+    identity->certificate.resize(kMaxProxyHeader - others);
     EXPECT_EQ(proxy_header(client, local, negotiated, "id", true).size(), kMaxProxyHeader);
-    negotiated.identity->certificate.resize(kMaxProxyHeader - others + 1);
+    identity->certificate.resize(kMaxProxyHeader - others + 1);
     EXPECT_FALSE(tls(true).contains(0x28));
 }
 

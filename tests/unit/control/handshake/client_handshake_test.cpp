@@ -399,6 +399,93 @@ TEST(ClientHandshake, Tls13Tickets_AreUsedOnce) {
     EXPECT_FALSE(shake(context, server).negotiated.resumed);
 }
 
+/// Groups of the ClientHello's key shares, and its supported_groups as they came.
+struct Shares {
+    std::vector<std::uint16_t> shares;
+    std::string groups;
+    bool operator==(const Shares&) const = default;
+};
+std::vector<Shares> seen_hellos;   ///< of the contexts that look()
+
+void look(SSL_CTX* context) {
+    seen_hellos.clear();
+    SSL_CTX_set_client_hello_cb(context, [](SSL* ssl, int*, void*) {
+        Shares seen;
+        const unsigned char* data = nullptr;
+        std::size_t length = 0;
+        if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_supported_groups, &data, &length) == 1) seen.groups.assign(data, data + length);
+        if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_key_share, &data, &length) == 1)
+            for (std::size_t at = 2; at + 4 <= length; at += 4U + static_cast<std::size_t>(data[at + 2] << 8 | data[at + 3]))
+                seen.shares.push_back(static_cast<std::uint16_t>(data[at] << 8 | data[at + 1]));
+        seen_hellos.push_back(std::move(seen));
+        return SSL_CLIENT_HELLO_SUCCESS;
+    }, nullptr);
+}
+
+TEST(ClientHandshake, Resumed_OneKeyShareOfTheGroupAgreedTo_UntilItMayHaveLearnedABetterOne) {
+    constexpr std::uint16_t kHybrid = 0x11ec, kX25519 = 0x001d, kP384 = 0x0018;
+    using Groups = std::vector<std::uint16_t>;
+    for (const auto& [name, id] : {std::pair("X25519", kX25519), std::pair("X25519MLKEM768", kHybrid)}) {
+        SCOPED_TRACE(name);
+        const auto context = context_of();
+        const auto peer = server_context({.version = TLS1_3_VERSION, .groups = name, .tickets = 1});
+        const auto once = [&](bool resumed, std::uint16_t group) {
+            look(peer.get());
+            Peer server(peer.get(), true);
+            const Result result = shake(context, server);
+            ASSERT_EQ(result.step, Step::done) << result.failure.text;
+            EXPECT_EQ(result.negotiated.resumed, resumed);
+            EXPECT_EQ(result.negotiated.group, group);
+            expect_data_flows(result, server);
+        };
+        once(false, id);
+        const Shares first = seen_hellos.front();
+        EXPECT_EQ(first.shares, (Groups{kHybrid, kX25519}));
+        for (int i = 0; i < 2; ++i) {
+            once(true, id);
+            ASSERT_EQ(seen_hellos.size(), 1U);
+            EXPECT_EQ(seen_hellos.front().shares, Groups{id});
+            EXPECT_EQ(seen_hellos.front().groups, first.groups) << "all are still offered";
+        }
+        // Its tickets go on for ever; what it was once seen to agree to does not.
+        auto kept = context->take("member");
+        ASSERT_TRUE(kept);
+        EXPECT_LE(kept->group_learned, std::chrono::system_clock::now());
+        kept->group_learned -= ClientContext::kGroupHolds;
+        context->keep("member", std::move(*kept));
+        once(true, id);
+        EXPECT_EQ(seen_hellos.front(), first);
+        once(true, id);
+        EXPECT_EQ(seen_hellos.front().shares, Groups{id});
+        // It has changed its mind: it asks for another one.
+        ASSERT_EQ(SSL_CTX_set1_groups_list(peer.get(), "P-384"), 1);
+        once(true, kP384);
+        ASSERT_EQ(seen_hellos.size(), 2U) << "a HelloRetryRequest between";
+        EXPECT_EQ(seen_hellos.back().shares, Groups{kP384});
+        once(true, kP384);
+        EXPECT_EQ(seen_hellos.front().shares, Groups{kP384});
+    }
+}
+
+TEST(ClientHandshake, IdentityOfAMember_IsSharedByItsSessions) {
+    for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+        const auto context = context_of();
+        const auto peer = server_context({.version = version, .tickets = 1});
+        std::shared_ptr<const Identity> first;
+        for (const bool resumed : {false, true, true}) {
+            Peer server(peer.get(), true);
+            const Result result = shake(context, server);
+            ASSERT_EQ(result.step, Step::done) << result.failure.text;
+            ASSERT_EQ(result.negotiated.resumed, resumed);
+            ASSERT_NE(result.negotiated.identity, nullptr);
+            if (!first) first = result.negotiated.identity;
+            EXPECT_EQ(result.negotiated.identity, first);
+            EXPECT_EQ(result.negotiated.peer_subject, first->subject);
+            expect_data_flows(result, server);
+        }
+    }
+}
+
 TEST(ClientHandshake, Sessions_BelongToIdentityAndContext) {
     const auto context = context_of();
     for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {

@@ -15,6 +15,7 @@ TEST(Catalogue, ListsForOpenSsl_AreInOrderOfTheTables) {
                  "ECDHE-RSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256");
     EXPECT_STREQ(openssl_server_groups(), "X25519MLKEM768:SecP384r1MLKEM1024/X25519:P-256:P-384");
     EXPECT_STREQ(openssl_client_groups(), "*X25519MLKEM768:SecP384r1MLKEM1024/*X25519:P-256:P-384");
+    EXPECT_STREQ(openssl_client_groups(*find_group("P-256")), "X25519MLKEM768:SecP384r1MLKEM1024/X25519:*P-256:P-384");
 }
 
 /// The library takes every list whole, and has exactly the suites afterwards, by our ids and in our order.
