@@ -165,13 +165,14 @@ void HandshakeWorker::record_client_failure(Session& session, const handshake::F
     handshake::Failure told = failure;
     if (!told.violation && reason == EndReason::client_not_tls) told.violation = policy::Violation::plain_text;
     if (told.violation) service.state.count(*told.violation);
-    if (session.server->offer().early_data) service.state.count(policy::Violation::early_data);
+    const handshake::Offer offer = session.server->offer_with_fingerprint();
+    if (offer.early_data) service.state.count(policy::Violation::early_data);
     FailedHandshake failed;
     failed.leg = Leg::client;
     failed.flow = text_of(session.id);
     failed.source = session.client.to_string();
     failed.service = service.settings.name;
-    failed.offer = &session.server->offer();
+    failed.offer = &offer;
     failed.negotiated = &session.server->negotiated();
     failed.failure = &told;
     failed.reason = reason;

@@ -29,7 +29,7 @@ struct Offer {
         std::size_t versions = 0, suites = 0, groups = 0, signature_schemes = 0, alpn = 0;
     } beyond;
     std::string server_name;           ///< printable; empty: none
-    std::string ja4;                   ///< fingerprint, such as t13d1516h2_8daaf6152771_02713d6af862; empty until the brake has let it in
+    std::string ja4;                   ///< fingerprint, such as t13d1516h2_8daaf6152771_02713d6af862; see ServerHandshake::offer_with_fingerprint()
     bool resumes = false;              ///< a pre_shared_key or a ticket came with it: the cheap kind, if it can be opened
     bool early_data = false;
 };
@@ -133,8 +133,11 @@ class ServerHandshake {
     [[nodiscard]] bool hello_accepted() const;
     [[nodiscard]] const Negotiated& negotiated() const;
     [[nodiscard]] const Failure& failure() const;
-    /// Of the (inner) ClientHello; empty before it has come.
+    /// Of the (inner) ClientHello, without its fingerprint; empty before it has come.
     [[nodiscard]] const Offer& offer() const;
+    /// The same for the record of a handshake that fails: the fingerprint costs a twentieth of a handshake, and nobody asks for that of one which does
+    /// not. It is of the first ClientHello as it came, and empty where the brake has not let that in or it was too absurd to be hashed.
+    [[nodiscard]] Offer offer_with_fingerprint() const;
     /// After done, once.
     [[nodiscard]] Handed take_handed();
     /// Whether libssl is at work: the first record has come.

@@ -8,6 +8,7 @@
 #include <cctype>
 #include <format>
 #include <optional>
+#include <string_view>
 
 #include "control/handshake/libssl.h"
 #include "control/handshake/reader.h"
@@ -72,9 +73,15 @@ std::vector<std::string> protocols_of(const HelloView& hello, std::size_t most, 
     return protocols;
 }
 
+constexpr std::string_view kHexDigits = "0123456789abcdef";
+
 std::string joined(const std::vector<std::uint16_t>& list) {
     std::string text;
-    for (const std::uint16_t value : list) text += std::format("{}{:04x}", text.empty() ? "" : ",", value);
+    text.reserve(5 * list.size());
+    for (const std::uint16_t value : list) {
+        if (!text.empty()) text += ',';
+        for (const int shift : {12, 8, 4, 0}) text += kHexDigits[value >> shift & 0xf];
+    }
     return text;
 }
 
@@ -84,7 +91,10 @@ std::string truncated_hash(const std::string& text) {
     std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
     if (text.empty() || EVP_Digest(text.data(), text.size(), digest.data(), nullptr, EVP_sha256(), nullptr) != 1) return std::string(2 * kOctets, '0');
     std::string hex;
-    for (std::size_t i = 0; i < kOctets; ++i) hex += std::format("{:02x}", digest[i]);
+    for (const unsigned char octet : std::span(digest).first(kOctets)) {
+        hex += kHexDigits[octet >> 4];
+        hex += kHexDigits[octet & 0xf];
+    }
     return hex;
 }
 

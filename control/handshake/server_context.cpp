@@ -12,13 +12,29 @@
 namespace sallyport::handshake {
 namespace {
 
-using certificates::CertificateChain;
-
 void require(bool done, std::string_view what) {
     if (!done) throw std::runtime_error(std::format("libssl refuses {}: {}", what, openssl::error_queue()));
 }
 
 bool is_address(const std::string& name) { return IpAddress::parse(name).has_value(); }
+
+/// The kind of our key in the words that PROXY's TLVs are used to: "EC256", "RSA3072".
+std::string key_text(const EVP_PKEY* key) {
+    const int kind = EVP_PKEY_get_base_id(key);
+    const std::string bits = std::to_string(EVP_PKEY_get_bits(key));
+    return kind == EVP_PKEY_EC ? "EC" + bits : kind == EVP_PKEY_RSA || kind == EVP_PKEY_RSA_PSS ? "RSA" + bits : "ED25519";
+}
+
+ServerContext::Shown shown(std::shared_ptr<const certificates::CertificateChain> chain) {
+    ServerContext::Shown shown;
+    shown.intermediates = intermediates_of(*chain);
+    shown.fingerprint = chain->fingerprint != certificates::Fingerprint{} ? chain->fingerprint : certificates::fingerprint_of(chain->leaf.get());
+    shown.key_type = EVP_PKEY_get_base_id(chain->key.get());
+    if (const EVP_PKEY* key = X509_get0_pubkey(chain->leaf.get())) shown.key = key_text(key);
+    if (const char* name = OBJ_nid2sn(X509_get_signature_nid(chain->leaf.get()))) shown.signature = name;
+    shown.chain = std::move(chain);
+    return shown;
+}
 
 /// Of the service whose handshake a callback is about.
 
@@ -136,8 +152,9 @@ ServerContext::ServerContext(const configuration::Configuration& configuration, 
     tls13_ = std::ranges::contains(service.versions, configuration::TlsVersion::tls13);
     const std::string owner = std::format("service {}", service.name);
     if (!tls12_ && !tls13_) throw std::runtime_error(owner + ": no TLS version");
-    for (const configuration::CertificateFiles& files : service.certificates) chains_.push_back(handshake::chain_of(files, configuration.policy_level, owner));
-    if (chains_.empty()) throw std::runtime_error(owner + ": no certificate");
+    shown_.reserve(service.certificates.size());
+    for (const configuration::CertificateFiles& files : service.certificates) shown_.push_back(shown(handshake::chain_of(files, configuration.policy_level, owner)));
+    if (shown_.empty()) throw std::runtime_error(owner + ": no certificate");
     revocation_must_be_known_ = configuration.policy_level >= 3;
     revocation_waived_until_ = revocation_waived_until(configuration, "clients of " + owner);
     make_names();
@@ -151,15 +168,15 @@ ServerContext::ServerContext(const configuration::Configuration& configuration, 
 }
 
 void ServerContext::make_names() {
-    exact_.reserve(chains_.size());
-    for (const auto& chain : chains_) {
-        for (const std::string& name : chain->names) {
+    exact_.reserve(shown_.size());
+    for (const Shown& each : shown_) {
+        for (const std::string& name : each.chain->names) {
             if (is_address(name)) continue;  // RFC 6066 3: a server name is no address
-            if (default_name_.empty() && chain == chains_.front()) default_name_ = name;
+            if (default_name_.empty() && &each == &shown_.front()) default_name_ = name;
             if (name.starts_with("*."))
-                wildcard_[name.substr(1)].push_back(chain.get());
+                wildcard_[name.substr(1)].push_back(&each);
             else
-                exact_[name].push_back(chain.get());
+                exact_[name].push_back(&each);
         }
     }
     // A wildcard is asked for by any name that it covers.
@@ -244,13 +261,11 @@ void ServerContext::make_context(const configuration::Configuration& configurati
     if (!public_name_.empty()) require(SSL_CTX_set1_echstore(context, materials_.ech->store()) == 1, "the ECH keys");
 }
 
-void ServerContext::gather(const Set* candidates, Set& set) const {
-    if (candidates == nullptr) return;
-    for (const CertificateChain* chain : *candidates) {
-        const int type = EVP_PKEY_get_base_id(chain->key.get());
+void ServerContext::gather(const Set& candidates, Set& set) const {
+    for (const Shown* each : candidates) {
         // The first one listed of a key type wins.
-        const bool there = std::ranges::any_of(set, [type](const CertificateChain* other) { return EVP_PKEY_get_base_id(other->key.get()) == type; });
-        if (!there && !(materials_.revoked && materials_.revoked(*chain))) set.push_back(chain);
+        const bool there = std::ranges::contains(set, each->key_type, &Shown::key_type);
+        if (!there && !(materials_.revoked && materials_.revoked(*each->chain))) set.push_back(each);
     }
 }
 
@@ -258,15 +273,14 @@ ServerContext::Set ServerContext::find(std::string_view name) const {
     if (name.empty()) name = default_name_;
     Set set;
     if (name.empty()) {  // the first certificate is for addresses alone
-        const Set first{chains_.front().get()};
-        gather(&first, set);
+        gather({&shown_.front()}, set);
         return set;
     }
-    if (const auto found = exact_.find(name); found != exact_.end()) gather(&found->second, set);
+    if (const auto found = exact_.find(name); found != exact_.end()) gather(found->second, set);
     // A wildcard is for names that have nothing of their own: beside an exact certificate libssl would choose between them by kind of key.
     if (!set.empty()) return set;
     if (const auto dot = name.find('.'); dot != std::string_view::npos && dot > 0)
-        if (const auto found = wildcard_.find(name.substr(dot)); found != wildcard_.end()) gather(&found->second, set);
+        if (const auto found = wildcard_.find(name.substr(dot)); found != wildcard_.end()) gather(found->second, set);
     return set;
 }
 
@@ -311,12 +325,7 @@ std::vector<SharedCertificate> ServerContext::chain_of_session(SSL_SESSION* sess
 
 bool ServerContext::bind_session(SSL* ssl, std::string_view server_name, const Set& set, EchOutcome ech) const {
     std::string text(reinterpret_cast<const char*>(identity_.data()), identity_.size());
-    for (const CertificateChain* chain : set) {
-        std::array<unsigned char, EVP_MAX_MD_SIZE> certificate{};
-        unsigned length = 0;
-        if (X509_digest(chain->leaf.get(), sha256_.get(), certificate.data(), &length) != 1) return false;
-        text.append(reinterpret_cast<const char*>(certificate.data()), length);
-    }
+    for (const Shown* each : set) text.append(reinterpret_cast<const char*>(each->fingerprint.data()), each->fingerprint.size());
     text += ech == EchOutcome::rejected ? '!' : '=';
     text += server_name;
     std::array<unsigned char, 32> digest{};

@@ -21,8 +21,16 @@ namespace sallyport::handshake {
 /// Immutable after construction: any thread.
 class ServerContext {
  public:
+    /// A certificate with all that a handshake asks about it, worked out once.
+    struct Shown {
+        std::shared_ptr<const certificates::CertificateChain> chain;
+        BorrowedStack intermediates;
+        certificates::Fingerprint fingerprint{};   ///< SHA-256 of the leaf
+        int key_type = 0;                          ///< EVP_PKEY_EC, ...
+        std::string key, signature;                ///< as Negotiated::own_key, own_signature
+    };
     /// The certificates that a server name may be answered with: at most one of a key type, which signature_algorithms choose among.
-    using Set = std::vector<const certificates::CertificateChain*>;
+    using Set = std::vector<const Shown*>;
 
     /// Throws std::runtime_error saying what could not be loaded or what libssl refused.
     ServerContext(const configuration::Configuration& configuration, const configuration::Service& service,
@@ -67,7 +75,7 @@ class ServerContext {
     void make_names();
     void make_identity(const configuration::Configuration& configuration, const configuration::Service& service);
     void demand_client_certificates(const configuration::Configuration& configuration);
-    void gather(const Set* candidates, Set& set) const;
+    void gather(const Set& candidates, Set& set) const;
 
     std::string service_;
     std::vector<std::string> alpn_;
@@ -82,7 +90,7 @@ class ServerContext {
     DigestPtr sha256_;
     std::array<unsigned char, 32> identity_{};   ///< digest of service and policy: what sessions are bound to
     openssl::Context context_;
-    std::vector<std::shared_ptr<const certificates::CertificateChain>> chains_;
+    std::vector<Shown> shown_;
     Names exact_, wildcard_;   ///< wildcards by what follows "*"
     std::string default_name_;   ///< whose certificates a client gets that names no server
 };

@@ -45,10 +45,13 @@ struct ServerHandshake::State final : Connection {
         violated_ = refusal.violation;
         return SSL_CLIENT_HELLO_ERROR;
     }
+    void let_in(std::vector<unsigned char> hello);
+    [[nodiscard]] Offer offer_with_fingerprint() const;
     [[nodiscard]] HelloView view() const;
     [[nodiscard]] EchOutcome ech_outcome(std::string_view name) const;
     [[nodiscard]] bool use(const ServerContext::Set& chosen);
     [[nodiscard]] std::optional<Refusal> check_client();
+    [[nodiscard]] const ServerContext::Shown* shown() const;
     void describe_own_certificate();
     /// A server name for a message: one that came encrypted is not for every log (RFC 9849 10.5).
     [[nodiscard]] std::string shown_name() const { return negotiated_.ech == EchOutcome::accepted ? "(encrypted)" : negotiated_.server_name; }
@@ -58,6 +61,7 @@ struct ServerHandshake::State final : Connection {
     Offer offer;
     ServerContext::Set set;   ///< the certificates of the name
     std::vector<unsigned char> received_;   ///< the ClientHello on the wire, until it has been read: libssl tells only of extensions that it knows
+    std::vector<unsigned char> first_hello_;   ///< the one that was let in, for its fingerprint: at most kMostKept of it
     bool asked_ = false;      ///< admit has been asked: a second ClientHello (HelloRetryRequest) does not ask again
     bool braked = false;
 };
@@ -99,6 +103,23 @@ HelloView ServerHandshake::State::view() const {
     return hello;
 }
 
+/// Keeps what the fingerprint is made of, should anybody ask for it. A client in use says what it can in 2 KiB, key shares with it; who sends more does not
+/// make us keep it while its handshake lasts.
+void ServerHandshake::State::let_in(std::vector<unsigned char> hello) {
+    constexpr std::size_t kMostKept = 4096;
+    if (!first_hello_.empty() || !offer.ja4.empty()) return;
+    if (hello.size() <= kMostKept)
+        first_hello_ = std::move(hello);
+    else if (const auto long_one = parse_client_hello(hello))
+        offer.ja4 = ja4(*long_one);
+}
+
+Offer ServerHandshake::State::offer_with_fingerprint() const {
+    Offer described = offer;
+    if (const auto hello = parse_client_hello(first_hello_)) described.ja4 = ja4(*hello);
+    return described;
+}
+
 EchOutcome ServerHandshake::State::ech_outcome(std::string_view name) const {
     if (!extension(ssl(), TLSEXT_TYPE_ech)) return EchOutcome::none;
     char* inner = nullptr;
@@ -112,21 +133,20 @@ EchOutcome ServerHandshake::State::ech_outcome(std::string_view name) const {
 
 bool ServerHandshake::State::use(const ServerContext::Set& chosen) {
     SSL_certs_clear(ssl());
-    for (const certificates::CertificateChain* chain : chosen) {
-        const auto intermediates = intermediates_of(*chain);
-        if (SSL_use_cert_and_key(ssl(), chain->leaf.get(), chain->key.get(), intermediates.get(), 1) != 1) return false;
-    }
-    return true;
+    return std::ranges::all_of(chosen, [this](const ServerContext::Shown* each) {
+        return SSL_use_cert_and_key(ssl(), each->chain->leaf.get(), each->chain->key.get(), each->intermediates.get(), 1) == 1;
+    });
 }
 
 int ServerHandshake::State::client_hello(int* alert) try {
     using policy::Violation;
     *alert = SSL_AD_INTERNAL_ERROR;
     const HelloView hello = view();
-    const auto received = std::exchange(received_, {});
+    auto received = std::exchange(received_, {});
     const auto on_the_wire = parse_client_hello(received);
-    std::string fingerprint = std::move(offer.ja4);   // after a HelloRetryRequest: of the first ClientHello
+    std::string fingerprint = std::move(offer.ja4);   // after a HelloRetryRequest: of the first ClientHello, where that was long
     offer = read_offer(hello);
+    offer.ja4 = std::move(fingerprint);
     // Name and ECH come first: whatever refuses the client from here on leaves a record, in which an inner name must be protected.
     negotiated_.server_name.clear();
     std::string name;
@@ -149,8 +169,7 @@ int ServerHandshake::State::client_hello(int* alert) try {
         }
     }
     asked_ = true;
-    if (fingerprint.empty() && on_the_wire) fingerprint = ja4(*on_the_wire);
-    offer.ja4 = std::move(fingerprint);
+    let_in(std::move(received));
     const bool rejected = negotiated_.ech == EchOutcome::rejected;
     if (!context->public_name().empty() && name == context->public_name() && !rejected)
         return fail(alert, refusal_of(Violation::unknown_name, std::format("\"{}\" is the public name of Encrypted ClientHello, under which nothing is served", shown_name())));
@@ -181,12 +200,9 @@ int ServerHandshake::State::client_hello(int* alert) try {
 }
 
 int ServerHandshake::State::staple() try {
-    const X509* chosen = SSL_get_certificate(ssl());
-    const auto chain = std::ranges::find_if(set, [chosen](const certificates::CertificateChain* candidate) {
-        return chosen != nullptr && X509_cmp(candidate->leaf.get(), chosen) == 0;
-    });
-    if (chain == set.end()) return SSL_TLSEXT_ERR_NOACK;
-    const auto answer = context->materials().staple(**chain);
+    const ServerContext::Shown* const chosen = shown();
+    if (chosen == nullptr) return SSL_TLSEXT_ERR_NOACK;
+    const auto answer = context->materials().staple(*chosen->chain);
     if (!answer || answer->empty()) return SSL_TLSEXT_ERR_NOACK;
     void* const copy = OPENSSL_memdup(answer->data(), answer->size());
     if (copy == nullptr) return SSL_TLSEXT_ERR_NOACK;
@@ -231,17 +247,17 @@ std::optional<Connection::Refusal> ServerHandshake::State::check_client() {
     return std::nullopt;
 }
 
-/// The kind of our key and of the signature on our certificate, in the words that PROXY's TLVs are used to: "EC256", "RSA3072"; "RSA-SHA256".
+/// Which of its certificates libssl has chosen; nullptr: none yet.
+const ServerContext::Shown* ServerHandshake::State::shown() const {
+    const X509* const chosen = SSL_get_certificate(ssl());
+    const auto found = std::ranges::find_if(set, [chosen](const ServerContext::Shown* each) { return each->chain->leaf.get() == chosen; });
+    return found == set.end() ? nullptr : *found;
+}
+
 void ServerHandshake::State::describe_own_certificate() {
-    negotiated_.own_key = negotiated_.own_signature = "";
-    X509* const certificate = negotiated_.resumed ? nullptr : SSL_get_certificate(ssl());
-    if (certificate == nullptr) return;
-    if (const EVP_PKEY* key = X509_get0_pubkey(certificate)) {
-        const int kind = EVP_PKEY_get_base_id(key);
-        const std::string bits = std::to_string(EVP_PKEY_get_bits(key));
-        negotiated_.own_key = kind == EVP_PKEY_EC ? "EC" + bits : kind == EVP_PKEY_RSA || kind == EVP_PKEY_RSA_PSS ? "RSA" + bits : "ED25519";
-    }
-    if (const char* name = OBJ_nid2sn(X509_get_signature_nid(certificate))) negotiated_.own_signature = name;
+    const ServerContext::Shown* const chosen = negotiated_.resumed ? nullptr : shown();
+    negotiated_.own_key = chosen != nullptr ? chosen->key : "";
+    negotiated_.own_signature = chosen != nullptr ? chosen->signature : "";
 }
 
 std::optional<Connection::Refusal> ServerHandshake::State::check_side() {
@@ -341,6 +357,7 @@ bool ServerHandshake::hello_accepted() const { return state_ && state_->flight_w
 const Negotiated& ServerHandshake::negotiated() const { return state_ ? state_->negotiated() : kNothingNegotiated; }
 const Failure& ServerHandshake::failure() const { return state_ ? state_->failure() : kNoFailure; }
 const Offer& ServerHandshake::offer() const { return state_ ? state_->offer : kNothingOffered; }
+Offer ServerHandshake::offer_with_fingerprint() const { return state_ ? state_->offer_with_fingerprint() : Offer{}; }
 Handed ServerHandshake::take_handed() { return state_->take_handed(); }
 void ServerHandshake::keep_key_log() { keeps_key_log_ = true; }
 KeyLog* ServerHandshake::key_log() const { return state_ ? state_->key_log() : nullptr; }

@@ -285,7 +285,7 @@ management::ServiceTestView test_handshakes(const TestedService& service, const 
     for (const int version : {TLS1_3_VERSION, TLS1_2_VERSION})
         for (const Kind& kind : kKinds) {
             if (!service.context->speaks(static_cast<std::uint16_t>(version)) ||
-                std::ranges::none_of(set, [&](const auto* chain) { return chain->ecdsa == kind.ecdsa; }))
+                std::ranges::none_of(set, [&](const auto* each) { return each->chain->ecdsa == kind.ecdsa; }))
                 continue;
             view.handshakes.push_back(test_one(service, server_name, version, kind, now));
             judge(view, service, view.handshakes.back());

@@ -251,7 +251,7 @@ Served serve(const std::shared_ptr<const handshake::ServerContext>& context, Pee
     }
     served.failure = server.failure();
     served.negotiated = server.negotiated();
-    served.offer = server.offer();
+    served.offer = server.offer_with_fingerprint();
     served.hello_accepted = server.hello_accepted();
     if (served.step == Step::done) served.handed = server.take_handed();
     return served;
@@ -261,6 +261,7 @@ configuration::CertificateFiles loaded(const Identity& identity) {
     auto chain = std::make_shared<certificates::CertificateChain>();
     chain->leaf = openssl::share(identity.certificate.get());
     chain->key = openssl::share(identity.key.get());
+    chain->fingerprint = certificates::fingerprint_of(chain->leaf.get());
     for (const auto& certificate : identity.chain) chain->intermediates.push_back(openssl::share(certificate.get()));
     const openssl::GeneralNames names(static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(chain->leaf.get(), NID_subject_alt_name, nullptr, nullptr)));
     for (int i = 0; names && i < sk_GENERAL_NAME_num(names.get()); ++i) {

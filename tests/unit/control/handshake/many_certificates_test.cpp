@@ -51,9 +51,9 @@ TEST(ManyCertificates, TenThousand_EachIsFoundByItsName_AndOneIsReplaced) {
     for (int i = 0; i < kCertificates; ++i) {
         const auto set = context->find(name(i));
         ASSERT_EQ(set.size(), 1U) << name(i);
-        ASSERT_EQ(set[0]->names, std::vector<std::string>{name(i)});
+        ASSERT_EQ(set[0]->chain->names, std::vector<std::string>{name(i)});
         fingerprints.insert(set[0]->fingerprint);
-        issuers.insert(set[0]->issuer.get());
+        issuers.insert(set[0]->chain->issuer.get());
     }
     EXPECT_EQ(fingerprints.size(), static_cast<std::size_t>(kCertificates));
     EXPECT_EQ(issuers.size(), 1U) << "what they have in common is there once";

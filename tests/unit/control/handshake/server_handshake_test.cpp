@@ -356,7 +356,7 @@ TEST(ServerContext, NameFindsItsCertificates_ExactBeforeWildcard) {
     const auto context = context_of(service);
     const auto first_names = [&](const char* name) {
         std::vector<std::string> names;
-        for (const auto* chain : context->find(name)) names.push_back(chain->names.front());
+        for (const auto* each : context->find(name)) names.push_back(each->chain->names.front());
         return names;
     };
     using testing::ElementsAre;
@@ -667,7 +667,7 @@ TEST(ServerHandshake, AbsurdLists_AreRefusedBeforeTheBrakeAndLeaveLittle) {
     EXPECT_EQ(server.failure().alert, SSL_AD_ILLEGAL_PARAMETER) << server.failure().text;
     EXPECT_EQ(server.offer().suites.size(), Offer::kMostValues);
     EXPECT_EQ(server.offer().beyond.suites, 30'000 - Offer::kMostValues);
-    EXPECT_EQ(server.offer().ja4, "");
+    EXPECT_EQ(server.offer_with_fingerprint().ja4, "");
 }
 
 TEST(ServerHandshake, NothingIsMade_BeforeTheFirstWholeRecord) {
@@ -794,7 +794,7 @@ TEST(ServerContext, TenThousandNames_OneContext_EachFindsItsOwn) {
         for (const std::string& name : {std::format("n{}.example", i), std::format("any.w{}.example", i)}) {
             const auto set = context->find(name);
             ASSERT_EQ(set.size(), 1U);
-            EXPECT_EQ(set.front(), service.certificates[static_cast<std::size_t>(i)].chain.get());
+            EXPECT_EQ(set.front()->chain, service.certificates[static_cast<std::size_t>(i)].chain);
             const auto peer = peer_context({});
             Peer client = make_client(peer.get(), name.c_str());
             EXPECT_EQ(serve(context, client).step, Step::done);
