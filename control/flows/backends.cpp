@@ -152,7 +152,10 @@ void HandshakeWorker::finish_backend(Session& session) {
     handed.handoff.protection = channel::Protection::tls;
     const bool tickets = session.backend_version == 0x0304;
     handed.handoff.expect_tickets = tickets ? 1 : 0;
-    if (!tickets) session.backend.reset();
+    if (tickets)
+        await_tickets(session.id);
+    else
+        session.backend.reset();
     const Pool& pool = pool_of(session);
     if (pool.settings().proxy_protocol && !session.client_done)
         session.held_handoff = handed.handoff;   // the PROXY header tells of the client's handshake
@@ -160,6 +163,17 @@ void HandshakeWorker::finish_backend(Session& session) {
         hand_off_backend(session, handed.handoff);
     crypto::wipe(&handed.handoff, sizeof handed.handoff);
     settle(session);
+}
+
+/// A member that sends no application data, because its client asks for nothing, would keep libssl's object, ten times all else that a flow takes,
+/// for as long as the flow rests. Tickets come at once as a rule: who came last waits for them, and who has waited longest gives up.
+void HandshakeWorker::await_tickets(FlowId id) {
+    constexpr std::size_t kMostAwaiting = 256;
+    awaiting_tickets_.push_back(id);
+    if (awaiting_tickets_.size() <= kMostAwaiting) return;
+    const auto found = sessions_.find(awaiting_tickets_.front().value);
+    awaiting_tickets_.pop_front();
+    if (found != sessions_.end() && found->second->backend_done) found->second->backend.reset();
 }
 
 void HandshakeWorker::hand_off_backend(Session& session, channel::Handoff handoff) {

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -170,6 +171,7 @@ class HandshakeWorker {
     void try_member(Session& session);
     void give_up_backend(Session& session);
     void finish_backend(Session& session);
+    void await_tickets(channel::FlowId id);
     void hand_off_backend(Session& session, channel::Handoff handoff);
     void leave_member(Session& session);
     void refuse_client(Session& session, const handshake::Failure& failure);
@@ -238,6 +240,7 @@ class HandshakeWorker {
 
     std::mutex sessions_mutex_;   ///< held while messages are worked on; info() and load() take it too
     std::unordered_map<std::uint64_t, std::unique_ptr<Session>> sessions_;
+    std::deque<channel::FlowId> awaiting_tickets_;   ///< whose handshake with the member waits for tickets, or did; the oldest first
     std::unordered_map<std::uint64_t, std::unique_ptr<RedirectFlow>> redirects_;
     std::unordered_map<std::uint64_t, std::unique_ptr<Check>> checks_;         ///< by probe number
     std::unordered_map<std::uint64_t, std::uint64_t> check_of_flow_;

@@ -156,6 +156,33 @@ TEST(Prepared, BackendHandshake_IsHeldToTheConfigurationThatItBeganUnder) {
     dataplane.worker.stop();
 }
 
+/// Members that have sent nothing since their handshake, so that tickets may still come: libssl's objects wait for them, but not one a flow.
+TEST(IdleFlows, FewKeepAHandshakeForTickets) {
+    constexpr std::uint32_t kFlows = 300;
+    const Identity ca = make_ca("Test CA"), member = make_leaf({"web.internal"}, ca);
+    Dataplane dataplane(small_runtime({.handshakes_per_source = 1000, .cost_per_second = 1'000'000, .burst = 1'000'000}, ca));
+    const auto client_context = peer_context({.version = TLS1_3_VERSION}), member_context = peer_context({.server = true, .version = TLS1_3_VERSION, .identity = &member});
+    std::size_t handed_off = 0;
+    for (std::uint32_t n = 1; n <= kFlows; ++n) {
+        Peer client(client_context.get(), false, "www.example"), server(member_context.get(), true);
+        const Octets hello = client.feed({});
+        dataplane.open(flow(n), kService);
+        dataplane.octets(flow(n), 0, {reinterpret_cast<const char*>(hello.data()), hello.size()});
+        (void)dataplane.settle();
+        dataplane.tell(MessageType::backend_opened, flow(n), channel::LegEvent{channel::Leg::backend, 1, 0});
+        Octets flight;
+        for (const auto& seen : dataplane.settle())
+            if (seen.type == MessageType::send_octets && seen.leg == channel::Leg::backend) flight = server.feed(octets_of(seen.payload));
+        ASSERT_FALSE(flight.empty()) << "flow " << n;
+        dataplane.tell(MessageType::stream_octets, flow(n), channel::StreamOctets{channel::Leg::backend, 1, 0}, flight);
+        for (const auto& seen : dataplane.settle()) handed_off += seen.type == MessageType::handoff ? 1 : 0;
+    }
+    EXPECT_EQ(handed_off, kFlows);
+    EXPECT_EQ(dataplane.worker.load().sessions, kFlows);
+    EXPECT_EQ(dataplane.worker.load().backend_contexts, 256u);
+    dataplane.worker.stop();
+}
+
 /// The gate: what the load check would have refused is not spoken to either.
 TEST(PlainText, IsNeverHandedOffFromLevel2On) {
     const auto until = [](int level, std::vector<configuration::Waiver> waivers) {
