@@ -427,7 +427,8 @@ TEST(AeadBatch, KeptKeys_AreNeverMixedUp) {
         std::vector<std::size_t> chosen(1 + random() % (AeadBatch::kMaxRecords / 2));
         for (std::size_t& i : chosen) i = random() % 3 == 0 ? random() % kConnections : random() % 300;
         // Each once more: a key found or expanded at first must still be there when many others have come between.
-        chosen.append_range(std::vector(chosen));
+        const std::vector<std::size_t> once = chosen;
+        chosen.insert(chosen.end(), once.begin(), once.end());
         for (const std::size_t i : chosen) {
             if (random() % 50 == 0) {
                 if (random() % 2 == 0) batch.forget(protections[i]);   // else the kept one is of a key that is gone

@@ -268,6 +268,9 @@ struct Session {
     [[nodiscard]] EndReason reason() const { return static_cast<EndReason>(result.reason); }
 };
 
+/// Calls of operator new in this program, as cost_test.cpp counts them.
+inline std::uint64_t allocations = 0;
+
 class World {
  public:
     static constexpr std::size_t kClientHello = 100, kServerFlight = 50, kBackendHello = 60, kBackendFlight = 80;
@@ -455,6 +458,8 @@ class World {
         return run_until([&] { return engine_->flows() == 0 && appliance().stack.connections() == 0 && in_flight_.empty(); }, at_most);
     }
     std::uint64_t turns_busy = 0;
+    std::uint64_t appliance_allocations = 0;   ///< within the appliance's part of the steps: from a frame that arrives to frames to be transmitted
+    const crypto::AeadBatch::Counters& appliance_records() const { return appliance_batch_.counters(); }
 
  private:
     struct Flying {
@@ -475,9 +480,12 @@ class World {
         while (!in_flight_.empty() && in_flight_.top().at <= now_) {
             const Flying flying = in_flight_.top();
             in_flight_.pop();
+            const std::uint64_t before = allocations;
             deliver(*hosts_[flying.to], flying.frame);
+            if (flying.to == 1) appliance_allocations += allocations - before;
         }
         for (std::size_t i = 0; i < hosts_.size(); ++i) {
+            std::uint64_t before = allocations;
             hosts_[i]->stack.advance(now_);
             if (now_ >= network_at_) hosts_[i]->network.advance(now_);
             if (i == 1) {
@@ -485,11 +493,14 @@ class World {
                     again_ = true;
                     ++turns_busy;
                 }
+                appliance_allocations += allocations - before;
                 if (control_alive) control();
             } else {
                 peers(i);
             }
+            before = allocations;
             hosts_[i]->stack.output(now_);
+            if (i == 1) appliance_allocations += allocations - before;
             transmit(i);
         }
         if (now_ >= network_at_) network_at_ = now_ + 100ms;
