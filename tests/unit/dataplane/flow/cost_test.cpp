@@ -6,13 +6,18 @@
 
 /// What the packet path may cost, by counting: none of this depends on a clock or on the machine.
 
-void* operator new(std::size_t size) {
+// Not inlined, or the compiler sees what new has given freed by free().
+[[gnu::noinline]] void* operator new(std::size_t size) {
     ++sallyport::flow::test::allocations;
     if (void* const memory = std::malloc(size); memory != nullptr) return memory;
     throw std::bad_alloc();
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+    ++sallyport::flow::test::allocations;
+    return std::malloc(size);
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace sallyport::flow::test {
 namespace {
