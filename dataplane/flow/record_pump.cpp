@@ -97,6 +97,7 @@ bool FlowEngine::pump(Time now) {
 void FlowEngine::queue_open(Flow& flow, Side side, Time now) {
     Leg& leg = flow.legs[index_of(side)];
     Leg& to = flow.legs[index_of(other(side))];
+    leg.unread = false;   // also where nothing will be read any more
     if (leg.phase != LegPhase::open || leg.plain || leg.read_done || to.phase != LegPhase::open) return;
     leg.unread = !leg.opened.empty();
     if (leg.unread) return;

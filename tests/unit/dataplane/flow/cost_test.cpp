@@ -77,6 +77,22 @@ TEST(FlowCost, Records_PassWithoutAllocation) {
     EXPECT_EQ(world.appliance_allocations - before, 0u);
 }
 
+// A direction that has ended has nothing to look at any more, however many records came with its end: the flow rests until the other one moves.
+TEST(FlowCost, HalfClosedFlow_IsLeftAlone) {
+    for (int records = 0; records <= 9; ++records) {
+        World world({});
+        Session& s = world.open();
+        for (int i = 0; i < records; ++i) s.client.send(Octets(10, std::byte{7}));
+        s.client.send_alert(1, 0);
+        world.run_for(1s);
+        EXPECT_EQ(s.backend.data.size(), 10u * static_cast<unsigned>(records));
+        EXPECT_TRUE(s.backend.has_alert(0));
+        const std::uint64_t before = world.turns_busy;
+        world.run_for(1s);
+        EXPECT_EQ(world.turns_busy, before) << records << " records before close_notify";
+    }
+}
+
 // A flow at rest holds its record, two connections and nothing else: no buffer, nothing that was made for sending.
 TEST(FlowCost, IdleFlow_Octets) {
     World world({});
