@@ -145,6 +145,7 @@ void HandshakeWorker::detach() {
             session->runtime->services[session->service]->state.leave();
         }
         sessions_.clear();
+        awaiting_tickets_.clear();   // another dataplane may count its flows from the same ids
         for (auto& [id, flow] : redirects_) take_one(flow->runtime->redirects[flow->redirect]->flows_now);
         redirects_.clear();
         checks_.clear();
