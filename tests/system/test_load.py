@@ -21,13 +21,17 @@ def resident_kib(process):
 TIME_WAIT_OF_PROBES = 2 * 5 * 60 + 20
 
 
+def lanes_empty(worker):
+    return worker["lane_to_control_used"] == worker["lane_to_dataplane_used"] == 0
+
+
 def at_rest(appliance):
-    """What the workers hold when there is no flow, after TIME-WAIT."""
+    """What the workers hold when there is no flow, after TIME-WAIT, and all messages have been read (a probe's may be on its way at any moment)."""
     appliance.wait_no_flows(30)
 
     def settled():
         workers = appliance.show("workers")
-        return workers if all(w["connections"] <= TIME_WAIT_OF_PROBES and w["buffers_held"] == 0 for w in workers) else None
+        return workers if all(w["connections"] <= TIME_WAIT_OF_PROBES and w["buffers_held"] == 0 and lanes_empty(w) for w in workers) else None
     return wait_for(lambda: f"connections and buffers to be given back: {appliance.show('workers')}", settled, 90, 0.2)
 
 
@@ -134,7 +138,6 @@ def test_nothing_grows_over_20000_connections(appliance, lab):
     after = load()
     for a, b in zip(before, after):
         assert b["pool_free"] >= a["pool_free"] - 64, (a, b)   # a receive ring may be fuller by a burst
-        assert b["lane_to_control_used"] == b["lane_to_dataplane_used"] == 0
     for process in (appliance.control, appliance.dataplane):
         grown = resident_kib(process) - memory[process.name]
         # 20,000 connections that leaked 100 octets each would be 2,000 KiB.
