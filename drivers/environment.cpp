@@ -170,8 +170,7 @@ std::uint16_t data_room_for(const PortSettings& port) {
     constexpr std::uint32_t kXdpHeadroom = 256, kVlanTag = 4, kLine = RTE_CACHE_LINE_SIZE;
     const std::uint32_t frame = port.mtu + RTE_ETHER_HDR_LEN + kVlanTag + RTE_ETHER_CRC_LEN +
                                 (port.profile == Profile::af_xdp ? kXdpHeadroom : 0);
-    const std::uint32_t least = port.profile == Profile::af_packet ? packet_slot(port.mtu) : 2048;
-    const std::uint32_t room = std::max(least, (frame + kLine - 1) / kLine * kLine);
+    const std::uint32_t room = std::max<std::uint32_t>(2048, (frame + kLine - 1) / kLine * kLine);
     return static_cast<std::uint16_t>(std::min<std::uint32_t>(room, UINT16_MAX - RTE_PKTMBUF_HEADROOM));
 }
 

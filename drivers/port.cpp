@@ -18,6 +18,7 @@
 #include "drivers/environment.h"
 #include "drivers/kernel_interface.h"
 #include "drivers/offloads.h"
+#include "drivers/packet_sockets.h"
 #include "drivers/port_profile.h"
 
 namespace sallyport::drivers {
@@ -30,6 +31,7 @@ struct Port::State {
     Negotiated negotiated;
     std::array<std::uint8_t, 6> mac{};
     std::vector<rte_mempool*> pools;  ///< of each queue
+    std::unique_ptr<PacketSockets> sockets;  ///< af_packet: what carries the frames, in place of the device
     bool whole_frames_only = false;   ///< the device sends only what lies in one buffer of its own
     bool link_was_up = false;
     bool started = false;
@@ -91,7 +93,7 @@ std::expected<void, std::string> prepare_interface(const PortSettings& settings)
         if (auto done = kernel::set_mac(interface, std::to_array(address.addr_bytes)); !done)
             return Error(std::format("its MAC address cannot be set to {}: {}", settings.mac, done.error()));
     }
-    kernel::receive_unchanged(interface);
+    if (settings.profile == Profile::af_xdp) kernel::receive_unchanged(interface);
     if (auto done = kernel::bring_up(interface); !done) return Error("it cannot be set up: " + done.error());
     return {};
 }
@@ -106,6 +108,16 @@ std::expected<void, std::string> set_indirection_table(std::uint16_t port, std::
     }
     if (const int result = rte_eth_dev_rss_reta_update(port, table.data(), entries); result != 0)
         return Error(std::format("its RSS table cannot be set: {}", rte_strerror(-result)));
+    return {};
+}
+
+std::expected<void, std::string> check_pools(const PortSettings& settings, std::uint16_t queues, std::span<rte_mempool* const> pool_of_queue) {
+    if (pool_of_queue.size() < queues) return Error(std::format("{} buffer pools for {} queues", pool_of_queue.size(), queues));
+    const std::uint16_t room = data_room_for(settings);
+    for (rte_mempool* pool : pool_of_queue.first(queues))
+        if (rte_pktmbuf_data_room_size(pool) < room + RTE_PKTMBUF_HEADROOM)
+            return Error(std::format("an MTU of {} needs buffers of {} octets, the pool {} has {}", settings.mtu, room, pool->name,
+                                     rte_pktmbuf_data_room_size(pool) - RTE_PKTMBUF_HEADROOM));
     return {};
 }
 
@@ -132,6 +144,7 @@ rte_mbuf* copied(rte_mbuf* frame, rte_mempool* pool) noexcept {
 
 std::uint16_t ring_buffers(const PortSettings& settings) {
     const std::uint16_t least = default_descriptors(settings.profile);
+    if (settings.profile == Profile::af_packet) return PacketSockets::buffers_kept(data_room_for(settings));
     if (settings.descriptors == 0) return least;
     return settings.profile == Profile::af_xdp ? std::max(settings.descriptors, least) : settings.descriptors;
 }
@@ -167,7 +180,7 @@ std::expected<std::unique_ptr<Port>, std::string> Port::open(const PortSettings&
             break;
         case Profile::af_packet:
             if (auto prepared = prepare_interface(settings); !prepared) return error(settings, prepared.error());
-            break;
+            return open_sockets(settings, queues, pool_of_queue);
         case Profile::memif:
             if (settings.memif_server && !kernel::remove_stale_socket(settings.device))
                 return error(settings,
@@ -211,7 +224,7 @@ std::expected<std::unique_ptr<Port>, std::string> Port::open_device(const PortSe
     rte_eth_dev_info info;
     if (const int result = rte_eth_dev_info_get(id, &info); result != 0)
         return error(settings, std::format("it does not describe itself: {}", rte_strerror(-result)));
-    const bool kernel_interface = settings.profile == Profile::af_xdp || settings.profile == Profile::af_packet;
+    const bool kernel_interface = settings.profile == Profile::af_xdp;
     if (kernel_interface || settings.profile == Profile::tap)
         own.interface = kernel::exists(settings.device) ? settings.device : std::string();
 
@@ -237,15 +250,8 @@ std::expected<std::unique_ptr<Port>, std::string> Port::open_device(const PortSe
     agreed.configuration.rx_adv_conf.rss_conf.rss_key_len =
         agreed.rss ? static_cast<std::uint8_t>(agreed.rss_key.size()) : 0;
 
-    if (pool_of_queue.size() < agreed.queues)
-        return error(settings, std::format("{} buffer pools for {} queues", pool_of_queue.size(), agreed.queues));
+    if (auto fit = check_pools(settings, agreed.queues, pool_of_queue); !fit) return error(settings, fit.error());
     own.pools.assign(pool_of_queue.begin(), pool_of_queue.begin() + agreed.queues);
-    const std::uint16_t room = data_room_for(settings);
-    for (rte_mempool* pool : own.pools)
-        if (rte_pktmbuf_data_room_size(pool) < room + RTE_PKTMBUF_HEADROOM)
-            return error(settings,
-                         std::format("an MTU of {} needs buffers of {} octets, the pool {} has {}", settings.mtu, room,
-                                     pool->name, rte_pktmbuf_data_room_size(pool) - RTE_PKTMBUF_HEADROOM));
     if (settings.profile == Profile::af_xdp)
         for (rte_mempool* pool : own.pools)
             if (pool->header_size + pool->elt_size + pool->trailer_size > 4096)
@@ -321,6 +327,47 @@ std::expected<std::unique_ptr<Port>, std::string> Port::open_device(const PortSe
     return port;
 }
 
+std::expected<std::unique_ptr<Port>, std::string> Port::open_sockets(const PortSettings& settings, std::uint16_t queues, std::span<rte_mempool* const> pool_of_queue) {
+    if (auto fit = check_pools(settings, queues, pool_of_queue); !fit) return error(settings, fit.error());
+    auto state = std::make_unique<State>();
+    state->settings = settings;
+    state->profile = name(settings.profile);
+    state->interface = settings.device;
+    state->pools.assign(pool_of_queue.begin(), pool_of_queue.begin() + queues);
+    Negotiated& has = state->negotiated;
+    has.queues = queues;
+    has.receive_checksum = has.transmit_checksum = has.multi_segment_transmit = true;
+    has.segmentation_buffers = kMostSegmentationBuffers;
+    has.offloads = {
+        {"receive TCP checksum", true, true},
+        {"transmit TCP checksum", true, true},
+        {"transmit IPv4 checksum", true, false},
+        {"several buffers a frame on transmit", true, true},
+        {"RSS by TCP ports", false, false},
+        {"TSO", true, true},
+        {"merged segments on receipt", true, true},
+    };
+    const auto mac = kernel::mac(settings.device);
+    if (!mac) return error(settings, "it has no MAC address");
+    state->mac = *mac;
+    auto sockets = PacketSockets::open(settings.device, settings.descriptors == 0 ? default_descriptors(settings.profile) : settings.descriptors, state->pools);
+    if (!sockets) return error(settings, sockets.error());
+    state->sockets = std::move(*sockets);
+
+    const std::string stand_in = device_arguments(settings, queues, false);
+    if (const int result = rte_dev_probe(stand_in.c_str()); result != 0 || rte_eth_dev_get_port_by_name(stand_in.c_str(), &state->id) != 0) {
+        state->id = RTE_MAX_ETHPORTS;
+        return error(settings, std::format("DPDK did not make the device \"{}\": {}", stand_in, rte_strerror(-result)));
+    }
+    std::unique_ptr<Port> port(new Port(std::move(state)));
+    rte_ether_addr address;
+    std::ranges::copy(*mac, address.addr_bytes);
+    static_cast<void>(rte_eth_dev_default_mac_addr_set(port->id(), &address));   // captures tell it
+    bool up = false;
+    static_cast<void>(port->link_changed(up));
+    return port;
+}
+
 std::uint16_t Port::receive_queues() const noexcept {
     return state_->negotiated.queues;
 }
@@ -353,10 +400,12 @@ std::uint16_t Port::id() const noexcept {
 }
 
 std::uint16_t Port::receive(std::uint16_t queue, std::span<rte_mbuf*> frames) noexcept {
+    if (state_->sockets != nullptr) return state_->sockets->receive(queue, frames);
     return rte_eth_rx_burst(state_->id, queue, frames.data(), static_cast<std::uint16_t>(frames.size()));
 }
 
 std::uint16_t Port::transmit(std::uint16_t queue, std::span<rte_mbuf*> frames) noexcept {
+    if (state_->sockets != nullptr) return state_->sockets->transmit(queue, frames);
     auto count = static_cast<std::uint16_t>(frames.size());
     if (count == 0) return 0;  // memif's driver reads the first frame before it looks at their number
     if (state_->whole_frames_only) {
@@ -432,6 +481,21 @@ PortStatus Port::status() const {
         result.link_up = link.link_status == RTE_ETH_LINK_UP;
         if (own.settings.profile == Profile::pci && link.link_speed != RTE_ETH_SPEED_NUM_UNKNOWN)
             result.link_mbps = link.link_speed;
+    }
+
+    if (own.sockets != nullptr) {
+        const PacketSockets::Counters counted = own.sockets->counters();
+        result.driver = "packet sockets";
+        result.packets_in = counted.packets_in;
+        result.packets_out = counted.packets_out;
+        result.octets_in = counted.octets_in;
+        result.octets_out = counted.octets_out;
+        result.missed = counted.missed;
+        result.errors_in = counted.errors_in;
+        result.errors_out = counted.errors_out;
+        result.no_buffer = counted.no_buffer;
+        result.xstats = {{"rx_merged_frames", counted.merged_in}, {"tx_frames_to_be_cut", counted.cut_out}};
+        return result;
     }
 
     rte_eth_stats stats{};

@@ -51,7 +51,7 @@ struct PortStatus {
 /// Buffers that a receive queue of this port takes from its pool and keeps; as many may wait in its transmit queue.
 [[nodiscard]] std::uint16_t ring_buffers(const PortSettings& settings);
 
-/// A started ethdev port. Construction and control calls: main thread. receive() and transmit(): one worker a queue.
+/// A started port: an ethdev, or packet sockets on a kernel interface. Construction and control calls: main thread. receive() and transmit(): one worker a queue.
 class Port {
  public:
     /// Probes or creates the device, negotiates offloads, sets up queues and starts it. `pool_of_queue[q]` feeds receive queue q.
@@ -100,6 +100,8 @@ class Port {
 
  private:
     struct State;
+    [[nodiscard]] static std::expected<std::unique_ptr<Port>, std::string> open_sockets(const PortSettings& settings, std::uint16_t queues,
+                                                                                       std::span<rte_mempool* const> pool_of_queue);
     explicit Port(std::unique_ptr<State> state);
     std::unique_ptr<State> state_;
 };

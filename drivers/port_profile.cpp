@@ -51,12 +51,6 @@ std::uint16_t default_descriptors(Profile profile) noexcept {
     return 0;
 }
 
-std::uint32_t packet_slot(std::uint16_t mtu) noexcept {
-    constexpr std::uint32_t kKernelHeader = 128;  // tpacket2_hdr, sockaddr_ll, alignment
-    constexpr std::uint32_t kStep = 1024;         // four slots are whole pages
-    return std::max<std::uint32_t>(2048, (mtu + 14u + 4u + kKernelHeader + kStep - 1) / kStep * kStep);
-}
-
 std::string device_arguments(const PortSettings& settings, std::uint16_t queues, bool hardware) {
     const std::uint16_t slots =
         settings.descriptors != 0 ? settings.descriptors : default_descriptors(settings.profile);
@@ -69,16 +63,9 @@ std::string device_arguments(const PortSettings& settings, std::uint16_t queues,
             // ring asks for a wake-up.
             return std::format("{},iface={},start_queue=0,queue_count={}{}", device_name("net_af_xdp", settings.name),
                                settings.device, queues, hardware ? "" : ",force_copy=1,busy_budget=0");
-        case Profile::af_packet: {
-            const std::uint32_t slot = packet_slot(settings.mtu);
-            const std::uint32_t block =
-                slot * 4 * std::max<std::uint32_t>(65536 / (slot * 4), 1);  // whole slots and whole pages
-            const std::uint32_t count =
-                std::max(std::uint32_t{slots} / (block / slot), 1u) * (block / slot);  // whole blocks
-            return std::format("{},iface={},qpairs={},blocksz={},framesz={},framecnt={},qdisc_bypass=1",
-                               device_name("net_af_packet", settings.name), settings.device, queues, block, slot,
-                               count);
-        }
+        case Profile::af_packet:
+            // The frames go by packet sockets of our own (packet_sockets.h). What DPDK's libraries know of a port, they know of a device: this one stands for it, and carries nothing.
+            return device_name("net_null", settings.name);
         case Profile::memif: {
             // One ring slot holds a frame; the driver chains slots for a longer one. Rings are powers of two of at most
             // 2^14.

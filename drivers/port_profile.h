@@ -18,7 +18,4 @@ namespace sallyport::drivers {
 /// Descriptors of a ring when the settings leave them to the profile.
 [[nodiscard]] std::uint16_t default_descriptors(Profile profile) noexcept;
 
-/// Octets of one af_packet ring slot: a frame behind the kernel's header. A multiple of 1024. The driver wants packet buffers as large.
-[[nodiscard]] std::uint32_t packet_slot(std::uint16_t mtu) noexcept;
-
 }  // namespace sallyport::drivers

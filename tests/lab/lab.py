@@ -349,7 +349,7 @@ class StandIn(Nginx):
 
 
 class Lab:
-    def __init__(self, directory="/run/lab", *, mtu=1500, peer_offloads=False, hugepages_mb=512):
+    def __init__(self, directory="/run/lab", *, mtu=1500, peer_offloads=None, hugepages_mb=512):
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.directory.chmod(0o755)
@@ -358,7 +358,7 @@ class Lab:
         self.lenient = False      # the stand-in ends connections without close_notify
         self.hugepages_before = None
         self.reserve_hugepages(hugepages_mb)
-        network.set_up(mtu, peer_offloads)
+        network.set_up(mtu, best_profile() == "af_packet" if peer_offloads is None else peer_offloads)
         self.certificates = certificates.Certificates(self.directory / "certificates")
         network.hosts([*certificates.SERVICE_NAMES, *certificates.TENANT_NAMES, certificates.PUBLIC_NAME])
 

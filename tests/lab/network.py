@@ -5,7 +5,6 @@
          2001:db8:1::100/64   (no kernel addresses)                     2001:db8:2::10 to ::19/64
 """
 
-import contextlib
 import ctypes
 import os
 import pathlib
@@ -33,7 +32,7 @@ def write(path, text):
 
 
 def set_up(mtu=1500, peer_offloads=False):
-    """`peer_offloads`: leave the kernel peers' checksum and segmentation offloads on (only for an appliance that is the kernel)."""
+    """`peer_offloads`: leave the kernel peers' checksum and segmentation offloads on, for an appliance that takes such frames: one on af_packet, or the kernel."""
     # ip netns exec binds /etc/netns/NAME/* over /etc/*: a private tmpfs, since the root is shared.
     os.makedirs("/etc/netns", exist_ok=True)
     run("mount", "-t", "tmpfs", "tmpfs", "/etc/netns")
@@ -52,10 +51,7 @@ def set_up(mtu=1500, peer_offloads=False):
         sysctl = {"net.ipv4.tcp_tw_reuse": 1, "net.ipv4.ip_local_port_range": "1024 65535", "net.core.somaxconn": 8192,
                   "net.ipv4.tcp_no_metrics_save": 1, "net.ipv4.tcp_max_syn_backlog": 8192}
         run(*inside, "sysctl", "-q", *[f"{name}={value}" for name, value in sysctl.items()])
-        if not peer_offloads:
-            # A kernel peer leaves checksums unfilled and segments uncut for a veth; packets that leave the kernel need both.
-            for end in (inside + ["ethtool", "-K", "eth0"], ["ethtool", "-K", port]):
-                offloads(False, *end)
+        offloads_of_link(side, peer_offloads)
         run("ip", "link", "set", port, "up")
         run(*inside, "ip", "link", "set", "lo", "up")
         address_peer(side)
@@ -89,6 +85,14 @@ def offloads(on, *device):
     """Checksum and segmentation offloads of a device, given as words of a command: [ip netns exec NAMESPACE] ethtool -K DEVICE."""
     state = "on" if on else "off"
     run(*device, "tx", state, "tso", state, "gso", state, "gro", state)
+
+
+def offloads_of_link(side, on):
+    """Both ends of the link between a namespace and the appliance. With offloads a kernel peer leaves checksums unfilled and segments uncut: af_packet takes such
+    frames, af_xdp does not."""
+    port = {"client": CLIENT_PORT, "backend": BACKEND_PORT}[side]
+    for end in (["ip", "netns", "exec", side, "ethtool", "-K", "eth0"], ["ethtool", "-K", port]):
+        offloads(on, *end)
 
 
 def detour(side, mtu=1500):

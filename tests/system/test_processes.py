@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.lab import network
-from tests.lab.lab import LabError, program, wait_for
+from tests.lab.lab import LabError, best_profile, program, wait_for
 from .tls_client import TlsClient, context_for
 
 pytestmark = pytest.mark.needs_appliance
@@ -191,12 +191,37 @@ def test_two_workers(appliance_with, standard, lab):
     appliance.wait_no_flows()
 
 
-def test_af_packet(appliance_with, standard, lab):
+@pytest.mark.parametrize("offloads", [False, True], ids=["segment by segment", "merged frames"])
+def test_af_packet(appliance_with, standard, lab, offloads):
     config = standard.configuration()
     config.profile = "af_packet"
+    for side in ("client", "backend"):
+        network.offloads_of_link(side, offloads)
+    try:
+        appliance = appliance_with(config)
+        lab.lab_client(ECHO, "--connections", 50, "--octets", 300_000)
+        lab.lab_client(ECHO, "--connections", 50, "--octets", 300_000, family=6)
+        lab.lab_client(ECHO, "--connections", 4, "--octets", 20_000_000)
+        appliance.wait_no_flows()
+        for port in appliance.show("ports"):
+            longest = 1514 + 100   # no average of whole frames is more
+            assert port["octets_out"] / port["packets_out"] > longest, "it is the kernel that cuts"
+            assert (port["octets_in"] / port["packets_in"] > longest) == offloads
+            assert port["errors_in"] == port["errors_out"] == 0
+    finally:
+        for side in ("client", "backend"):
+            network.offloads_of_link(side, best_profile() == "af_packet")
+
+
+def test_af_packet_with_two_workers(appliance_with, standard, lab):
+    """A queue each, which the kernel fills by a hash of its own; frames find their worker."""
+    config = standard.configuration(cores=(0, 1))
+    config.profile = "af_packet"
     appliance = appliance_with(config)
+    assert all(port["receive_queues"] == 2 for port in appliance.show("ports"))
     lab.lab_client(ECHO, "--connections", 50, "--octets", 300_000)
     lab.lab_client(ECHO, "--connections", 50, "--octets", 300_000, family=6)
+    assert all(worker["records_opened"] > 0 for worker in appliance.show("workers"))
     appliance.wait_no_flows()
 
 

@@ -13,10 +13,12 @@
 
 #include <chrono>
 #include <cstring>
+#include <format>
 #include <thread>
 
 #include "drivers/environment.h"
 #include "drivers/kernel_interface.h"
+#include "drivers/virtio_header.h"
 #include "tests/unit/eal.h"
 
 namespace sallyport::drivers {
@@ -52,6 +54,9 @@ class RawSocket {
  public:
     explicit RawSocket(const std::string& interface, std::uint16_t type = kOurType)
         : descriptor_(socket(AF_PACKET, SOCK_RAW, htons(type))) {
+        // Long frames wait whole.
+        constexpr int kRoom = 8 << 20;
+        setsockopt(descriptor_, SOL_SOCKET, SO_RCVBUFFORCE, &kRoom, sizeof kRoom);
         sockaddr_ll address{};
         address.sll_family = AF_PACKET;
         address.sll_protocol = htons(type);
@@ -64,12 +69,17 @@ class RawSocket {
         EXPECT_EQ(::send(descriptor_, frame.data(), frame.size(), 0), static_cast<ssize_t>(frame.size()))
             << std::strerror(errno);
     }
+    /// From here on each frame, both ways, has a VirtioHeader before it.
+    void with_headers() {
+        constexpr int kOn = 1;
+        EXPECT_EQ(setsockopt(descriptor_, SOL_PACKET, PACKET_VNET_HDR, &kOn, sizeof kOn), 0);
+    }
     /// Empty when nothing came within five seconds.
     Frame receive() {
         for (;;) {
             pollfd waiting{.fd = descriptor_, .events = POLLIN, .revents = 0};
             if (poll(&waiting, 1, 5000) <= 0) return {};
-            Frame frame(65536);
+            Frame frame(65536 + 64);
             sockaddr_ll from{};
             socklen_t length = sizeof from;
             const ssize_t size =
@@ -354,6 +364,209 @@ TEST_F(VethTest, AfPacketWithTwoQueues_TheyShareTheFrames) {
             rte_pktmbuf_free(mbuf);
         }
     EXPECT_EQ(got, 50);
+}
+
+/// A TCP segment of `payload` octets between 192.0.2.1 and .2, or 2001:db8::1 and ::2, checksums 0.
+Frame segment_of(bool ipv4, std::size_t payload) {
+    const std::size_t l3 = ipv4 ? 20 : 40, octets = 14 + l3 + 20 + payload;
+    Frame frame = frame_of(octets, 1);
+    std::fill(frame.begin() + 12, frame.begin() + static_cast<std::ptrdiff_t>(14 + l3 + 20), std::uint8_t{0});
+    if (ipv4) {
+        rte_ipv4_hdr ip{};
+        ip.version_ihl = 0x45;
+        ip.total_length = htons(static_cast<std::uint16_t>(octets - 14));
+        ip.time_to_live = 64;
+        ip.next_proto_id = IPPROTO_TCP;
+        ip.src_addr = htonl(0xc0000201);
+        ip.dst_addr = htonl(0xc0000202);
+        ip.hdr_checksum = rte_ipv4_cksum(&ip);
+        frame[12] = 0x08;
+        std::memcpy(frame.data() + 14, &ip, sizeof ip);
+    } else {
+        rte_ipv6_hdr ip{};
+        ip.vtc_flow = htonl(6u << 28);
+        ip.payload_len = htons(static_cast<std::uint16_t>(octets - 54));
+        ip.proto = IPPROTO_TCP;
+        ip.hop_limits = 64;
+        const std::uint8_t address[16] = {0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
+        std::memcpy(&ip.src_addr, address, 16);
+        std::memcpy(&ip.dst_addr, address, 16);
+        frame[12] = 0x86;
+        frame[13] = 0xdd;
+        std::memcpy(frame.data() + 14, &ip, sizeof ip);
+    }
+    frame[14 + l3 + 12] = 0x50;   // a header of 20 octets
+    frame[14 + l3 + 13] = 0x10;   // ACK
+    return frame;
+}
+rte_mbuf* to_be_cut(rte_mempool* from, const Frame& frame, bool ipv4, std::uint16_t size) {
+    const std::size_t headers = ipv4 ? 54 : 74;
+    rte_mbuf* head = nullptr;
+    for (std::size_t at = 0; at < frame.size();) {
+        const std::size_t here = std::min<std::size_t>(frame.size() - at, at == 0 ? headers + size : size);
+        rte_mbuf* piece = rte_pktmbuf_alloc(from);
+        std::memcpy(rte_pktmbuf_append(piece, static_cast<std::uint16_t>(here)), frame.data() + at, here);
+        if (head == nullptr) head = piece;
+        else EXPECT_EQ(rte_pktmbuf_chain(head, piece), 0);
+        at += here;
+    }
+    head->ol_flags |= RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_TCP_CKSUM | (ipv4 ? RTE_MBUF_F_TX_IPV4 : RTE_MBUF_F_TX_IPV6);
+    head->l2_len = 14;
+    head->l3_len = ipv4 ? 20 : 40;
+    head->l4_len = 20;
+    head->tso_segsz = size;
+    return head;
+}
+bool checksum_right(const Frame& frame, bool ipv4) {
+    const std::uint8_t* at = frame.data() + 14;
+    if (ipv4) {
+        const auto* ip = reinterpret_cast<const rte_ipv4_hdr*>(at);
+        return rte_ipv4_cksum(ip) == 0 && rte_ipv4_udptcp_cksum_verify(ip, at + 20) == 0;
+    }
+    return rte_ipv6_udptcp_cksum_verify(reinterpret_cast<const rte_ipv6_hdr*>(at), at + 40) == 0;
+}
+
+TEST_F(VethTest, AfPacket_FrameToBeCut_CrossesTheVethWholeAndKeepsItsSizes) {
+    rte_mempool* buffers = pool();
+    auto port = Port::open(settings_of(Profile::af_packet, "spt0"), 1, {&buffers, 1});
+    ASSERT_TRUE(port) << port.error();
+    ASSERT_EQ((*port)->segmentation_buffers(), 45);
+    for (const auto& [ipv4, tagged] : {std::pair{true, false}, {false, false}, {true, true}, {false, true}}) {
+        SCOPED_TRACE(std::format("IPv{}{}", ipv4 ? 4 : 6, tagged ? " with a VLAN tag" : ""));
+        RawSocket socket("spt1", ipv4 ? ETH_P_IP : ETH_P_IPV6);
+        socket.with_headers();
+        const Frame frame = segment_of(ipv4, 45 * 1400);
+        rte_mbuf* mbuf = to_be_cut(buffers, frame, ipv4, 1400);
+        if (tagged) {
+            mbuf->vlan_tci = 7;
+            ASSERT_EQ(rte_vlan_insert(&mbuf), 0);
+            mbuf->l2_len = 18;
+        }
+        ASSERT_TRUE(transmit(**port, mbuf));
+        Frame got;
+        VirtioHeader told{};
+        do {   // the kernel says a word of its own on a new interface
+            got = socket.receive();
+            ASSERT_GE(got.size(), sizeof told);
+            std::memcpy(&told, got.data(), sizeof told);
+        } while (got.size() < 1000);
+        EXPECT_EQ(told.segmentation, ipv4 ? VirtioHeader::kTcp4 : VirtioHeader::kTcp6);
+        EXPECT_EQ(told.segment_size, 1400);
+        EXPECT_EQ(told.flags, VirtioHeader::kNeedsChecksum);
+        ASSERT_EQ(got.size(), frame.size() + sizeof told);   // the kernel keeps the tag elsewhere
+        EXPECT_TRUE(std::equal(got.end() - 45 * 1400, got.end(), frame.end() - 45 * 1400));
+    }
+    EXPECT_THAT((*port)->status().xstats, testing::Contains(testing::Pair("tx_frames_to_be_cut", 4u)));
+    port->reset();
+    EXPECT_EQ(rte_mempool_avail_count(buffers), 5000u);
+}
+
+TEST_F(VethTest, AfPacket_FrameToBeCutForADeviceThatDoesNot_IsCutWithRightChecksums) {
+    if (!run("ethtool -K spt0 tx off tso off gso off sg off")) GTEST_SKIP() << "no ethtool";
+    rte_mempool* buffers = pool();
+    auto port = Port::open(settings_of(Profile::af_packet, "spt0"), 1, {&buffers, 1});
+    ASSERT_TRUE(port) << port.error();
+    for (const bool ipv4 : {true, false}) {
+        SCOPED_TRACE(ipv4);
+        RawSocket socket("spt1", ipv4 ? ETH_P_IP : ETH_P_IPV6);
+        const Frame frame = segment_of(ipv4, 5 * 1000 + 500);
+        const std::size_t headers = ipv4 ? 54 : 74;
+        rte_mbuf* mbuf = to_be_cut(buffers, frame, ipv4, 1000);
+        ASSERT_TRUE(transmit(**port, mbuf));
+        std::size_t at = headers;
+        while (at < frame.size()) {
+            const Frame got = socket.receive();
+            ASSERT_FALSE(got.empty());
+            if (got.size() < headers + 500) continue;
+            ASSERT_LE(got.size(), headers + 1000);
+            EXPECT_TRUE(checksum_right(got, ipv4)) << at;
+            EXPECT_TRUE(std::equal(got.begin() + static_cast<std::ptrdiff_t>(headers), got.end(), frame.begin() + static_cast<std::ptrdiff_t>(at))) << at;
+            at += got.size() - headers;
+        }
+    }
+}
+
+TEST_F(VethTest, AfPacket_MergedFrame_ComesInSeveralBuffersWithItsChecksumTakenAsGood) {
+    rte_mempool* buffers = pool();
+    auto port = Port::open(settings_of(Profile::af_packet, "spt0"), 1, {&buffers, 1});
+    ASSERT_TRUE(port) << port.error();
+    RawSocket socket("spt1", ETH_P_IP);   // what the kernel takes its frames for
+    socket.with_headers();
+    const Frame frame = segment_of(true, 45 * 1400);
+    const VirtioHeader header{.flags = VirtioHeader::kNeedsChecksum, .segmentation = VirtioHeader::kTcp4, .header_length = 54, .segment_size = 1400, .checksum_start = 34, .checksum_offset = 16};
+    Frame sent(sizeof header);
+    std::memcpy(sent.data(), &header, sizeof header);
+    sent.insert(sent.end(), frame.begin(), frame.end());
+    for (int time = 0; time < 100; ++time) {   // more often than there are slots
+        socket.send(sent);
+        rte_mbuf* mbuf = nullptr;
+        const auto end = std::chrono::steady_clock::now() + 5s;
+        while ((*port)->receive(0, {&mbuf, 1}) == 0 || mbuf->pkt_len < 1000) {
+            if (mbuf != nullptr) rte_pktmbuf_free(std::exchange(mbuf, nullptr));
+            ASSERT_LT(std::chrono::steady_clock::now(), end);
+        }
+        EXPECT_EQ(mbuf->nb_segs, (frame.size() + 2047) / 2048);
+        EXPECT_EQ(mbuf->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK, RTE_MBUF_F_RX_L4_CKSUM_GOOD);
+        EXPECT_EQ(rte_mbuf_check(mbuf, 1, nullptr), 0);
+        const Frame got = octets_of(mbuf);
+        ASSERT_EQ(got.size(), frame.size());
+        EXPECT_TRUE(std::equal(got.begin() + 54, got.end(), frame.begin() + 54));
+        rte_pktmbuf_free(mbuf);
+    }
+    EXPECT_THAT((*port)->status().xstats, testing::Contains(testing::Pair("rx_merged_frames", 100u)));
+    port->reset();
+    EXPECT_EQ(rte_mempool_avail_count(buffers), 5000u);
+}
+
+TEST_F(VethTest, AfPacket_TagThatTheKernelTookOff_IsBackInItsPlace) {
+    rte_mempool* buffers = pool();
+    auto port = Port::open(settings_of(Profile::af_packet, "spt0"), 1, {&buffers, 1});
+    ASSERT_TRUE(port) << port.error();
+    RawSocket socket("spt1");
+    for (const std::uint16_t type : {0x8100, 0x88a8}) {
+        Frame tagged = frame_of(200, 4);
+        const std::uint8_t tag[] = {static_cast<std::uint8_t>(type >> 8), static_cast<std::uint8_t>(type), 0xa0, 7};
+        tagged.insert(tagged.begin() + 12, std::begin(tag), std::end(tag));
+        socket.send(tagged);
+        rte_mbuf* mbuf = nullptr;
+        const auto end = std::chrono::steady_clock::now() + 5s;
+        Frame got;
+        while (got.size() != tagged.size() && std::chrono::steady_clock::now() < end) {
+            if ((*port)->receive(0, {&mbuf, 1}) == 0) continue;
+            got = octets_of(mbuf);
+            rte_pktmbuf_free(mbuf);
+        }
+        EXPECT_EQ(got, tagged);
+    }
+}
+
+TEST_F(VethTest, AfPacketWithoutBuffers_FramesWaitUntilThereAreSome) {
+    rte_mempool* buffers = pool();
+    auto port = Port::open(settings_of(Profile::af_packet, "spt0"), 1, {&buffers, 1});
+    ASSERT_TRUE(port) << port.error();
+    RawSocket socket("spt1");
+    std::vector<rte_mbuf*> taken;
+    while (rte_mbuf* const buffer = rte_pktmbuf_alloc(buffers)) taken.push_back(buffer);
+    socket.send(frame_of(1000, 6));
+    rte_mbuf* mbuf = nullptr;
+    EXPECT_EQ((*port)->receive(0, {&mbuf, 1}), 0);
+    EXPECT_GT((*port)->status().no_buffer, 0u);
+    rte_pktmbuf_free(taken.back());   // one is enough for a short frame
+    taken.pop_back();
+    EXPECT_EQ(receive(**port), frame_of(1000, 6));
+    for (rte_mbuf* const buffer : taken) rte_pktmbuf_free(buffer);
+}
+
+TEST_F(VethTest, AfPacketWhoseInterfaceIsDown_DropsWhatIsSentAndCountsIt) {
+    rte_mempool* buffers = pool();
+    auto port = Port::open(settings_of(Profile::af_packet, "spt0"), 1, {&buffers, 1});
+    ASSERT_TRUE(port) << port.error();
+    ASSERT_TRUE(run("ip link set spt0 down"));
+    rte_mbuf* mbuf = mbuf_of(buffers, frame_of(100, 1));
+    EXPECT_EQ((*port)->transmit(0, {&mbuf, 1}), 1);
+    EXPECT_EQ((*port)->status().errors_out, 1u);
+    port->reset();
+    EXPECT_EQ(rte_mempool_avail_count(buffers), 5000u);
 }
 
 TEST_F(VethTest, AfXdp_FramesGoBothWays) {
