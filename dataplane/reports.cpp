@@ -190,6 +190,7 @@ json Appliance::workers_report(bool sample) {
                           {"cycles_total", counters.cycles_total},
                           {"tsc_hz", clock_->hz()},
                           {"iterations", counters.iterations},
+                          {"interrupted", counters.interrupted_iterations},
                           {"packets_in", counters.packets_in},
                           {"packets_out", counters.packets_out},
                           {"cycles_per_packet", ratio(counters.cycles_busy, packets)},

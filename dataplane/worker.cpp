@@ -11,6 +11,7 @@
 
 #include "control/daemon/exit_code.h"
 #include "control/daemon/logging.h"
+#include "dataplane/interruptions.h"
 #include "dataplane/steering/steering.h"
 
 namespace sallyport {
@@ -25,6 +26,8 @@ namespace {
 
 /// Turns without work before the core is offered to others: some ten microseconds, longer than the gaps within a burst of packets.
 constexpr unsigned kIdleTurns = 64;
+/// Busy turns that tell what is usual.
+constexpr unsigned kUsualOf = 64;
 
 }  // namespace
 
@@ -50,7 +53,10 @@ bool Worker::port_reaches_us(void* context, const SocketAddress& local, const So
 void Worker::run() {
     std::uint64_t before = rte_rdtsc();
     unsigned idle_turns = 0;
+    std::uint64_t usual = 0;   // cycles of a busy turn
+    Interruptions interruptions;
     while (!stopping_.load(std::memory_order_relaxed)) {
+        interruptions.begin();
         const std::uint64_t begin = before;
         const Time now = clock_.at(begin);
         bool busy = receive(now);
@@ -73,8 +79,15 @@ void Worker::run() {
         before = rte_rdtsc();
         counters_.cycles_total += before - begin;
         if (busy) {
+            std::uint64_t own = before - begin;
+            if (interruptions.any()) [[unlikely]] {
+                ++counters_.interrupted_iterations;
+                own = std::min(own, usual);
+            } else {
+                usual = (usual * (kUsualOf - 1) + own) / kUsualOf;
+            }
             ++counters_.busy_iterations;
-            counters_.cycles_busy += before - begin;
+            counters_.cycles_busy += own;
             idle_turns = 0;
         } else if (++idle_turns < kIdleTurns) {
             rte_pause();

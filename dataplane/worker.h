@@ -43,7 +43,8 @@ class TscClock {
 /// What a worker has done, in its own memory.
 struct WorkerCounters {
     std::uint64_t iterations = 0, busy_iterations = 0;
-    std::uint64_t cycles_total = 0, cycles_busy = 0;   ///< TSC
+    std::uint64_t interrupted_iterations = 0;          ///< busy ones in which the kernel gave the core to another thread
+    std::uint64_t cycles_total = 0, cycles_busy = 0;   ///< TSC; an interrupted iteration counts as a usual busy one, for what others did in it is no work of ours
     std::uint64_t packets_in = 0, packets_out = 0;
     std::uint64_t steered_away = 0, steered_in = 0;
 };

@@ -222,12 +222,12 @@ std::string render_text(std::span<const CounterView> counters, bool zeroes) {
 
 std::string render_text(std::span<const WorkerView> workers) {
     if (workers.empty()) return none("workers");
-    Table table{">worker",  ">core",      ">busy",           ">packets in", ">packets out",  ">time/packet",
+    Table table{">worker",  ">core",      ">busy",           ">interrupted",  ">packets in", ">packets out",  ">time/packet",
                 ">time/kB", ">flows",     ">connections",    ">half open",  ">buffers held", ">buffers free",
                 ">buffers", ">lane used", ">records opened", ">sealed",     ">failed"};
     for (const WorkerView& worker : workers)
         table.row({std::to_string(worker.index), std::to_string(worker.core), percent(worker.busy_share),
-                   quantity(worker.packets_in), quantity(worker.packets_out),
+                   quantity(worker.interrupted), quantity(worker.packets_in), quantity(worker.packets_out),
                    ratio(worker.cycles_per_packet, worker.tsc_hz), ratio(worker.cycles_per_octet * 1000, worker.tsc_hz),
                    std::to_string(worker.flows), std::to_string(worker.connections), std::to_string(worker.half_open),
                    std::to_string(worker.buffers_held), std::to_string(worker.pool_free),

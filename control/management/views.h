@@ -292,6 +292,7 @@ struct WorkerView {
     std::uint64_t cycles_busy = 0, cycles_total = 0;  ///< TSC cycles since start
     std::uint64_t tsc_hz = 0;                         ///< cycles a second
     std::uint64_t iterations = 0;                     ///< of the loop
+    std::uint64_t interrupted = 0;                    ///< of those that found work: the kernel gave the core to another thread meanwhile
     std::uint64_t packets_in = 0, packets_out = 0;
     double cycles_per_packet = 0;  ///< busy cycles a packet, in and out together
     double cycles_per_octet = 0;   ///< busy cycles an octet of plaintext
@@ -305,7 +306,7 @@ struct WorkerView {
     std::string sampled;  ///< time at which these figures were read
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(WorkerView, index, core, busy_share, cycles_busy, cycles_total, tsc_hz,
-                                                iterations, packets_in, packets_out, cycles_per_packet,
+                                                iterations, interrupted, packets_in, packets_out, cycles_per_packet,
                                                 cycles_per_octet, flows, connections, half_open, buffers_held,
                                                 pool_free, pool_size, lane_to_control_used, lane_to_dataplane_used, records_opened,
                                                 records_sealed, records_failed, retransmitted, timeouts, sampled)

@@ -66,6 +66,7 @@ namespace sallyport::telemetry {
     X(port_no_buffer, counter, "sallyport_port_no_buffer_total", "port", "packets dropped: no buffer was free")                                               \
     X(worker_busy, counter, "sallyport_worker_busy_seconds_total", "worker", "time in turns that found work")                                                 \
     X(worker_total, counter, "sallyport_worker_seconds_total", "worker", "time in all turns: busy by this is the load")                                       \
+    X(worker_interrupted, counter, "sallyport_worker_interrupted_total", "worker", "turns with work in which the kernel ran something else on the core")      \
     X(worker_packets, counter, "sallyport_worker_packets_total", "worker,direction", "packets")                                                               \
     X(worker_flows, gauge, "sallyport_worker_flows_open", "worker", "flows now")                                                                              \
     X(worker_connections, gauge, "sallyport_worker_connections_open", "worker", "TCP connections now")                                                        \

@@ -5,6 +5,7 @@
          2001:db8:1::100/64   (no kernel addresses)                     2001:db8:2::10 to ::19/64
 """
 
+import contextlib
 import ctypes
 import os
 import pathlib

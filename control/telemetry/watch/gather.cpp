@@ -162,6 +162,7 @@ void add_workers(Figures& to, const DataplaneReport& report) {
         const double hz = worker.tsc_hz == 0 ? 1 : static_cast<double>(worker.tsc_hz);
         to.add(Metric::worker_busy, static_cast<double>(worker.cycles_busy) / hz, {index});
         to.add(Metric::worker_total, static_cast<double>(worker.cycles_total) / hz, {index});
+        to.add(Metric::worker_interrupted, worker.interrupted, {index});
         to.add(Metric::worker_packets, worker.packets_in, {index, "in"});
         to.add(Metric::worker_packets, worker.packets_out, {index, "out"});
         to.add(Metric::worker_flows, worker.flows, {index});

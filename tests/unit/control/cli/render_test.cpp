@@ -216,15 +216,16 @@ TEST(Render, Workers_ShowTimesInsteadOfCycles) {
     worker.tsc_hz = 2'000'000'000;
     worker.cycles_per_packet = 500;
     worker.cycles_per_octet = 1.5;
+    worker.interrupted = 4;
     worker.packets_in = 10;
     worker.pool_free = 100;
     worker.pool_size = 128;
     worker.sampled = "2026-11-03T14:05:09Z";
     EXPECT_EQ(render_text(std::vector{worker}),
-              "worker  core    busy  packets in  packets out  time/packet  time/kB  flows  connections  half open  "
+              "worker  core    busy  interrupted  packets in  packets out  time/packet  time/kB  flows  connections  half open  "
               "buffers held"
               "  buffers free  buffers  lane used  records opened  sealed  failed\n"
-              "     1     3  12.3 %          10            0       250 ns   750 ns      0            0          0      "
+              "     1     3  12.3 %            4          10            0       250 ns   750 ns      0            0          0      "
               "       0"
               "           100      128      0.0 %               0       0       0\n"
               "Read at 2026-11-03T14:05:09Z.\n");
