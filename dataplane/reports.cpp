@@ -278,6 +278,7 @@ json Appliance::counters_report() {
         engine.alerts_sent += e.alerts_sent;
         engine.tickets_passed += e.tickets_passed;
         engine.control_restarts_survived += e.control_restarts_survived;
+        engine.told_late += e.told_late;
         for (std::size_t i = 0; i < engine.ended_by.size(); ++i) engine.ended_by[i] += e.ended_by[i];
         const auto& t = worker.stack().counters();
         tcp.segments_in += t.segments_in;
@@ -353,6 +354,7 @@ json Appliance::counters_report() {
     add("flows", "clear_octets_to_backend", "of them to backends without TLS", engine.clear_octets_to_backend);
     add("flows", "clear_octets_from_client", "of them of clients whose TLS was not ended here; anything but 0 is a fault of ours", engine.clear_octets_from_client);
     add("records", "renegotiations_refused", "renegotiations of TLS 1.2 that a peer asked for", engine.renegotiations_refused);
+    add("flows", "control_told_late", "tries to tell control of a flow whose ring had been full", engine.told_late);
     add("flows", "flows_kept_over_control_restart", "flows that went on when control was started again", engine.control_restarts_survived);
     for (std::size_t i = 1; i < engine.ended_by.size(); ++i)
         add("flows ended", std::string("ended_") + channel::name(static_cast<flow::EndReason>(i)),

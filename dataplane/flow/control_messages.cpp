@@ -132,8 +132,10 @@ void FlowEngine::on_open_backend(Flow& flow, const channel::OpenBackend& request
     leg.phase = LegPhase::connecting;
 }
 
+std::size_t FlowEngine::lane_number(const Flow& flow) const noexcept { return flow.is_probe ? flow.probe_lane : lanes_->number_of(flow.id); }
+
 channel::RingProducer& FlowEngine::lane_of(const Flow& flow) noexcept {
-    return flow.is_probe ? lanes_->at(flow.probe_lane).to_control : lanes_->of(flow.id).to_control;
+    return lanes_->at(lane_number(flow)).to_control;
 }
 
 void FlowEngine::on_open_probe(const channel::OpenProbe& request, std::size_t lane, Time now) {
@@ -240,7 +242,7 @@ void FlowEngine::on_end_leg(Flow& flow, const channel::EndLeg& request, Time now
 void FlowEngine::owe(Flow& flow, std::uint16_t what) {
     if (lanes_ == nullptr || !flow.known_to_control) return;
     flow.owed |= what;
-    if (!flow.on_owed_list) tell(flow);
+    if (!flow.put_off) tell(flow);
 }
 
 /// Forwards octets of a handshake that control has not been given yet. False when the lane is full.
@@ -262,9 +264,35 @@ bool FlowEngine::tell_octets(Flow& flow, Side side) {
     return true;
 }
 
-/// Writes the messages that are owed, in order, as far as the lane has room; the rest is tried again next turn.
+/// Tells control what it is owed, now or, where the lane is full or others wait for it to be emptied, after them.
 void FlowEngine::tell(Flow& flow) {
     if (lanes_ == nullptr) return;
+    auto& others = put_off_[lane_number(flow)];
+    if (others.empty() && write_owed(flow)) return;
+    drops_.count(DropReason::channel_full);   // once, however often it is tried again
+    flow.put_off = true;
+    others.push_back(flow.id);
+}
+
+/// Who waited longest is told first, and nobody behind one for whom there is no room: a control that falls behind costs a turn one try a lane, not one for each that waits.
+void FlowEngine::tell_late() {
+    for (auto& waiting : put_off_)
+        while (!waiting.empty()) {
+            Flow* const flow = table_.find(waiting.front());
+            if (flow != nullptr && flow->put_off) {
+                ++counters_.told_late;
+                flow->put_off = false;   // what is written may be the last of it
+                if (!write_owed(*flow)) {
+                    flow->put_off = true;
+                    break;
+                }
+            }
+            waiting.pop_front();
+        }
+}
+
+/// Writes the messages that are owed, in order, as far as the lane has room. True when nothing is owed any more.
+bool FlowEngine::write_owed(Flow& flow) {
     channel::RingProducer& lane = lane_of(flow);
     const Leg& client = flow.client_leg();
     const Leg& backend = flow.backend_leg();
@@ -306,19 +334,14 @@ void FlowEngine::tell(Flow& flow) {
                                         owed::kTicketsOver, owed::kEnded};
     for (const std::uint16_t what : kOrder) {
         if ((flow.owed & what) == 0) continue;
-        if (!write_one(what)) {
-            if (!flow.put_off) drops_.count(DropReason::channel_full);   // once, however often it is tried again
-            flow.put_off = flow.on_owed_list = true;
-            owed_list_.push_back(flow.id);
-            return;
-        }
+        if (!write_one(what)) return false;
         flow.owed &= static_cast<std::uint16_t>(~what);
         if (what == owed::kEnded) {
             flow.known_to_control = false;
             finish_if_gone(flow);
         }
     }
-    flow.put_off = false;
+    return true;
 }
 
 }  // namespace sallyport::flow

@@ -129,8 +129,7 @@ struct Flow {
     bool is_probe = false;
     bool is_redirect = false;           ///< control answers a plain HTTP request: no TLS, no backend
     bool active = false;                ///< on the pump's list
-    bool on_owed_list = false;
-    bool put_off = false;               ///< its lane was full when control should have been told something
+    bool put_off = false;               ///< its lane was full, or others waited for room in it, when control should have been told something
     bool gone = false;                  ///< will be freed at the end of the turn
     bool has_member = false;
     bool adopted = false;               ///< this control has not seen it opened

@@ -155,11 +155,11 @@ void FlowEngine::retime(Time now) {
 void FlowEngine::attach(Lanes* lanes, Time now) {
     if (lanes_ != nullptr && lanes != nullptr) attach(nullptr, now);   // another control, which knows nothing of the first one's handshakes
     lanes_ = lanes;
-    owed_list_.clear();
+    put_off_.assign(lanes == nullptr ? 0 : lanes->size(), {});
     for (std::uint32_t i = 0; i < table_.used_up_to(); ++i) {
         Flow& flow = table_.at(i);
         if (flow.id.value == 0) continue;
-        flow.on_owed_list = false;
+        flow.put_off = false;
         if (lanes == nullptr) {
             detach(flow, now);
             continue;
@@ -212,15 +212,7 @@ bool FlowEngine::turn(Time now) {
         on_event(ready, now);
         busy = true;
     }
-    if (!owed_list_.empty()) {
-        owed_again_.swap(owed_list_);
-        for (const channel::FlowId id : owed_again_)
-            if (Flow* const flow = table_.find(id); flow != nullptr && flow->on_owed_list) {
-                flow->on_owed_list = false;
-                tell(*flow);
-            }
-        owed_again_.clear();
-    }
+    tell_late();
     busy |= pump(now);
     if (retimed_ != ~0u) retime(now);
     wheel_.advance(now, [&](Flow& flow) { on_deadline(flow, now); });
@@ -509,7 +501,7 @@ void FlowEngine::finish_if_gone(Flow& flow) {
 void FlowEngine::reap() {
     for (Flow* const flow : gone_) {
         wheel_.remove(*flow);
-        flow->active = flow->on_owed_list = false;   // its id on the lists finds nothing any more
+        flow->active = flow->put_off = false;   // its id on the lists finds nothing any more
         table_.free(*flow);
     }
     gone_.clear();

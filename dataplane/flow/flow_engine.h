@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <deque>
 #include <cstdint>
 #include <expected>
 #include <functional>
@@ -63,6 +64,7 @@ struct EngineCounters {
     std::uint64_t renegotiations_refused = 0;                    ///< TLS 1.2 handshake messages where there is no handshake any more
     std::uint64_t key_updates_received = 0, key_updates_sent = 0, alerts_received = 0, alerts_sent = 0;
     std::uint64_t tickets_passed = 0, control_restarts_survived = 0;
+    std::uint64_t told_late = 0;                                 ///< tries to tell control of a flow whose lane had been full
     std::array<std::uint64_t, static_cast<std::size_t>(EndReason::count_)> ended_by{};
 };
 
@@ -169,6 +171,9 @@ class FlowEngine {
     [[nodiscard]] bool consume_to(Leg& leg, std::uint64_t offset);
     void owe(Flow& flow, std::uint16_t what);
     void tell(Flow& flow);
+    void tell_late();
+    [[nodiscard]] bool write_owed(Flow& flow);
+    [[nodiscard]] std::size_t lane_number(const Flow& flow) const noexcept;
     [[nodiscard]] bool tell_octets(Flow& flow, Side side);
     void count_bad_message();
 
@@ -238,7 +243,7 @@ class FlowEngine {
     Lanes* lanes_ = nullptr;
     std::unique_ptr<channel::Message> message_;
     std::vector<channel::FlowId> active_;   ///< flows with records to move perhaps; in turn
-    std::vector<channel::FlowId> owed_list_, owed_again_;
+    std::vector<std::deque<channel::FlowId>> put_off_;   ///< by lane: flows that its control has yet to be told of, for want of room; in turn
     /// A pass of shed() over the table so far.
     struct Shedding {
         struct Candidate {

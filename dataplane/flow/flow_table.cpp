@@ -39,7 +39,7 @@ Flow* FlowTable::allocate() noexcept {
 
 void FlowTable::free(Flow& flow) noexcept {
     const auto index = static_cast<std::uint32_t>(&flow - flows_);
-    SALLYPORT_CHECK(flow.id.value != 0 && !flow.active && !flow.on_owed_list && flow.wheel_slot == 0xffff);
+    SALLYPORT_CHECK(flow.id.value != 0 && !flow.active && !flow.put_off && flow.wheel_slot == 0xffff);
     flow.~Flow();   // wipes
     new (&flow) Flow();
     flow.next_free = first_free_;

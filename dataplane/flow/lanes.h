@@ -21,7 +21,8 @@ class Lanes {
     explicit Lanes(std::vector<Lane> lanes) : lanes_(std::move(lanes)) {}
 
     [[nodiscard]] std::size_t size() const noexcept { return lanes_.size(); }
-    [[nodiscard]] Lane& of(channel::FlowId flow) noexcept { return lanes_[flow.index() % lanes_.size()]; }
+    [[nodiscard]] std::size_t number_of(channel::FlowId flow) const noexcept { return flow.index() % lanes_.size(); }
+    [[nodiscard]] Lane& of(channel::FlowId flow) noexcept { return lanes_[number_of(flow)]; }
     [[nodiscard]] Lane& at(std::size_t index) noexcept { return lanes_[index]; }
 
     /// Makes what was written visible and wakes handshake workers that sleep (the only system call, and only then).

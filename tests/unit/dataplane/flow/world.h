@@ -457,7 +457,7 @@ class World {
     bool run_until_empty(Duration at_most = 400s) {
         return run_until([&] { return engine_->flows() == 0 && appliance().stack.connections() == 0 && in_flight_.empty(); }, at_most);
     }
-    std::uint64_t turns_busy = 0;
+    std::uint64_t turns = 0, turns_busy = 0;
     std::uint64_t appliance_allocations = 0;   ///< within the appliance's part of the steps: from a frame that arrives to frames to be transmitted
     const crypto::AeadBatch::Counters& appliance_records() const { return appliance_batch_.counters(); }
 
@@ -489,6 +489,7 @@ class World {
             hosts_[i]->stack.advance(now_);
             if (now_ >= network_at_) hosts_[i]->network.advance(now_);
             if (i == 1) {
+                ++turns;
                 if (engine_->turn(now_)) {
                     again_ = true;
                     ++turns_busy;
