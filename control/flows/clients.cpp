@@ -87,6 +87,12 @@ bool HandshakeWorker::admit(Session& session, const handshake::Offer& offer) {
 void HandshakeWorker::on_client_octets(Session& session, std::uint64_t offset, std::span<const std::byte> octets) {
     if (!session.server || offset != session.client_next) return;   // the rest is the dataplane's
     session.client_next += octets.size();
+    if (session.begun) return work_on_client(session, octets);
+    if (session.first_octets.empty()) newcomers_.push_back(session.id);
+    session.first_octets.insert(session.first_octets.end(), octets.begin(), octets.end());
+}
+
+void HandshakeWorker::work_on_client(Session& session, std::span<const std::byte> octets) {
     output_.clear();
     const Step step = session.server->feed(octets, output_);
     write_secrets(session, session.server->key_log());

@@ -145,6 +145,7 @@ void HandshakeWorker::detach() {
             session->runtime->services[session->service]->state.leave();
         }
         sessions_.clear();
+        newcomers_.clear();
         awaiting_tickets_.clear();   // another dataplane may count its flows from the same ids
         for (auto& [id, flow] : redirects_) take_one(flow->runtime->redirects[flow->redirect]->flows_now);
         redirects_.clear();
@@ -196,6 +197,7 @@ HandshakeWorker::Load HandshakeWorker::load() {
     Load load;
     load.sessions = sessions_.size();
     load.redirects = redirects_.size();
+    load.waiting = newcomers_.size();
     for (const auto& [id, session] : sessions_) {
         if (session->server) ++load.handshakes;
         if (session->backend) ++load.backend_contexts;
@@ -215,7 +217,11 @@ void HandshakeWorker::run() {
         const Clock::time_point now = Clock::now();
         if (runtime_ && !lanes_.empty() && !broken_) run_health(now);
         for (Lane& lane : lanes_) (void)lane.to_dataplane.publish();   // the dataplane polls
-        if (busy) continue;
+        if (busy) {
+            // Where a worker of the dataplane has the same core, its packets must not wait for the end of our time slice: no longer than one handshake's work takes.
+            std::this_thread::yield();
+            continue;
+        }
         bool may_sleep = true;
         if (!broken_)   // else what is there to read stays there
             for (Lane& lane : lanes_) may_sleep &= lane.from_dataplane.sleep();
@@ -252,7 +258,31 @@ bool HandshakeWorker::take_messages() {
         }
         if (lanes_[i].from_dataplane.broken() || lanes_[i].to_dataplane.broken()) broken_ = true;
     }
-    return any;
+    return begin_newcomer() || any;
+}
+
+/// Begins one handshake, so that all that has been said meanwhile is heard before the next: a handshake that is under way goes on, a health check is answered in time, and a client that has
+/// gone costs no signature. The first that came is the first to be served; but when more wait than can be served at once, the last, for the first have waited so long that they give up: else
+/// every client would get its answer too late.
+bool HandshakeWorker::begin_newcomer() {
+    constexpr std::size_t kTooMany = 64;   // twenty to thirty milliseconds' work
+    const auto waiting = [&](FlowId id) -> Session* {
+        const auto found = sessions_.find(id.value);
+        return found == sessions_.end() || found->second->begun || !found->second->server ? nullptr : found->second.get();
+    };
+    while (!newcomers_.empty() && waiting(newcomers_.front()) == nullptr) newcomers_.pop_front();
+    while (!newcomers_.empty() && !broken_) {
+        const bool newest = newcomers_.size() > kTooMany;
+        Session* const session = waiting(newest ? newcomers_.back() : newcomers_.front());
+        newest ? newcomers_.pop_back() : newcomers_.pop_front();
+        if (session == nullptr) continue;
+        session->begun = true;
+        const std::size_t lane = session->lane;
+        work_on_client(*session, std::exchange(session->first_octets, {}));
+        if (lane < lanes_.size()) (void)lanes_[lane].to_dataplane.publish();
+        return true;
+    }
+    return false;
 }
 
 void HandshakeWorker::on_message(std::size_t lane, const channel::Message& message) {

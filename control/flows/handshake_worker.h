@@ -76,9 +76,9 @@ class HandshakeWorker {
         std::vector<std::string> client_names;
     };
     [[nodiscard]] std::optional<FlowInfo> info(channel::FlowId flow);
-    /// Sessions now, and of them with a handshake that is not done.
+    /// Sessions now, and of them with a handshake that is not done; those whose client has spoken and waits for its turn.
     struct Load {
-        std::size_t sessions = 0, handshakes = 0, backend_contexts = 0, redirects = 0;
+        std::size_t sessions = 0, handshakes = 0, backend_contexts = 0, redirects = 0, waiting = 0;
     };
     [[nodiscard]] Load load();
     /// True when the dataplane has spoilt a lane, or has not emptied a full one for half a second: the main thread must drop the attachment.
@@ -99,6 +99,8 @@ class HandshakeWorker {
         std::optional<SecretFiles::Clock::time_point> secrets_since;   ///< it began while a capture wanted secrets
         std::unique_ptr<handshake::ServerHandshake> server;   ///< until it is handed off
         std::uint64_t client_next = 0;                        ///< stream offset of the octet that comes next
+        bool begun = false;                                   ///< the client's first octets have been looked at
+        std::vector<std::byte> first_octets;                  ///< until then
         Brake::Connected connected;                           ///< from the first segment to the end of the client's handshake
         Brake::Started started;                               ///< from the ClientHello to the end of the client's handshake
         bool client_done = false, client_closed = false;
@@ -157,6 +159,8 @@ class HandshakeWorker {
     void on_message(std::size_t lane, const channel::Message& message);
     void on_flow_opened(std::size_t lane, channel::FlowId id, const channel::FlowOpened& opened);
     void on_client_octets(Session& session, std::uint64_t offset, std::span<const std::byte> octets);
+    [[nodiscard]] bool begin_newcomer();
+    void work_on_client(Session& session, std::span<const std::byte> octets);
     void on_backend_octets(Session& session, const channel::StreamOctets& where, std::span<const std::byte> octets);
     void on_backend_opened(Session& session);
     void on_backend_lost(Session& session, channel::EndReason reason, const handshake::Failure& failure);
@@ -240,6 +244,7 @@ class HandshakeWorker {
 
     std::mutex sessions_mutex_;   ///< held while messages are worked on; info() and load() take it too
     std::unordered_map<std::uint64_t, std::unique_ptr<Session>> sessions_;
+    std::deque<channel::FlowId> newcomers_;          ///< whose client has spoken for the first time, and those of them that have ended since; the oldest first
     std::deque<channel::FlowId> awaiting_tickets_;   ///< whose handshake with the member waits for tickets, or did; the oldest first
     std::unordered_map<std::uint64_t, std::unique_ptr<RedirectFlow>> redirects_;
     std::unordered_map<std::uint64_t, std::unique_ptr<Check>> checks_;         ///< by probe number

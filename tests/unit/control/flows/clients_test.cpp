@@ -58,6 +58,55 @@ TEST_F(Connections, DataplaneGone_NoneIsHeld) {
     EXPECT_EQ(runtime->brake->connected(), 0u);
 }
 
+/// More clients than can be served at once: what the dataplane says of all of them is there at once.
+struct Crowd : testing::Test {
+    static constexpr std::uint32_t kClients = 100;
+    std::shared_ptr<flows::Runtime> runtime = small_runtime({.connections = 1000, .connections_per_source = 1000, .handshakes = 1000, .handshakes_per_source = 1000, .cost_per_second = 1'000'000, .burst = 1'000'000});
+    Dataplane dataplane{runtime};
+    Crowd() {
+        const auto context = peer_context({});
+        const Octets hello = Peer(context.get(), false, "www.example").feed({});
+        for (std::uint32_t i = 1; i <= kClients; ++i) {
+            dataplane.open(flow(i), kService);
+            dataplane.octets(flow(i), 0, {reinterpret_cast<const char*>(hello.data()), hello.size()});
+        }
+    }
+    /// Numbers of the flows whose clients are answered, in turn.
+    std::vector<std::uint32_t> answered() {
+        std::vector<std::uint32_t> result;
+        for (const auto& seen : dataplane.settle())
+            if (seen.type == MessageType::send_octets && seen.leg == channel::Leg::client && !std::ranges::contains(result, seen.flow.index())) result.push_back(seen.flow.index());
+        return result;
+    }
+};
+
+TEST_F(Crowd, ThoseThatHaveGoneMeanwhile_CostNoHandshake) {
+    constexpr std::uint32_t kPatient = 10;
+    for (std::uint32_t i = 1; i <= kClients - kPatient; ++i) {
+        channel::FlowEnded ended{};
+        ended.reason = static_cast<std::uint8_t>(EndReason::client_reset);
+        dataplane.tell(MessageType::flow_ended, flow(i), ended);
+    }
+    const auto served = answered();
+    for (std::uint32_t i = kClients - kPatient + 1; i <= kClients; ++i) EXPECT_TRUE(std::ranges::contains(served, i)) << i;
+    EXPECT_LT(served.size(), kPatient + 10) << "one for every portion of messages that is read before it has read that they have gone";
+    EXPECT_EQ(dataplane.worker.load().sessions, kPatient);
+}
+
+TEST_F(Crowd, TooMany_TheLastIsServedFirst) {
+    const auto served = answered();
+    ASSERT_EQ(served.size(), kClients);
+    EXPECT_EQ(served.front(), 1u) << "there were few then";
+    EXPECT_LT(std::ranges::find(served, kClients), std::ranges::find(served, 10u));
+}
+
+TEST_F(Crowd, DataplaneGone_NoneWaits) {
+    (void)dataplane.settle();
+    dataplane.worker.detach();
+    EXPECT_EQ(dataplane.worker.load().waiting, 0u);
+    EXPECT_EQ(dataplane.worker.load().sessions, 0u);
+}
+
 /// A client with a certificate, whose handshake is under way while the configuration changes.
 struct UnderWay : testing::Test {
     Identity ca = make_ca("Clients"), other_ca = make_ca("Others");

@@ -127,7 +127,11 @@ class Dataplane {
             take(seen);   // its ring must not fill up
             std::this_thread::yield();
         }
-        (void)worker.load();   // waits for the message that it works on: it publishes what it answers before it lets go of the sessions
+        // Waits for the message that it works on: it publishes what it answers before it lets go of the sessions.
+        while (worker.load().waiting != 0 && !worker.broken()) {
+            take(seen);
+            std::this_thread::yield();
+        }
         take(seen);
         return seen;
     }
