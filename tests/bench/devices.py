@@ -1,9 +1,10 @@
 """What is under test on the lab's veth links, on core 0: this appliance, or a peer on the kernel.
 
 What a unit of work costs:
-  ours    TSC cycles of the worker's loops that found work (at most the dataplane's CPU time), plus control's user and system time
+  ours    TSC cycles of the worker's turns that found work, but for what the machine's host took of them, plus control's user and system time
   a peer  user and system time of its processes, plus the softirq time of core 0
-A peer has the kernel's offloads on, its best; as "PEER, offloads off" it has a wire of MTU 1500 without any, as ours has.
+A peer has the kernel's offloads on, its best, as ours has with the profile af_packet; as "PEER, offloads off" it has a wire of MTU 1500 without any, as ours has with
+af_xdp.
 All have the same services, on ports that rows name (configurations: peers/).
 """
 
@@ -28,22 +29,23 @@ def template(name, **values):
 
 
 def offloads(on):
-    """Of the kernel's ends of the veth pairs."""
-    for side, port in (("client", network.CLIENT_PORT), ("backend", network.BACKEND_PORT)):
-        network.offloads(on, "ip", "netns", "exec", side, "ethtool", "-K", "eth0")
-        network.offloads(on, "ethtool", "-K", port)
+    for side in ("client", "backend"):
+        network.offloads_of_link(side, on)
 
 
 class Ours:
+    """On AF_XDP where the kernel has it, unless a row or the command line wants another profile."""
     name = OURS
 
-    def __init__(self, bench, dataplane=None, file="bench.conf"):
+    def __init__(self, bench, dataplane=None, file="bench.conf", profile=""):
         network.no_kernel_addresses()
-        offloads(False)
-        self.appliance = Appliance(bench.lab, bench.lab.write_configuration(self.configuration(bench, dataplane or {"max_flows": 8192}), file), control_cores=[0]).start()
+        profile = bench.arguments.profile or profile or best_profile()
+        offloads(profile == "af_packet")   # it takes merged frames, others do not
+        config = self.configuration(bench, dataplane or {"max_flows": 8192}, profile)
+        self.appliance = Appliance(bench.lab, bench.lab.write_configuration(config, file), control_cores=[0]).start()
 
     @staticmethod
-    def configuration(bench, dataplane):
+    def configuration(bench, dataplane, profile):
         lab = bench.lab
         trust = {"server_name": certificates.BACKEND_NAME, "trust": str(lab.certificates.backend_ca)}
         patient = {"handshake_timeout_ms": 60000}
@@ -53,7 +55,7 @@ class Ours:
                      for port, certificate in ((PLAIN_PORT, lab.certificates.ecdsa), (RSA_PORT, lab.certificates.rsa))]
         pools = [Pool(f"web{port}", [f"{BACKEND}:{port}"], **trust) for port in dict.fromkeys(tls_ports.values())]
         return Configuration(services, [*pools, Pool("plain", [f"{BACKEND}:80"])], policy_level=1, log_level="warning",
-                             profile=bench.arguments.profile or best_profile(), dataplane=dataplane)
+                             profile=profile, dataplane=dataplane)
 
     def pids(self):
         return [self.appliance.control.pid, self.appliance.dataplane.pid]
@@ -80,13 +82,14 @@ class Ours:
 def sample_of(appliance):
     workers = appliance.show("workers")
     return {"cycles": sum(worker["cycles_busy"] for worker in workers), "hz": workers[0]["tsc_hz"],
-            "control": process_seconds(appliance.control.pid), "dataplane": process_seconds(appliance.dataplane.pid)}
+            "control": process_seconds(appliance.control.pid), "dataplane": process_seconds(appliance.dataplane.pid), "core": stat_times(0)}
 
 
 def cost_of(before, after):
     cycles, control = (after[name] - before[name] for name in ("cycles", "control"))
-    # A turn during which the kernel gave the core to control counts its cycles too: the worker never had more than its CPU time.
-    cycles = min(cycles, (after["dataplane"] - before["dataplane"]) * after["hz"])
+    # What the machine's host took of the core is in the TSC, and in no process's CPU time. The worker always wants its core, so its turns had their share of it.
+    busy, steal = (after["core"][name] - before["core"][name] for name in ("busy", "steal"))
+    cycles = min(cycles * busy / max(busy + steal, 1e-9), (after["dataplane"] - before["dataplane"]) * after["hz"])
     return {"core_seconds": cycles / after["hz"] + control, "worker_cycles": cycles, "control_seconds": control}
 
 
@@ -175,7 +178,7 @@ def program_of(device):
     return device.removesuffix("-plain")
 
 
-def make(bench, device, **options):
+def make(bench, device, profile="", **options):
     if device == OURS:
-        return Ours(bench, **options)
+        return Ours(bench, profile=profile, **options)
     return PEERS[program_of(device)](bench, not device.endswith("-plain"), **options)

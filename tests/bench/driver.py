@@ -59,7 +59,7 @@ def parse():
     parser.add_argument("--seconds", type=int, help="of one measurement; 4 unless said")
     parser.add_argument("--devices", default=DEFAULT_DEVICES, help=f"of {', '.join(devices.DEVICES)} (-plain: without the kernel's offloads, MTU 1500); {DEFAULT_DEVICES} unless said")
     parser.add_argument("--flows", type=int, help=f"rows 15 and 16: how many idle ones; {idle.DEFAULT} unless said")
-    parser.add_argument("--profile", help="port profile of ours on veth; else af_xdp where the kernel has it")
+    parser.add_argument("--profile", help="port profile of ours on veth, in place of each row's own")
     parser.add_argument("--json", help="also write everything to this file (a path in the checkout)")
     parser.add_argument("--chart", help="also draw the ratios to FILE.svg and FILE.png (a path in the checkout, without suffix)", metavar="FILE")
     arguments = parser.parse_args()

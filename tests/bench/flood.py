@@ -48,8 +48,8 @@ class Ours(devices.Ours):
         super().__init__(bench, file="flood.conf")
 
     @staticmethod
-    def configuration(bench, dataplane):
-        return dataclasses.replace(devices.Ours.configuration(bench, dataplane), routes={"client": [{"to": SOURCES, "via": network.CLIENT_ADDRESSES[0]}]})
+    def configuration(bench, dataplane, profile):
+        return dataclasses.replace(devices.Ours.configuration(bench, dataplane, profile), routes={"client": [{"to": SOURCES, "via": network.CLIENT_ADDRESSES[0]}]})
 
     def cookies(self):
         return self.appliance.counters().get("tcp_cookies_sent", 0)

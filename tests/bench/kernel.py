@@ -34,7 +34,7 @@ class Load:
     resumed: bool = False            # each handshake but the first of a connection
     port_of: tuple = ()              # (device, port) where a device has another
 
-    conditions = "af_xdp on veth against the kernel's sockets on veth; wrk, and nginx as backend"
+    conditions = "af_packet on veth against the kernel's sockets on veth, both with its offloads; wrk, and nginx as backend"
 
     def port_at(self, device):
         return dict(self.port_of).get(program_of(device), self.port)
@@ -66,7 +66,7 @@ class Kernel:
                 mine = [row for row in rows if name == OURS or program_of(name) in load_of(row).peers]
                 if not mine:
                     continue
-                device = devices.make(self.bench, name)
+                device = devices.make(self.bench, name, profile="af_packet")
                 try:
                     for row in mine:
                         yield self.sample(device, name, row, number)

@@ -1,6 +1,6 @@
 """The rows: what each is, what is wanted of it, and how it is measured. One that is not here is not measured."""
 
-from tests.bench import away, echo, flood, idle, kernel, latency, loss, memif, memory, workers
+from tests.bench import away, echo, flood, hellos, idle, kernel, latency, loss, memif, memory, workers
 from tests.bench.row import CONNECTIONS, GIGABITS, REQUESTS, Row, Unit
 
 MEGABYTE = kernel.MEGABYTE
@@ -43,7 +43,9 @@ ROWS = [
     Row(14, "memory of an idle flow, TLS to TLS", KIB_A_FLOW, "20x", "50x", (memory.Load(),)),
     Row(15, "idle flows held, each of which answers a probe at the end", Unit("M flows"), "1 M", "4 M", (idle.Load(),)),
     Row(16, "1,000 active flows beside idle ones, against without", Unit("% more cycles", less_is_better=True), "+10 %", "+2 %", (idle.Beside(),)),
+    Row(17, "connections accepted and closed, nothing said", CONNECTIONS, "10x", "20x", (hellos.Accepted(),)),
     Row(17, "1,000 established flows under a SYN flood", KEPT, "95 %", "99 %", (flood.Load(),)),
+    Row(18, "1,000 established flows under a flood of handshakes at 5 times capacity", KEPT, "95 %", "99 %", (hellos.Flood(),)),
     *(Row(19, f"added latency at half load, {size} KB answers", Unit("us at p99", less_is_better=True), "half of a peer's", "a fifth of a peer's",
           (latency.Added(1024 * size),)) for size in (1, 16, 64)),
     Row(20, "certificates and policy reloaded under row 5's load", Unit("% more at p99", less_is_better=True), "+10 %, none fails", "+2 %, none fails", (latency.Reloaded(),)),

@@ -34,7 +34,7 @@ def build_directory():
 def program(name):
     """Path of a built program."""
     places = {"sallyport-dataplane": "dataplane", "sallyport-control": "control", "sallyport": "control/cli",
-              "lab_backend": "tests/lab", "lab_client": "tests/lab", "lab_link": "tests/lab", "lab_flood": "tests/lab", "lab_full_handshakes.so": "tests/lab",
+              "lab_backend": "tests/lab", "lab_client": "tests/lab", "lab_link": "tests/lab", "lab_flood": "tests/lab", "lab_hellos": "tests/lab", "lab_full_handshakes.so": "tests/lab",
               "sallyport_generator": "tests/bench/generator"}
     build = build_directory()
     path = build / places[name] / name
