@@ -25,8 +25,9 @@ namespace {
 
 /// The longest frame that the kernel hands over: an IP packet of 2^16 - 1 octets and its link layer. Longer ones (BIG TCP) must be asked for on an interface.
 constexpr std::uint32_t kLongestFrame = 65535 + RTE_ETHER_HDR_LEN + RTE_VLAN_HLEN;
-/// What the kernel counts for a frame of 64 KB that waits in a socket: pages of 4 KB hold 1448 octets each in the worst case (merged by GRO).
-constexpr std::uint32_t kKernelOctets = 45 * 4096;
+/// Of the kernel's memory for each descriptor. With 1,024 of them, 128 to 240 frames of 64 KB (merged segments lie in pages that they do not fill), which is what some sixty flows have under
+/// way; or 20,000 of the shortest, which is as long as established flows should wait behind a flood of them: a few hundredths of a second.
+constexpr std::uint32_t kKernelOctets = 16384;
 constexpr int kSendBuffer = 4 << 20;
 /// iovecs of one frame to send: the header's and one for each buffer. IOV_MAX of the kernel.
 constexpr std::uint16_t kMostPieces = 1024;
@@ -110,7 +111,7 @@ std::uint16_t PacketSockets::buffers_kept(std::uint16_t data_room) noexcept {
     return static_cast<std::uint16_t>(kSlots * buffers_of_frame(data_room));
 }
 
-std::expected<std::unique_ptr<PacketSockets>, std::string> PacketSockets::open(const std::string& interface, std::uint16_t frames,
+std::expected<std::unique_ptr<PacketSockets>, std::string> PacketSockets::open(const std::string& interface, std::uint16_t descriptors,
                                                                                std::span<rte_mempool* const> pools) {
     std::unique_ptr<PacketSockets> made(new PacketSockets);
     sockaddr_ll address{};
@@ -125,7 +126,7 @@ std::expected<std::unique_ptr<PacketSockets>, std::string> PacketSockets::open(c
         queue->descriptor = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         const int descriptor = queue->descriptor;
         if (descriptor < 0) return error("a packet socket (packet(7))");
-        const int one = 1, room_in = static_cast<int>(std::min<std::uint64_t>(std::uint64_t{frames} * kKernelOctets, INT32_MAX / 2));
+        const int one = 1, room_in = static_cast<int>(std::min<std::uint64_t>(std::uint64_t{descriptors} * kKernelOctets, INT32_MAX / 2));
         if (!set(descriptor, SOL_PACKET, PACKET_VNET_HDR, one)) return error("PACKET_VNET_HDR");
         if (!set(descriptor, SOL_PACKET, PACKET_AUXDATA, one)) return error("PACKET_AUXDATA");
         if (!set(descriptor, SOL_PACKET, PACKET_IGNORE_OUTGOING, one)) return error("PACKET_IGNORE_OUTGOING");

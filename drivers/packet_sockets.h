@@ -38,9 +38,9 @@ class PacketSockets {
     /// Packet buffers that one queue keeps for frames to come, with a pool of `data_room` octets a buffer.
     [[nodiscard]] static std::uint16_t buffers_kept(std::uint16_t data_room) noexcept;
 
-    /// A queue for each of `pools`, which feeds it; with several the kernel spreads connections over them (PACKET_FANOUT_HASH). `frames`: as many
-    /// of the longest may wait in the kernel for a queue. The error is the kernel's word, and for what.
-    [[nodiscard]] static std::expected<std::unique_ptr<PacketSockets>, std::string> open(const std::string& interface, std::uint16_t frames,
+    /// A queue for each of `pools`, which feeds it; with several the kernel spreads connections over them (PACKET_FANOUT_HASH). 16 KB of
+    /// the kernel's memory for each of `descriptors` hold what waits for a queue. The error is the kernel's word, and for what.
+    [[nodiscard]] static std::expected<std::unique_ptr<PacketSockets>, std::string> open(const std::string& interface, std::uint16_t descriptors,
                                                                                         std::span<rte_mempool* const> pools);
     ~PacketSockets();
     PacketSockets(const PacketSockets&) = delete;

@@ -42,20 +42,24 @@ class Hellos:
         self.told = json.loads(self.process.log.read_text().splitlines()[-1])
 
 
+def with_each_device(bench, rows, sample):
+    for number in range(bench.arguments.rounds):
+        for name in bench.devices:
+            device = devices.make(bench, name)
+            try:
+                for row in rows:
+                    yield sample(bench, device, row, number)
+            finally:
+                device.stop()
+
+
 @dataclasses.dataclass(frozen=True)
 class Accepted:
     conditions = f"opened and closed by the kernel's client, nothing said, {ACCEPTED_A_SECOND:,} a second; af_xdp on veth against the kernel's sockets"
 
     @staticmethod
     def measure(bench, rows):
-        for number in range(bench.arguments.rounds):
-            for name in bench.devices:
-                device = devices.make(bench, name)
-                try:
-                    for row in rows:
-                        yield accepted(bench, device, row, number)
-                finally:
-                    device.stop()
+        yield from with_each_device(bench, rows, accepted)
 
 
 def accepted(bench, device, row, number):
@@ -80,14 +84,7 @@ class Flood:
     @staticmethod
     def measure(bench, rows):
         bench.echo()
-        for number in range(bench.arguments.rounds):
-            for name in bench.devices:
-                device = devices.make(bench, name)
-                try:
-                    for row in rows:
-                        yield flooded(bench, device, row, number)
-                finally:
-                    device.stop()
+        yield from with_each_device(bench, rows, flooded)
 
 
 def goodput(seconds):

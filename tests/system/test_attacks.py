@@ -5,6 +5,7 @@ The attacker has an address of its own in the clients' network, whose kernel say
 """
 
 import concurrent.futures
+import json
 import random
 import socket
 import ssl
@@ -182,6 +183,26 @@ def test_syn_flood(appliance, lab, attacker):
         report = others.result()
     assert report["longest_pause_ms"] < 20_000
     counted(appliance, before, 5000, "tcp_cookies_sent")
+    within_bounds(appliance)
+    serves(lab)
+
+
+def test_flood_of_handshakes(appliance, lab):
+    """Thousands of ClientHellos a second, far more than are answered, whose clients give up: what is under way does not wait behind them, and a client that waits is served."""
+    before = appliance.counters()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        others = pool.submit(lab.lab_client, ECHO, "--connections", 100, "--octets", 5000, "--interval-ms", 50, "--duration-ms", 20000 if SLOW_BUILD else 5000)
+        wait_for("100 flows", lambda: appliance.show("flows")["total"] >= 100, 60)
+        flood = lab.client_process("hellos", program("lab_hellos"), "--to", lab.service(WEB), "--name", "www.example.com", "--rate", 5000)
+        wait_for("the flood", lambda: grown(appliance, before, "flows_opened") >= (500 if SLOW_BUILD else 10_000), 60)
+        serves(lab)
+        within_bounds(appliance)
+        report = others.result()
+        flood.stop()
+    told = json.loads(flood.log.read_text().splitlines()[-1])
+    assert told["answered"] > 0 and told["begun"] > told["answered"], told
+    assert report["longest_pause_ms"] < 20_000
+    appliance.wait_no_flows(60)
     within_bounds(appliance)
     serves(lab)
 
