@@ -13,6 +13,7 @@ import socket
 import subprocess
 
 CLIENT_PORT, BACKEND_PORT = "client-side", "backend-side"
+PORTS = {"client": CLIENT_PORT, "backend": BACKEND_PORT}
 APPLIANCE = {"client": ("192.0.2.1", "2001:db8:1::1"), "backend": ("198.51.100.1", "2001:db8:2::1")}
 CLIENT_ADDRESSES = ("192.0.2.100", "2001:db8:1::100")
 BACKEND_ADDRESSES = [(f"198.51.100.{n}", f"2001:db8:2::{n}") for n in range(10, 20)]
@@ -91,15 +92,20 @@ def offloads(on, *device):
 def offloads_of_link(side, on):
     """Both ends of the link between a namespace and the appliance. With offloads a kernel peer leaves checksums unfilled and segments uncut: af_packet takes such
     frames, af_xdp does not."""
-    port = {"client": CLIENT_PORT, "backend": BACKEND_PORT}[side]
+    port = PORTS[side]
     for end in (["ip", "netns", "exec", side, "ethtool", "-K", "eth0"], ["ethtool", "-K", port]):
         offloads(on, *end)
 
 
+_with_offloads = {}   # by side: what its link had before the detour
+
+
 def detour(side, mtu=1500):
     """Takes the link between a namespace and the appliance apart and puts another namespace, SIDE-way, between: its `near` leads to the
-    appliance and its `far` to eth0, which keeps its addresses. A lab_link carries what goes between them."""
+    appliance and its `far` to eth0, which keeps its addresses. A lab_link carries what goes between them: frames as on a wire, so that no end may leave anything to another."""
     way = f"{side}-way"
+    _with_offloads[side] = "tcp-segmentation-offload: on" in run("ethtool", "-k", PORTS[side]).stdout
+    offloads(False, "ethtool", "-K", PORTS[side])
     mac = run("ip", "netns", "exec", side, "cat", "/sys/class/net/eth0/address").stdout.strip()
     run("ip", "netns", "add", way)
     inside = ["ip", "netns", "exec", way]
@@ -122,6 +128,7 @@ def no_detour(side):
     run("ip", "-n", way, "link", "set", "near", "down", "address", mac)
     run("ip", "-n", way, "link", "set", "near", "netns", side, "name", "eth0")
     run("ip", "netns", "del", way)
+    offloads_of_link(side, _with_offloads.pop(side))
     address_peer(side)
 
 
