@@ -262,8 +262,9 @@ bool HandshakeWorker::take_messages() {
 }
 
 /// Begins one handshake, so that all that has been said meanwhile is heard before the next: a handshake that is under way goes on, a health check is answered in time, and a client that has
-/// gone costs no signature. The first that came is the first to be served; but when more wait than can be served at once, the last, for the first have waited so long that they give up: else
-/// every client would get its answer too late.
+/// gone costs no signature. The first that came is the first to be served; but when more wait than can be served at once, every second is the last that came, for the first have waited so
+/// long that they give up: else every client would get its answer too late. The others are still the first, for who has waited longest has shown patience: in a flood whose clients give up
+/// sooner than that, its turn comes when they have.
 bool HandshakeWorker::begin_newcomer() {
     constexpr std::size_t kTooMany = 64;   // twenty to thirty milliseconds' work
     const auto waiting = [&](FlowId id) -> Session* {
@@ -272,10 +273,11 @@ bool HandshakeWorker::begin_newcomer() {
     };
     while (!newcomers_.empty() && waiting(newcomers_.front()) == nullptr) newcomers_.pop_front();
     while (!newcomers_.empty() && !broken_) {
-        const bool newest = newcomers_.size() > kTooMany;
+        const bool newest = newcomers_.size() > kTooMany && !newest_was_served_;
         Session* const session = waiting(newest ? newcomers_.back() : newcomers_.front());
         newest ? newcomers_.pop_back() : newcomers_.pop_front();
         if (session == nullptr) continue;
+        newest_was_served_ = newest;
         session->begun = true;
         const std::size_t lane = session->lane;
         work_on_client(*session, std::exchange(session->first_octets, {}));

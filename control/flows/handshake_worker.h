@@ -245,6 +245,7 @@ class HandshakeWorker {
     std::mutex sessions_mutex_;   ///< held while messages are worked on; info() and load() take it too
     std::unordered_map<std::uint64_t, std::unique_ptr<Session>> sessions_;
     std::deque<channel::FlowId> newcomers_;          ///< whose client has spoken for the first time, and those of them that have ended since; the oldest first
+    bool newest_was_served_ = false;                 ///< by the last begin_newcomer() that served one
     std::deque<channel::FlowId> awaiting_tickets_;   ///< whose handshake with the member waits for tickets, or did; the oldest first
     std::unordered_map<std::uint64_t, std::unique_ptr<RedirectFlow>> redirects_;
     std::unordered_map<std::uint64_t, std::unique_ptr<Check>> checks_;         ///< by probe number

@@ -93,6 +93,7 @@ def test_stuck_backend_holds_back_the_client(appliance, lab):
 
 
 @pytest.mark.needs_appliance
+@pytest.mark.timeout(400)
 def test_slow_flow_does_not_hold_up_others(appliance, lab):
     stuck = lab.client_process("stuck", *[str(part).replace(":4433", ":4445") for part in holding(lab, 50)], "--octets", 1 << 30, "--reset-on-exit")
     wait_for("the stuck flows", lambda: appliance.show("flows")["total"] >= 50)

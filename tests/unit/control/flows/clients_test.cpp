@@ -93,11 +93,13 @@ TEST_F(Crowd, ThoseThatHaveGoneMeanwhile_CostNoHandshake) {
     EXPECT_EQ(dataplane.worker.load().sessions, kPatient);
 }
 
-TEST_F(Crowd, TooMany_TheLastIsServedFirst) {
+TEST_F(Crowd, TooMany_TheLastAndTheFirstAreServedInTurn) {
     const auto served = answered();
     ASSERT_EQ(served.size(), kClients);
     EXPECT_EQ(served.front(), 1u) << "there were few then";
-    EXPECT_LT(std::ranges::find(served, kClients), std::ranges::find(served, 10u));
+    const auto turn = [&](std::uint32_t client) { return std::ranges::find(served, client) - served.begin(); };
+    EXPECT_LT(turn(kClients), turn(kClients / 2)) << "who came last has the most of its time-out left";
+    EXPECT_LT(turn(5), 20) << "who came first is not left to its time-out";
 }
 
 TEST_F(Crowd, DataplaneGone_NoneWaits) {
