@@ -163,7 +163,7 @@ def within_bounds(appliance):
 
 
 def serves(lab):
-    lab.lab_client(ECHO, "--connections", 3, "--octets", 20_000, timeout=60)
+    lab.lab_client(ECHO, "--connections", 3, "--octets", 20_000, timeout=110)
 
 
 def test_syn_flood(appliance, lab, attacker):
@@ -187,6 +187,7 @@ def test_syn_flood(appliance, lab, attacker):
     serves(lab)
 
 
+@pytest.mark.timeout(400)
 def test_flood_of_handshakes(appliance, lab):
     """Thousands of ClientHellos a second, far more than are answered, whose clients give up: what is under way does not wait behind them, and a client that waits is served."""
     before = appliance.counters()
