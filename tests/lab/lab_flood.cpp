@@ -10,7 +10,6 @@
 #include <net/if.h>
 #include <poll.h>
 #include <sys/prctl.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -26,6 +25,8 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+
+#include "tests/lab/end_signal.h"
 
 namespace sallyport::lab {
 namespace {
@@ -129,12 +130,7 @@ int run(const std::string& interface, const std::string& mac, const std::string&
     if (at.sll_ifindex == 0 || bind(descriptor, reinterpret_cast<const sockaddr*>(&at), sizeof at) != 0)
         throw std::runtime_error("there is no interface " + interface);
 
-    sigset_t ends;
-    sigemptyset(&ends);
-    sigaddset(&ends, SIGTERM);
-    sigaddset(&ends, SIGINT);
-    sigprocmask(SIG_BLOCK, &ends, nullptr);
-    const int ended = signalfd(-1, &ends, SFD_NONBLOCK);
+    const int ended = end_signal();
 
     constexpr unsigned kBatch = 64;
     std::array<Frame, kBatch> frames;

@@ -13,7 +13,6 @@
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -30,6 +29,8 @@
 #include <stdexcept>
 #include <string>
 #include <vector>
+
+#include "tests/lab/end_signal.h"
 
 namespace sallyport::lab {
 namespace {
@@ -183,12 +184,7 @@ int run(Options options) {
     files.rlim_cur = std::max<rlim_t>(files.rlim_cur, options.at_once + 64);
     files.rlim_max = std::max(files.rlim_max, files.rlim_cur);
     if (setrlimit(RLIMIT_NOFILE, &files) != 0) throw std::runtime_error("--at-once takes more files than this process may open");
-    sigset_t ends;
-    sigemptyset(&ends);
-    sigaddset(&ends, SIGTERM);
-    sigaddset(&ends, SIGINT);
-    sigprocmask(SIG_BLOCK, &ends, nullptr);
-    const int ended = signalfd(-1, &ends, SFD_NONBLOCK);
+    const int ended = end_signal();
     Connections connections(std::move(options));
     std::cout << "ready" << std::endl;
     connections.run(ended);

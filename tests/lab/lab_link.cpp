@@ -13,7 +13,6 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/prctl.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -23,7 +22,6 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
-#include <csignal>
 #include <cstring>
 #include <iostream>
 #include <map>
@@ -33,6 +31,8 @@
 #include <stdexcept>
 #include <string>
 #include <vector>
+
+#include "tests/lab/end_signal.h"
 
 namespace sallyport::lab {
 namespace {
@@ -182,12 +182,7 @@ class Link {
     }
 
     void run() {
-        sigset_t ends;
-        sigemptyset(&ends);
-        sigaddset(&ends, SIGTERM);
-        sigaddset(&ends, SIGINT);
-        sigprocmask(SIG_BLOCK, &ends, nullptr);
-        const int signals = ::signalfd(-1, &ends, SFD_CLOEXEC);
+        const int signals = end_signal();
         const int timer = ::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
         ::prctl(PR_SET_TIMERSLACK, 1UL);   // the default of 50 µs is half of the shortest round trip
         std::cout << "ready\n" << std::flush;
