@@ -305,10 +305,10 @@ def held_again(appliance):
 def test_tiny_segments_out_of_order(appliance, lab, attacker):
     """Every second octet, one a segment: a buffer each, as far as reassembly goes."""
     before, at_first = appliance.counters(), held(appliance)
-    connections = attacker.connect(range(21000, 21008), WEB)
+    connections = attacker.connect(range(21000, 21008), ECHO)
     for at in range(1, 2001, 2):
         for port, (seq, ack) in connections.items():
-            attacker.send(ATTACKER, port, WEB, seq + at, ack, ACK, payload=b"x")
+            attacker.send(ATTACKER, port, ECHO, seq + at, ack, ACK, payload=b"x")
     counted(appliance, before, len(connections) * 700, "drop_tcp_reassembly_full")
     # max_reassembly_segments each, and what a health check holds for a moment.
     assert min(held_again(appliance) for _ in range(10)) - at_first <= len(connections) * 256
@@ -316,7 +316,7 @@ def test_tiny_segments_out_of_order(appliance, lab, attacker):
     within_bounds(appliance)
     serves(lab)
     for port, (seq, ack) in connections.items():
-        attacker.send(ATTACKER, port, WEB, seq, ack, RST)
+        attacker.send(ATTACKER, port, ECHO, seq, ack, RST)
     appliance.wait_no_flows(30)
 
 
