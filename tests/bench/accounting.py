@@ -9,13 +9,13 @@ MOST_STEAL, MOST_OTHERS = 0.01, 0.02   # shares of the machine; a measurement wi
 
 
 def stat_times(cpu=None):
-    """Seconds of a core, or of all together: busy, softirq, steal."""
+    """Seconds of a core, or of all together: busy, softirq, idle, steal."""
     name = "cpu" if cpu is None else f"cpu{cpu}"
     for line in pathlib.Path("/proc/stat").read_text().splitlines():
         fields = line.split()
         if fields[0] == name:
-            user, nice, system, _, _, irq, softirq, steal = (int(f) / TICK for f in fields[1:9])
-            return {"busy": user + nice + system + irq + softirq, "softirq": irq + softirq, "steal": steal}
+            user, nice, system, idle, waiting, irq, softirq, steal = (int(f) / TICK for f in fields[1:9])
+            return {"busy": user + nice + system + irq + softirq, "softirq": irq + softirq, "idle": idle + waiting, "steal": steal}
     raise RuntimeError(f"no {name} in /proc/stat")
 
 
