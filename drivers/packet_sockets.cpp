@@ -7,7 +7,9 @@
 #include <rte_ether.h>
 #include <rte_ip.h>
 #include <rte_mbuf.h>
+#include <rte_memcpy.h>
 #include <rte_tcp.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -25,9 +27,13 @@ namespace {
 
 /// The longest frame that the kernel hands over: an IP packet of 2^16 - 1 octets and its link layer. Longer ones (BIG TCP) must be asked for on an interface.
 constexpr std::uint32_t kLongestFrame = 65535 + RTE_ETHER_HDR_LEN + RTE_VLAN_HLEN;
-/// Of the kernel's memory for each descriptor. With 1,024 of them, 128 to 240 frames of 64 KB (merged segments lie in pages that they do not fill), which is what some sixty flows have under
-/// way; or 20,000 of the shortest, which is as long as established flows should wait behind a flood of them: a few hundredths of a second.
-constexpr std::uint32_t kKernelOctets = 16384;
+/// Of the kernel's memory for each descriptor, where frames lie that no slot of the ring takes. With 4,096 of them, 128 to 240 frames of 64 KB (merged segments lie in pages that they do not
+/// fill), which is what some sixty flows have under way.
+constexpr std::uint32_t kKernelOctets = 4096;
+/// Of a slot of the ring: what the kernel tells of a frame, and one of 1500 octets with its tag. Longer ones come by system calls.
+constexpr std::uint32_t kSlotOctets = 2048;
+/// Of the kernel's pages that lie together.
+constexpr std::uint32_t kBlockOctets = 64 * 1024;
 constexpr int kSendBuffer = 4 << 20;
 /// iovecs of one frame to send: the header's and one for each buffer. IOV_MAX of the kernel.
 constexpr std::uint16_t kMostPieces = 1024;
@@ -55,22 +61,86 @@ std::uint16_t buffers_of_frame(std::uint16_t data_room) noexcept {
 struct Tag {
     std::uint16_t type, control;   ///< 0x8100 or another; priority and VLAN
 };
-/// The tag that the kernel took off a frame, where it took one.
+/// As the kernel tells of it (packet(7): tpacket_auxdata, tpacket2_hdr), where it took one off.
+std::optional<Tag> tag_of(std::uint32_t status, std::uint16_t control, std::uint16_t type) noexcept {
+    if ((status & TP_STATUS_VLAN_VALID) == 0) return std::nullopt;
+    return Tag{(status & TP_STATUS_VLAN_TPID_VALID) != 0 ? type : std::uint16_t{ETH_P_8021Q}, control};
+}
+
 std::optional<Tag> tag_of(msghdr& message) noexcept {
     for (cmsghdr* at = CMSG_FIRSTHDR(&message); at != nullptr; at = CMSG_NXTHDR(&message, at)) {
         if (at->cmsg_level != SOL_PACKET || at->cmsg_type != PACKET_AUXDATA) continue;
         tpacket_auxdata told;
         std::memcpy(&told, CMSG_DATA(at), sizeof told);
-        if ((told.tp_status & TP_STATUS_VLAN_VALID) == 0) return std::nullopt;
-        return Tag{(told.tp_status & TP_STATUS_VLAN_TPID_VALID) != 0 ? told.tp_vlan_tpid : std::uint16_t{ETH_P_8021Q}, told.tp_vlan_tci};
+        return tag_of(told.tp_status, told.tp_vlan_tci, told.tp_vlan_tpid);
     }
     return std::nullopt;
+}
+
+/// Memory shared with the kernel, which puts frames into its slots, one after the other, and passes each to us by its status (PACKET_RX_RING, TPACKET_V2).
+class Ring {
+ public:
+    ~Ring() {
+        if (memory_ != nullptr) munmap(memory_, octets());
+    }
+
+    /// Of a socket that is not bound yet.
+    [[nodiscard]] bool open(int descriptor, std::uint32_t slots) noexcept {
+        tpacket_req wanted{};
+        wanted.tp_block_size = kBlockOctets;
+        wanted.tp_block_nr = std::max(1u, slots / (kBlockOctets / kSlotOctets));
+        wanted.tp_frame_size = kSlotOctets;
+        wanted.tp_frame_nr = wanted.tp_block_nr * (kBlockOctets / kSlotOctets);
+        if (!set(descriptor, SOL_PACKET, PACKET_RX_RING, wanted)) return false;
+        slots_ = wanted.tp_frame_nr;
+        void* const memory = mmap(nullptr, octets(), PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
+        if (memory == MAP_FAILED) return false;
+        memory_ = static_cast<std::byte*>(memory);
+        return true;
+    }
+
+    /// The status of the slot `ahead` of the next one; with TP_STATUS_USER it is ours, and stays so until it is passed back.
+    [[nodiscard]] std::uint32_t status(std::uint32_t ahead = 0) const noexcept {
+        return std::atomic_ref(header(ahead)->tp_status).load(std::memory_order_acquire);
+    }
+    [[nodiscard]] const tpacket2_hdr& next() const noexcept { return *header(0); }
+    [[nodiscard]] std::uint32_t slots() const noexcept { return slots_; }
+
+    void prefetch(std::uint32_t ahead) const noexcept {
+        const std::byte* const slot = reinterpret_cast<const std::byte*>(header(ahead));
+        __builtin_prefetch(slot);
+        __builtin_prefetch(slot + 64);   // the first line of a frame
+    }
+    void pass_back() noexcept {
+        std::atomic_ref(header(0)->tp_status).store(TP_STATUS_KERNEL, std::memory_order_release);
+        next_ = next_ + 1 == slots_ ? 0 : next_ + 1;
+    }
+
+ private:
+    [[nodiscard]] std::size_t octets() const noexcept { return std::size_t{slots_} * kSlotOctets; }
+    [[nodiscard]] tpacket2_hdr* header(std::uint32_t ahead) const noexcept {
+        return reinterpret_cast<tpacket2_hdr*>(memory_ + std::size_t{(next_ + ahead) % slots_} * kSlotOctets);
+    }
+
+    std::byte* memory_ = nullptr;
+    std::uint32_t slots_ = 0, next_ = 0;
+};
+
+/// Puts the tag back in its place. Null, and the frame is gone: it is shorter than an Ethernet header.
+rte_mbuf* with_tag(rte_mbuf* frame, Tag tag) noexcept {
+    frame->vlan_tci = tag.control;
+    if (rte_vlan_insert(&frame) != 0) {
+        rte_pktmbuf_free(frame);
+        return nullptr;
+    }
+    rte_pktmbuf_mtod(frame, rte_ether_hdr*)->ether_type = htons(tag.type);
+    return frame;
 }
 
 }  // namespace
 
 struct PacketSockets::Queue {
-    /// One frame to come.
+    /// One frame to come by a system call.
     struct Slot {
         VirtioHeader header;
         std::vector<rte_mbuf*> buffers;   ///< the first `missing` are null
@@ -80,6 +150,7 @@ struct PacketSockets::Queue {
     };
 
     int descriptor = -1;
+    Ring ring;
     rte_mempool* pool = nullptr;
     std::uint16_t room = 0;   ///< octets that a buffer takes
     std::array<Slot, kSlots> slots;
@@ -99,7 +170,11 @@ struct PacketSockets::Queue {
     }
 
     std::size_t fill(Slot& slot) noexcept;
+    std::uint16_t receive(std::span<rte_mbuf*> frames) noexcept;
+    std::uint16_t receive_long(std::uint32_t most, std::span<rte_mbuf*> frames) noexcept;
     rte_mbuf* take(Slot& slot, msghdr& message, std::uint32_t octets) noexcept;
+    rte_mbuf* copy(const tpacket2_hdr& slot) noexcept;
+    rte_mbuf* passed(rte_mbuf* frame, const VirtioHeader& header, std::optional<Tag> tag) noexcept;
     std::size_t describe(rte_mbuf* frame, VirtioHeader& header, std::span<iovec> to) noexcept;
     std::uint16_t send(std::span<rte_mbuf* const> frames) noexcept;
 };
@@ -130,6 +205,9 @@ std::expected<std::unique_ptr<PacketSockets>, std::string> PacketSockets::open(c
         if (!set(descriptor, SOL_PACKET, PACKET_VNET_HDR, one)) return error("PACKET_VNET_HDR");
         if (!set(descriptor, SOL_PACKET, PACKET_AUXDATA, one)) return error("PACKET_AUXDATA");
         if (!set(descriptor, SOL_PACKET, PACKET_IGNORE_OUTGOING, one)) return error("PACKET_IGNORE_OUTGOING");
+        // What a slot does not take waits as a whole besides, for recvmsg.
+        if (!set(descriptor, SOL_PACKET, PACKET_VERSION, int{TPACKET_V2}) || !set(descriptor, SOL_PACKET, PACKET_COPY_THRESH, one)) return error("PACKET_VERSION");
+        if (!queue->ring.open(descriptor, descriptors)) return error("PACKET_RX_RING");
         // Beyond the system's limits where we may (CAP_NET_ADMIN), up to them elsewhere.
         if (!set(descriptor, SOL_SOCKET, SO_RCVBUFFORCE, room_in)) static_cast<void>(set(descriptor, SOL_SOCKET, SO_RCVBUF, room_in));
         if (!set(descriptor, SOL_SOCKET, SO_SNDBUFFORCE, kSendBuffer)) static_cast<void>(set(descriptor, SOL_SOCKET, SO_SNDBUF, kSendBuffer));
@@ -194,41 +272,104 @@ rte_mbuf* PacketSockets::Queue::take(Slot& slot, msghdr& message, std::uint32_t 
     }
     frame->nb_segs = static_cast<std::uint16_t>(used);
     slot.missing = std::max(slot.missing, used);
-    if ((slot.header.flags & (VirtioHeader::kNeedsChecksum | VirtioHeader::kChecksumValid)) != 0) frame->ol_flags |= RTE_MBUF_F_RX_L4_CKSUM_GOOD;
-    if (slot.header.segmentation != VirtioHeader::kWhole) add(merged_in, 1);
-    if (const auto tag = tag_of(message)) [[unlikely]] {
-        rte_mbuf* tagged = frame;
-        frame->vlan_tci = tag->control;
-        if (rte_vlan_insert(&tagged) != 0) {   // shorter than an Ethernet header
-            add(errors_in, 1);
-            rte_pktmbuf_free(frame);
-            return nullptr;
-        }
-        rte_pktmbuf_mtod(frame, rte_ether_hdr*)->ether_type = htons(tag->type);
-    }
+    return passed(frame, slot.header, tag_of(message));
+}
+
+/// What the kernel said of a frame is set on it. Null, and the frame is gone: it is none.
+rte_mbuf* PacketSockets::Queue::passed(rte_mbuf* frame, const VirtioHeader& header, std::optional<Tag> tag) noexcept {
+    if ((header.flags & (VirtioHeader::kNeedsChecksum | VirtioHeader::kChecksumValid)) != 0) frame->ol_flags |= RTE_MBUF_F_RX_L4_CKSUM_GOOD;
+    if (header.segmentation != VirtioHeader::kWhole) add(merged_in, 1);
+    if (!tag) [[likely]] return frame;
+    frame = with_tag(frame, *tag);
+    if (frame == nullptr) add(errors_in, 1);
     return frame;
 }
 
-std::uint16_t PacketSockets::receive(std::uint16_t queue, std::span<rte_mbuf*> frames) noexcept {
-    Queue& own = *queues_[queue];
+/// The frame in a slot of the ring, which holds all of it. Null where there is no buffer.
+rte_mbuf* PacketSockets::Queue::copy(const tpacket2_hdr& slot) noexcept {
+    const std::byte* from = reinterpret_cast<const std::byte*>(&slot) + slot.tp_mac;
+    rte_mbuf* const frame = rte_pktmbuf_alloc(pool);
+    if (frame == nullptr) return nullptr;
+    std::uint32_t left = slot.tp_snaplen;
+    frame->pkt_len = left;
+    for (rte_mbuf* last = frame;;) {
+        last->data_len = static_cast<std::uint16_t>(std::min<std::uint32_t>(left, room));
+        rte_memcpy(rte_pktmbuf_mtod(last, void*), from, last->data_len);
+        from += last->data_len;
+        left -= last->data_len;
+        if (left == 0) return frame;
+        last->next = rte_pktmbuf_alloc(pool);
+        if (last->next == nullptr) {
+            rte_pktmbuf_free(frame);
+            return nullptr;
+        }
+        ++frame->nb_segs;
+        last = last->next;
+    }
+}
+
+/// At most `most` frames that came past the ring, whose slots are passed back.
+std::uint16_t PacketSockets::Queue::receive_long(std::uint32_t most, std::span<rte_mbuf*> frames) noexcept {
     unsigned ready = 0;
-    for (; ready < std::min<std::size_t>(frames.size(), kSlots); ++ready) {
-        const std::size_t buffers = own.fill(own.slots[ready]);
+    for (; ready < most; ++ready) {
+        const std::size_t buffers = fill(slots[ready]);
         if (buffers == 0) break;
-        msghdr& message = own.incoming[ready].msg_hdr;
+        msghdr& message = incoming[ready].msg_hdr;
         message.msg_iovlen = 1 + buffers;
-        message.msg_controllen = sizeof own.slots[ready].told;
+        message.msg_controllen = sizeof slots[ready].told;
     }
     if (ready == 0) return 0;
-    const int got = recvmmsg(own.descriptor, own.incoming.data(), ready, MSG_DONTWAIT, nullptr);
+    const int got = recvmmsg(descriptor, incoming.data(), ready, MSG_DONTWAIT, nullptr);
     std::uint16_t count = 0;
     for (int i = 0; i < got; ++i) {
         const auto slot = static_cast<std::size_t>(i);
-        rte_mbuf* const frame = own.take(own.slots[slot], own.incoming[slot].msg_hdr, own.incoming[slot].msg_len);
+        ring.pass_back();
+        rte_mbuf* const frame = take(slots[slot], incoming[slot].msg_hdr, incoming[slot].msg_len);
         if (frame != nullptr) frames[count++] = frame;
     }
-    if (count > 0) add(own.packets_in, count);
     return count;
+}
+
+/// Frames lie in the ring in the order in which they came; one that does not fit there has its beginning in its slot, and waits in the socket besides.
+std::uint16_t PacketSockets::Queue::receive(std::span<rte_mbuf*> frames) noexcept {
+    std::uint16_t count = 0;
+    for (std::size_t turns = 0; turns < frames.size() && count < frames.size(); ++turns) {
+        const std::uint32_t status = ring.status();
+        if ((status & TP_STATUS_USER) == 0) break;
+        if ((status & TP_STATUS_COPY) != 0) {
+            const auto most = std::min<std::uint32_t>(kSlots, static_cast<std::uint32_t>(frames.size() - count));
+            std::uint32_t together = 1;
+            while (together < std::min(most, ring.slots()) && (ring.status(together) & (TP_STATUS_USER | TP_STATUS_COPY)) == (TP_STATUS_USER | TP_STATUS_COPY)) ++together;
+            const std::uint16_t came = receive_long(together, frames.subspan(count));
+            if (came == 0) break;
+            count = static_cast<std::uint16_t>(count + came);
+            continue;
+        }
+        ring.prefetch(1);
+        const tpacket2_hdr& slot = ring.next();
+        if (slot.tp_snaplen < slot.tp_len || slot.tp_len == 0) [[unlikely]] {   // the socket had no room for all of it
+            missed.fetch_add(1, std::memory_order_relaxed);
+            ring.pass_back();
+            continue;
+        }
+        rte_mbuf* frame = copy(slot);
+        if (frame == nullptr) [[unlikely]] {
+            add(no_buffer, 1);
+            break;
+        }
+        add(octets_in, slot.tp_snaplen);
+        VirtioHeader header;
+        std::memcpy(&header, reinterpret_cast<const std::byte*>(&slot) + slot.tp_mac - sizeof header, sizeof header);
+        frame = passed(frame, header, tag_of(status, slot.tp_vlan_tci, slot.tp_vlan_tpid));
+        ring.pass_back();
+        if (frame != nullptr) frames[count++] = frame;
+    }
+    if (count > 0) add(packets_in, count);
+    return count;
+}
+
+std::uint16_t PacketSockets::receive(std::uint16_t queue, std::span<rte_mbuf*> frames) noexcept {
+    return queues_[queue]->receive(frames);
 }
 
 /// What the kernel is to do with a frame, and where its octets lie. Returns the number of pieces; 0: more than fit.

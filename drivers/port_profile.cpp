@@ -42,7 +42,7 @@ std::uint16_t default_descriptors(Profile profile) noexcept {
         case Profile::af_xdp:
             return 2048;  // what the driver's umem rings are made with; it takes no fewer
         case Profile::af_packet:
-            return 1024;
+            return 4096;  // what comes in the time slice of another thread on the same core
         case Profile::memif:
             return 1024;
         case Profile::tap:
