@@ -19,6 +19,7 @@
 #include <cstring>
 #include <format>
 #include <optional>
+#include <utility>
 
 #include "drivers/virtio_header.h"
 
@@ -104,6 +105,7 @@ class Ring {
         return std::atomic_ref(header(ahead)->tp_status).load(std::memory_order_acquire);
     }
     [[nodiscard]] const tpacket2_hdr& next() const noexcept { return *header(0); }
+    [[nodiscard]] std::uint32_t length(std::uint32_t ahead) const noexcept { return header(ahead)->tp_len; }   ///< of the frame, more than a slot holds or not
     [[nodiscard]] std::uint32_t slots() const noexcept { return slots_; }
 
     void prefetch(std::uint32_t ahead) const noexcept {
@@ -143,9 +145,8 @@ struct PacketSockets::Queue {
     /// One frame to come by a system call.
     struct Slot {
         VirtioHeader header;
-        std::vector<rte_mbuf*> buffers;   ///< the first `missing` are null
-        std::vector<iovec> pieces;        ///< of the header, and of each buffer
-        std::size_t missing = 0;
+        rte_mbuf* frame = nullptr;                                ///< of the frame's length, to be filled
+        std::array<iovec, 2 + kLongestFrame / 1024> pieces;       ///< of the header, and of each buffer
         alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(tpacket_auxdata))> told;
     };
 
@@ -164,15 +165,12 @@ struct PacketSockets::Queue {
 
     ~Queue() {
         if (descriptor >= 0) close(descriptor);
-        for (Slot& slot : slots)
-            for (rte_mbuf* const buffer : slot.buffers)
-                if (buffer != nullptr) rte_pktmbuf_free(buffer);
     }
 
-    std::size_t fill(Slot& slot) noexcept;
+    rte_mbuf* make(std::uint32_t octets) noexcept;
     std::uint16_t receive(std::span<rte_mbuf*> frames) noexcept;
     std::uint16_t receive_long(std::uint32_t most, std::span<rte_mbuf*> frames) noexcept;
-    rte_mbuf* take(Slot& slot, msghdr& message, std::uint32_t octets) noexcept;
+    rte_mbuf* take(Slot& slot, mmsghdr& told) noexcept;
     rte_mbuf* copy(const tpacket2_hdr& slot) noexcept;
     rte_mbuf* passed(rte_mbuf* frame, const VirtioHeader& header, std::optional<Tag> tag) noexcept;
     std::size_t describe(rte_mbuf* frame, VirtioHeader& header, std::span<iovec> to) noexcept;
@@ -222,12 +220,9 @@ std::expected<std::unique_ptr<PacketSockets>, std::string> PacketSockets::open(c
         }
         queue->pool = pool;
         queue->room = static_cast<std::uint16_t>(rte_pktmbuf_data_room_size(pool) - RTE_PKTMBUF_HEADROOM);
-        const std::size_t count = buffers_of_frame(queue->room);
+        if (queue->room < 1024) return std::unexpected(std::format("buffers of {} octets are too small: 1024 is the least", queue->room));
         for (std::size_t i = 0; i < kSlots; ++i) {
             Queue::Slot& slot = queue->slots[i];
-            slot.buffers.assign(count, nullptr);
-            slot.missing = count;
-            slot.pieces.resize(1 + count);
             slot.pieces[0] = {&slot.header, sizeof slot.header};
             queue->incoming[i].msg_hdr = {.msg_name = nullptr, .msg_namelen = 0, .msg_iov = slot.pieces.data(), .msg_iovlen = 0, .msg_control = slot.told.data(), .msg_controllen = 0, .msg_flags = 0};
         }
@@ -236,43 +231,39 @@ std::expected<std::unique_ptr<PacketSockets>, std::string> PacketSockets::open(c
     return made;
 }
 
-/// Buffers that the next frame can have, from the first on.
-std::size_t PacketSockets::Queue::fill(Slot& slot) noexcept {
-    for (std::size_t i = 0; i < slot.missing; ++i) {
-        if (slot.buffers[i] != nullptr) continue;
+/// A frame of so many octets. Null where there are not buffers enough.
+rte_mbuf* PacketSockets::Queue::make(std::uint32_t octets) noexcept {
+    rte_mbuf* frame = nullptr;
+    rte_mbuf** link = &frame;
+    std::uint16_t count = 0;
+    for (std::uint32_t left = octets; left > 0;) {
         rte_mbuf* const buffer = rte_pktmbuf_alloc(pool);
         if (buffer == nullptr) {
             add(no_buffer, 1);
-            return i;
+            if (frame != nullptr) rte_pktmbuf_free(frame);
+            return nullptr;
         }
-        slot.buffers[i] = buffer;
-        slot.pieces[1 + i] = {rte_pktmbuf_mtod(buffer, void*), room};
+        buffer->data_len = static_cast<std::uint16_t>(std::min<std::uint32_t>(left, room));
+        left -= buffer->data_len;
+        *link = buffer;
+        link = &buffer->next;
+        ++count;
+        frame->nb_segs = count;
     }
-    slot.missing = 0;
-    return slot.buffers.size();
+    frame->pkt_len = octets;
+    return frame;
 }
 
-/// The frame of `octets` that has come into a slot; null when it is none that can be passed on.
-rte_mbuf* PacketSockets::Queue::take(Slot& slot, msghdr& message, std::uint32_t octets) noexcept {
-    if ((message.msg_flags & MSG_TRUNC) != 0 || octets <= sizeof slot.header) [[unlikely]] {
+/// The frame that has come into a slot; null when it is not what its slot of the ring said.
+rte_mbuf* PacketSockets::Queue::take(Slot& slot, mmsghdr& told) noexcept {
+    rte_mbuf* const frame = std::exchange(slot.frame, nullptr);
+    if ((told.msg_hdr.msg_flags & MSG_TRUNC) != 0 || told.msg_len != sizeof slot.header + frame->pkt_len) [[unlikely]] {
         add(errors_in, 1);
+        rte_pktmbuf_free(frame);
         return nullptr;
     }
-    octets -= static_cast<std::uint32_t>(sizeof slot.header);
-    add(octets_in, octets);
-    rte_mbuf* const frame = slot.buffers[0];
-    frame->pkt_len = octets;
-    std::size_t used = 0;
-    for (rte_mbuf* last = frame;; last = last->next) {
-        slot.buffers[used++] = nullptr;
-        last->data_len = static_cast<std::uint16_t>(std::min<std::uint32_t>(octets, room));
-        octets -= last->data_len;
-        if (octets == 0) break;
-        last->next = slot.buffers[used];
-    }
-    frame->nb_segs = static_cast<std::uint16_t>(used);
-    slot.missing = std::max(slot.missing, used);
-    return passed(frame, slot.header, tag_of(message));
+    add(octets_in, frame->pkt_len);
+    return passed(frame, slot.header, tag_of(told.msg_hdr));
 }
 
 /// What the kernel said of a frame is set on it. Null, and the frame is gone: it is none.
@@ -288,43 +279,36 @@ rte_mbuf* PacketSockets::Queue::passed(rte_mbuf* frame, const VirtioHeader& head
 /// The frame in a slot of the ring, which holds all of it. Null where there is no buffer.
 rte_mbuf* PacketSockets::Queue::copy(const tpacket2_hdr& slot) noexcept {
     const std::byte* from = reinterpret_cast<const std::byte*>(&slot) + slot.tp_mac;
-    rte_mbuf* const frame = rte_pktmbuf_alloc(pool);
-    if (frame == nullptr) return nullptr;
-    std::uint32_t left = slot.tp_snaplen;
-    frame->pkt_len = left;
-    for (rte_mbuf* last = frame;;) {
-        last->data_len = static_cast<std::uint16_t>(std::min<std::uint32_t>(left, room));
-        rte_memcpy(rte_pktmbuf_mtod(last, void*), from, last->data_len);
-        from += last->data_len;
-        left -= last->data_len;
-        if (left == 0) return frame;
-        last->next = rte_pktmbuf_alloc(pool);
-        if (last->next == nullptr) {
-            rte_pktmbuf_free(frame);
-            return nullptr;
-        }
-        ++frame->nb_segs;
-        last = last->next;
+    rte_mbuf* const frame = make(slot.tp_snaplen);
+    for (const rte_mbuf* at = frame; at != nullptr; at = at->next) {
+        rte_memcpy(rte_pktmbuf_mtod(at, void*), from, at->data_len);
+        from += at->data_len;
     }
+    return frame;
 }
 
 /// At most `most` frames that came past the ring, whose slots are passed back.
 std::uint16_t PacketSockets::Queue::receive_long(std::uint32_t most, std::span<rte_mbuf*> frames) noexcept {
     unsigned ready = 0;
     for (; ready < most; ++ready) {
-        const std::size_t buffers = fill(slots[ready]);
-        if (buffers == 0) break;
+        Slot& slot = slots[ready];
+        slot.frame = make(std::min(ring.length(ready), kLongestFrame));
+        if (slot.frame == nullptr) break;
+        std::size_t used = 1;
+        for (rte_mbuf* at = slot.frame; at != nullptr; at = at->next) slot.pieces[used++] = {rte_pktmbuf_mtod(at, void*), at->data_len};
         msghdr& message = incoming[ready].msg_hdr;
-        message.msg_iovlen = 1 + buffers;
-        message.msg_controllen = sizeof slots[ready].told;
+        message.msg_iovlen = used;
+        message.msg_controllen = sizeof slot.told;
     }
-    if (ready == 0) return 0;
-    const int got = recvmmsg(descriptor, incoming.data(), ready, MSG_DONTWAIT, nullptr);
+    const int got = ready == 0 ? 0 : recvmmsg(descriptor, incoming.data(), ready, MSG_DONTWAIT, nullptr);
     std::uint16_t count = 0;
-    for (int i = 0; i < got; ++i) {
-        const auto slot = static_cast<std::size_t>(i);
+    for (unsigned i = 0; i < ready; ++i) {
+        if (static_cast<int>(i) >= got) {
+            rte_pktmbuf_free(std::exchange(slots[i].frame, nullptr));
+            continue;
+        }
         ring.pass_back();
-        rte_mbuf* const frame = take(slots[slot], incoming[slot].msg_hdr, incoming[slot].msg_len);
+        rte_mbuf* const frame = take(slots[i], incoming[i]);
         if (frame != nullptr) frames[count++] = frame;
     }
     return count;
@@ -353,10 +337,7 @@ std::uint16_t PacketSockets::Queue::receive(std::span<rte_mbuf*> frames) noexcep
             continue;
         }
         rte_mbuf* frame = copy(slot);
-        if (frame == nullptr) [[unlikely]] {
-            add(no_buffer, 1);
-            break;
-        }
+        if (frame == nullptr) [[unlikely]] break;
         add(octets_in, slot.tp_snaplen);
         VirtioHeader header;
         std::memcpy(&header, reinterpret_cast<const std::byte*>(&slot) + slot.tp_mac - sizeof header, sizeof header);
