@@ -540,6 +540,92 @@ TEST_F(VethTest, AfPacket_TagThatTheKernelTookOff_IsBackInItsPlace) {
     }
 }
 
+/// As the kernel's TCP sends it to a port of this machine: to be cut into segments of 1400 octets, which nobody does.
+Frame merged_frame(std::size_t octets, std::uint8_t seed) {
+    Frame frame = segment_of(true, octets);
+    std::fill(frame.begin() + 54, frame.end(), seed);
+    const VirtioHeader header{.flags = VirtioHeader::kNeedsChecksum, .segmentation = VirtioHeader::kTcp4, .header_length = 54, .segment_size = 1400, .checksum_start = 34, .checksum_offset = 16};
+    Frame sent(sizeof header);
+    std::memcpy(sent.data(), &header, sizeof header);
+    sent.insert(sent.end(), frame.begin(), frame.end());
+    return sent;
+}
+
+TEST_F(VethTest, AfPacket_ShortAndLongFramesInTurn_ComeInTheirOrder) {
+    rte_mempool* buffers = pool();
+    auto settings = settings_of(Profile::af_packet, "spt0");
+    settings.descriptors = 64;
+    auto port = Port::open(settings, 1, {&buffers, 1});
+    ASSERT_TRUE(port) << port.error();
+    RawSocket socket("spt1", ETH_P_IP);
+    socket.with_headers();
+    std::uint8_t next = 0;
+    for (int time = 0; time < 40; ++time) {   // over the end of the ring, at different places
+        std::vector<Frame> sent;
+        for (const std::size_t octets : {1, 5000, 40000, 1400, 1880, 1910, 1911, 1912, 1930, 2000, 60000, 8, 9, 3000}) {
+            const Frame frame = merged_frame(octets, ++next);
+            socket.send(frame);
+            sent.emplace_back(frame.begin() + sizeof(VirtioHeader), frame.end());
+        }
+        std::vector<Frame> got;
+        for (const auto end = std::chrono::steady_clock::now() + 5s; got.size() < sent.size() && std::chrono::steady_clock::now() < end;) {
+            std::array<rte_mbuf*, 5> frames;
+            const std::uint16_t count = (*port)->receive(0, frames);
+            for (rte_mbuf* const frame : std::span(frames).first(count)) {
+                EXPECT_EQ(rte_mbuf_check(frame, 1, nullptr), 0);
+                EXPECT_EQ(frame->pkt_len, octets_of(frame).size());
+                if (octets_of(frame)[12] == 8) got.push_back(octets_of(frame));   // IPv4: the kernel may say something of its own
+                rte_pktmbuf_free(frame);
+            }
+        }
+        ASSERT_EQ(got.size(), sent.size());
+        for (std::size_t i = 0; i < sent.size(); ++i) {
+            ASSERT_EQ(got[i].size(), sent[i].size()) << i;
+            EXPECT_TRUE(std::equal(got[i].begin() + 54, got[i].end(), sent[i].begin() + 54)) << i;
+        }
+    }
+    EXPECT_EQ((*port)->status().missed, 0u);
+    port->reset();
+    EXPECT_EQ(rte_mempool_avail_count(buffers), 5000u);
+}
+
+TEST_F(VethTest, AfPacket_MoreThanTheKernelKeeps_IsMissedAndCountedAndWhatFollowsIsWhole) {
+    rte_mempool* buffers = pool(2048, 20000);
+    auto settings = settings_of(Profile::af_packet, "spt0");
+    settings.descriptors = 64;
+    auto port = Port::open(settings, 1, {&buffers, 1});
+    ASSERT_TRUE(port) << port.error();
+    RawSocket socket("spt1", ETH_P_IP);
+    socket.with_headers();
+    constexpr std::size_t kLong = 40;   // fewer than slots, more than the kernel's memory for what does not fit into them
+    for (std::size_t i = 0; i < kLong; ++i) socket.send(merged_frame(60000, static_cast<std::uint8_t>(i)));
+    std::size_t got = 0;
+    const auto drain = [&] {
+        rte_mbuf* frame = nullptr;
+        for (int empty = 0; empty < 1000;) {
+            if ((*port)->receive(0, {&frame, 1}) == 0) {
+                ++empty;
+                continue;
+            }
+            if (frame->pkt_len == 60054) ++got;
+            rte_pktmbuf_free(frame);
+        }
+    };
+    drain();
+    EXPECT_GT(got, 0u);
+    EXPECT_LT(got, kLong);
+    EXPECT_EQ((*port)->status().missed, kLong - got);
+    socket.send(merged_frame(60000, 99));
+    got = 0;
+    drain();
+    EXPECT_EQ(got, 1u);
+    // As many short ones as there are slots, and half as many again.
+    const std::uint64_t before = (*port)->status().missed;
+    for (int i = 0; i < 96; ++i) socket.send(merged_frame(100, 1));
+    EXPECT_EQ((*port)->status().missed - before, 32u);
+    drain();
+}
+
 TEST_F(VethTest, AfPacketWithoutBuffers_FramesWaitUntilThereAreSome) {
     rte_mempool* buffers = pool();
     auto port = Port::open(settings_of(Profile::af_packet, "spt0"), 1, {&buffers, 1});
