@@ -253,8 +253,8 @@ class ChaCha {
     chacha20_poly1305_context_data& context_;
 };
 
-/// ChaCha20-Poly1305 on one longer record, by OpenSSL: where IPsec-MB's AVX-512 code may not be used, OpenSSL's has twice the speed of its AVX2 code,
-/// and half at 64 octets. In one piece: what a record that lies scattered costs to gather and to scatter is a tenth of that.
+/// ChaCha20-Poly1305 on one longer record, by OpenSSL: IPsec-MB's AVX-512 code may not be used (see State), and its AVX2 code has half the speed of OpenSSL's
+/// AVX-512 code (16 KB: 1.8 GB/s and 3.4; 1400 octets alike; 64 octets: 1.7 times). In one piece: to gather and to scatter a record costs a tenth.
 class LongChaCha {
  public:
     static constexpr bool kWhole = true;

@@ -25,12 +25,13 @@ struct OpenResult {
     std::uint32_t content_length = 0;  ///< without padding, content type and tag
 };
 
-/// Opens and seals records of many connections in one go (IPsec-MB: AES-NI, AVX-512/VAES, chosen at run time).
+/// Opens and seals records of many connections in one go (IPsec-MB: AES-NI, AVX-512/VAES, chosen at run time; ChaCha20-Poly1305 on more than 2 KB
+/// is OpenSSL's, see LongChaCha).
 /// An AES key is expanded per flush, for each key once; those of the few busiest connections stay expanded (kKeptKeys). The next record's
 /// data are prefetched while one is worked on.
 /// One per worker, used by that worker only. Never blocks, never allocates after construction.
 /// Its memory is left out of core dumps; key material in it lives from a queued record to the end of flush(), and an expanded key that is
-/// kept until forget() or until another takes its place.
+/// kept until forget() or until another takes its place. OpenSSL's own memory holds one from its first long record to the end of flush().
 class AeadBatch {
  public:
     static constexpr std::size_t kMaxRecords = 128;

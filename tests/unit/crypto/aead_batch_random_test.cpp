@@ -3,6 +3,8 @@
 
 #include <deque>
 
+#include <intel-ipsec-mb.h>
+
 #include "reference.h"
 
 namespace sallyport::crypto {
@@ -177,6 +179,37 @@ TEST_P(EveryInstructions, CarryOfPoly1305_IsNotLost) {
     batch_->flush();
     EXPECT_EQ(to.join(), expected);
     EXPECT_EQ(open_record(*batch_, opener, expected, {429, 1428, 1428, 1428, 1428, 1428, 1428, 1428, 1428, 1428, 1428}).result.status, Status::ok);
+}
+
+/// Long records of ChaCha20-Poly1305 are OpenSSL's, as the reference is: IPsec-MB's code without AVX, which short ones have, says the same of both lengths.
+TEST_P(EveryInstructions, ChaCha_LongRecords_AreIpsecMbsToo) {
+    const std::unique_ptr<IMB_MGR, decltype(&free_mb_mgr)> manager(alloc_mb_mgr(0), free_mb_mgr);
+    init_mb_mgr_sse(manager.get());
+    std::mt19937_64 random(8439);
+    for (const std::size_t length : {1, 2046, 2047, 2048, 2049, 3000, 8191, 16383, 16384}) {
+        SCOPED_TRACE(length);
+        const ReferenceKey key = ReferenceKey::random(0xcca9, random);   // TLS 1.2: no type behind the content
+        const Octets content = random_octets(random, length);
+        Octets nonce = key.iv, additional, expected(5 + length + 16);
+        append_big_endian(additional, 0, 8);
+        for (const std::size_t octet : {std::size_t{23}, std::size_t{3}, std::size_t{3}, length >> 8, length & 255}) additional.push_back(static_cast<std::byte>(octet));
+        std::copy(additional.begin() + 8, additional.end(), expected.begin());
+        expected[3] = static_cast<std::byte>((length + 16) >> 8);
+        expected[4] = static_cast<std::byte>(length + 16);
+        chacha20_poly1305_context_data context;
+        IMB_CHACHA20_POLY1305_INIT(manager.get(), key.key.data(), &context, nonce.data(), additional.data(), additional.size());
+        IMB_CHACHA20_POLY1305_ENC_UPDATE(manager.get(), key.key.data(), &context, expected.data() + 5, content.data(), length);
+        IMB_CHACHA20_POLY1305_ENC_FINALIZE(manager.get(), &context, expected.data() + 5 + length, 16);
+        RecordProtection sealer = key.protection(), opener = key.protection();
+        Scattered from(content, {length / 3}), to(Octets(expected.size()), {7, length / 2});
+        ASSERT_TRUE(batch_->seal(sealer, ContentType::application_data, from.read_pieces(), to.write_pieces()));
+        batch_->flush();
+        EXPECT_EQ(to.join(), expected);
+        EXPECT_EQ(open_record(*batch_, opener, expected, {length / 2}).result.status, Status::ok);
+        expected[5 + length / 2] ^= std::byte{1};
+        RecordProtection again = key.protection();
+        EXPECT_EQ(open_record(*batch_, again, expected, {length / 2}).result.status, Status::bad_record_mac);
+    }
 }
 
 }  // namespace
