@@ -486,18 +486,26 @@ TEST_F(VethTest, AfPacket_FrameToBeCutForADeviceThatDoesNot_IsCutWithRightChecks
     }
 }
 
+/// As the kernel's TCP sends it to a port of this machine: to be cut into segments of 1400 octets, which nobody does.
+Frame merged_frame(std::size_t octets, std::uint8_t seed) {
+    Frame frame = segment_of(true, octets);
+    std::fill(frame.begin() + 54, frame.end(), seed);
+    const VirtioHeader header{.flags = VirtioHeader::kNeedsChecksum, .segmentation = VirtioHeader::kTcp4, .header_length = 54, .segment_size = 1400, .checksum_start = 34, .checksum_offset = 16};
+    Frame sent(sizeof header);
+    std::memcpy(sent.data(), &header, sizeof header);
+    sent.insert(sent.end(), frame.begin(), frame.end());
+    return sent;
+}
+
 TEST_F(VethTest, AfPacket_MergedFrame_ComesInSeveralBuffersWithItsChecksumTakenAsGood) {
     rte_mempool* buffers = pool();
     auto port = Port::open(settings_of(Profile::af_packet, "spt0"), 1, {&buffers, 1});
     ASSERT_TRUE(port) << port.error();
     RawSocket socket("spt1", ETH_P_IP);   // what the kernel takes its frames for
     socket.with_headers();
-    const Frame frame = segment_of(true, 45 * 1400);
-    const VirtioHeader header{.flags = VirtioHeader::kNeedsChecksum, .segmentation = VirtioHeader::kTcp4, .header_length = 54, .segment_size = 1400, .checksum_start = 34, .checksum_offset = 16};
-    Frame sent(sizeof header);
-    std::memcpy(sent.data(), &header, sizeof header);
-    sent.insert(sent.end(), frame.begin(), frame.end());
-    for (int time = 0; time < 100; ++time) {   // more often than there are slots
+    for (int time = 0; time < 100; ++time) {   // more often than one system call takes
+        const Frame sent = merged_frame(45 * 1400, static_cast<std::uint8_t>(time));
+        const Frame frame(sent.begin() + sizeof(VirtioHeader), sent.end());
         socket.send(sent);
         rte_mbuf* mbuf = nullptr;
         const auto end = std::chrono::steady_clock::now() + 5s;
@@ -538,17 +546,6 @@ TEST_F(VethTest, AfPacket_TagThatTheKernelTookOff_IsBackInItsPlace) {
         }
         EXPECT_EQ(got, tagged);
     }
-}
-
-/// As the kernel's TCP sends it to a port of this machine: to be cut into segments of 1400 octets, which nobody does.
-Frame merged_frame(std::size_t octets, std::uint8_t seed) {
-    Frame frame = segment_of(true, octets);
-    std::fill(frame.begin() + 54, frame.end(), seed);
-    const VirtioHeader header{.flags = VirtioHeader::kNeedsChecksum, .segmentation = VirtioHeader::kTcp4, .header_length = 54, .segment_size = 1400, .checksum_start = 34, .checksum_offset = 16};
-    Frame sent(sizeof header);
-    std::memcpy(sent.data(), &header, sizeof header);
-    sent.insert(sent.end(), frame.begin(), frame.end());
-    return sent;
 }
 
 TEST_F(VethTest, AfPacket_ShortAndLongFramesInTurn_ComeInTheirOrder) {
