@@ -86,8 +86,6 @@ struct Leg {
     bool takes_tickets = false;      ///< control still wants NewSessionTicket records
     bool application_data_seen = false;
     bool unread = false;             ///< the pump's last look at it did not go to the end of what is readable
-    bool gathering = false;          ///< of a plain leg: less than a whole record has come, and waits a moment for more
-    bool gathered = false;           ///< it has waited
     bool key_update_owed = false;    ///< the peer asked for our KeyUpdate
     bool key_update_asked = false;   ///< we asked the peer for one, and it has not come yet
     std::uint32_t key_update_debt = 0;   ///< octets of application data that KeyUpdates received have not been paid with

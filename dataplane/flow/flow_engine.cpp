@@ -113,7 +113,6 @@ FlowEngine::FlowEngine(const EngineSettings& settings, tcp::Stack& stack, crypto
       table_(settings.worker, settings.max_flows),
       wheel_(table_),
       message_(std::make_unique<channel::Message>()),
-      gathering_(kMostGathering),
       openings_(crypto::AeadBatch::kMaxRecords),
       ticket_records_(crypto::AeadBatch::kMaxRecords),
       source_pieces_(kMaxRecordPieces),

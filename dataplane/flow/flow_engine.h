@@ -102,8 +102,6 @@ class FlowEngine {
 
     /// One turn: what TCP reports, what control says, records, deadlines. Returns whether there was anything to do.
     [[nodiscard]] bool turn(Time now);
-    /// When turn() has something to do that no event tells of; Time::max() for never. For who does not call it all the time, such as a simulated network.
-    [[nodiscard]] Time next_look() const noexcept { return gathering_count_ == 0 ? Time::max() : gathering_[gathering_first_].until; }
 
     /// Ends every flow in order (close_notify, FIN): at shutdown. One that moves gets an error alert, since its streams are cut short; with
     /// `resting_only` it is left alone, so that it may come to rest: all that came delivered and acknowledged.
@@ -209,7 +207,6 @@ class FlowEngine {
         const std::array<std::byte, crypto::kRecordHeaderLength>& octets, const crypto::RecordProtection& protection);
     void take_opened(std::size_t i, Time now);
     [[nodiscard]] static std::size_t find_chunks(const Leg& from, std::uint32_t space, Chunks& chunks);
-    [[nodiscard]] bool gathers(Flow& flow, Leg& from, const Leg& to, Time now);
     [[nodiscard]] bool queue_forward(Flow& flow, Side from, Time now);
     template <typename Cursor>
     void copy_chunk(Leg& from, const Chunk& chunk, Cursor& target);
@@ -246,13 +243,6 @@ class FlowEngine {
     Lanes* lanes_ = nullptr;
     std::unique_ptr<channel::Message> message_;
     std::vector<channel::FlowId> active_;   ///< flows with records to move perhaps; in turn
-    struct Gathering {
-        channel::FlowId flow{};
-        Time until{};
-    };
-    static constexpr std::size_t kMostGathering = 1024;
-    std::vector<Gathering> gathering_;   ///< a ring, by time; where it is full nobody else waits
-    std::size_t gathering_first_ = 0, gathering_count_ = 0;
     std::vector<std::deque<channel::FlowId>> put_off_;   ///< by lane: flows that its control has yet to be told of, for want of room; in turn
     /// A pass of shed() over the table so far.
     struct Shedding {

@@ -23,10 +23,6 @@ constexpr int kRounds = 8;
 /// are being moved.
 constexpr std::uint32_t kControlRoom = 192;
 
-/// What has come in plain text and is less than a whole record waits so long for more while earlier records are under way: in bulk a receive burst brings a few
-/// segments of each of many flows, and to seal them one by one costs both ends. Nobody waits where the other leg has nothing to acknowledge.
-constexpr Duration kGather = 50us;
-
 /// Records that may be sealed before the key has to be changed.
 std::uint64_t records_left(const crypto::RecordProtection& protection) {
     if (protection.aead() == crypto::Aead::chacha20_poly1305) return OpenedRecords::kMost;
@@ -54,14 +50,6 @@ void FlowEngine::consume(Leg& leg, std::uint32_t length) {
 }
 
 bool FlowEngine::pump(Time now) {
-    for (; gathering_count_ > 0 && gathering_[gathering_first_].until <= now; --gathering_count_) {
-        Flow* const flow = table_.find(gathering_[gathering_first_].flow);
-        gathering_first_ = (gathering_first_ + 1) % gathering_.size();
-        if (flow == nullptr || !flow->backend_leg().gathering) continue;
-        flow->backend_leg().gathering = false;
-        flow->backend_leg().gathered = true;
-        activate(*flow);
-    }
     if (active_.empty()) return false;
     for (int round = 0; round < kRounds && !active_.empty(); ++round) {
         openings_used_ = 0;
@@ -237,23 +225,11 @@ void FlowEngine::queue_seal(crypto::RecordProtection& protection, ContentType ty
     SALLYPORT_CHECK(batch_.seal(protection, type, content, record, behind));   // an empty batch takes any one record
 }
 
-/// Whether what is readable of a plain leg is to wait for more (see kGather); the pump looks at the flow again by itself.
-bool FlowEngine::gathers(Flow& flow, Leg& from, const Leg& to, Time now) {
-    if (!from.plain || to.plain) return false;
-    const bool waits = from.connection->readable() < crypto::kMaxPlaintextLength && to.connection->outstanding() > 0 && !from.gathered &&
-                       !fin_received(*from.connection) && (from.gathering || gathering_count_ < gathering_.size());
-    from.gathered = false;
-    if (waits && !from.gathering) gathering_[(gathering_first_ + gathering_count_++) % gathering_.size()] = {flow.id, now + kGather};
-    from.gathering = waits;
-    return waits;
-}
-
 /// Queues what a leg has ready for the other one. True when the flow is to be looked at again without an event.
 bool FlowEngine::queue_forward(Flow& flow, Side from_side, Time now) {
     Leg& from = flow.legs[index_of(from_side)];
     Leg& to = flow.legs[index_of(other(from_side))];
     if (from.phase != LegPhase::open || to.phase != LegPhase::open || to.write_done) return false;
-    if (from.plain && (from.connection->readable() == 0 || gathers(flow, from, to, now))) return false;
     Chunks chunks;
     std::size_t count = find_chunks(from, to.connection->send_space(), chunks);
     if (count == 0) return false;

@@ -305,53 +305,6 @@ TEST_P(FlowEnding, Lingering_PeerKeepsSending_IsFreed) {
     expect_ends(EndReason::shutdown);
 }
 
-Octets counting(std::size_t length) {
-    Octets octets(length);
-    for (std::size_t i = 0; i < length; ++i) octets[i] = static_cast<std::byte>(i % 251);
-    return octets;
-}
-
-TEST(FlowPlain, PlainBackend_InBulk_RecordsAreLong) {
-    World world({.backend_suite = 0});
-    Session& s = world.open();
-    const std::uint64_t before = world.appliance_records().sealed;
-    constexpr int kSegments = 300;
-    Octets content;
-    for (int i = 0; i < kSegments; ++i) {   // one every ten microseconds or so
-        const Octets part = counting(1400);
-        s.backend.send(part);
-        content.insert(content.end(), part.begin(), part.end());
-        world.run_for(10us);
-    }
-    ASSERT_TRUE(world.run_until([&] { return s.client.data.size() == content.size(); }, 20s));
-    EXPECT_EQ(s.client.data, content);
-    EXPECT_LE(world.appliance_records().sealed - before, std::uint64_t{kSegments} / 3);
-}
-
-TEST(FlowPlain, PlainBackend_LessThanARecord_WaitsForAMomentOnly) {
-    World world({.backend_suite = 0});
-    Session& s = world.open();
-    Octets expected;
-    for (int i = 0; i < 20; ++i) {
-        for (const std::size_t octets : {100, 200, 300}) {   // the first finds nothing under way to the client, the others do
-            const Octets part = counting(octets);
-            s.backend.send(part);
-            expected.insert(expected.end(), part.begin(), part.end());
-            const Time begun = world.now();
-            while (s.client.data.size() < expected.size() && world.now() - begun < 30ms) world.run_for(10us);   // as a worker polls
-            EXPECT_EQ(s.client.data, expected);
-            EXPECT_LT(world.now() - begun, 1ms) << octets;
-        }
-        world.run_for(100ms);
-    }
-    // What waits is not lost with the end of the stream.
-    const Octets last = counting(5000);
-    s.backend.send(last);
-    s.backend.close_in_order();
-    ASSERT_TRUE(world.run_until([&] { return s.client.orderly(); }, 5s));
-    EXPECT_EQ(s.client.data.size(), expected.size() + last.size());
-}
-
 TEST(FlowPlain, PlainBackend_FinOfClientWithoutCloseNotify_Resets) {
     World world({.backend_suite = 0});
     Session& s = world.open();

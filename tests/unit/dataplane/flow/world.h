@@ -474,7 +474,6 @@ class World {
         Time next = now_ + 50ms;
         if (!in_flight_.empty()) next = std::min(next, in_flight_.top().at);
         for (const auto& host : hosts_) next = std::min(next, host->stack.next_timer());
-        next = std::min(next, engine_->next_look());
         if (again_) next = now_ + 10us;
         again_ = false;
         now_ = std::min(std::max(next, now_ + 1us), limit);
