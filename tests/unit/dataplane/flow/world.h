@@ -1,6 +1,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <x86intrin.h>
 
 #include <cstring>
 #include <deque>
@@ -458,7 +459,8 @@ class World {
         return run_until([&] { return engine_->flows() == 0 && appliance().stack.connections() == 0 && in_flight_.empty(); }, at_most);
     }
     std::uint64_t turns = 0, turns_busy = 0;
-    std::uint64_t appliance_allocations = 0;   ///< within the appliance's part of the steps: from a frame that arrives to frames to be transmitted
+    /// Within the appliance's part of the steps: from a frame that arrives to frames to be transmitted.
+    std::uint64_t appliance_allocations = 0, appliance_cycles = 0;
     const crypto::AeadBatch::Counters& appliance_records() const { return appliance_batch_.counters(); }
 
  private:
@@ -468,6 +470,23 @@ class World {
         std::size_t to;
         rte_mbuf* frame;
         bool operator<(const Flying& other) const { return at != other.at ? at > other.at : order > other.order; }
+    };
+
+    /// Adds what a block takes to the appliance's part, where the host is the appliance.
+    class Spent {
+     public:
+        Spent(World& world, std::size_t host) : world_(host == 1 ? &world : nullptr), allocations_(allocations), cycles_(__rdtsc()) {}
+        ~Spent() {
+            if (world_ == nullptr) return;
+            world_->appliance_allocations += allocations - allocations_;
+            world_->appliance_cycles += __rdtsc() - cycles_;
+        }
+        Spent(const Spent&) = delete;
+        Spent& operator=(const Spent&) = delete;
+
+     private:
+        World* world_;
+        std::uint64_t allocations_, cycles_;
     };
 
     void step(Time limit) {
@@ -480,28 +499,30 @@ class World {
         while (!in_flight_.empty() && in_flight_.top().at <= now_) {
             const Flying flying = in_flight_.top();
             in_flight_.pop();
-            const std::uint64_t before = allocations;
+            const Spent spent(*this, flying.to);
             deliver(*hosts_[flying.to], flying.frame);
-            if (flying.to == 1) appliance_allocations += allocations - before;
         }
         for (std::size_t i = 0; i < hosts_.size(); ++i) {
-            std::uint64_t before = allocations;
-            hosts_[i]->stack.advance(now_);
-            if (now_ >= network_at_) hosts_[i]->network.advance(now_);
-            if (i == 1) {
-                ++turns;
-                if (engine_->turn(now_)) {
-                    again_ = true;
-                    ++turns_busy;
+            {
+                const Spent spent(*this, i);
+                hosts_[i]->stack.advance(now_);
+                if (now_ >= network_at_) hosts_[i]->network.advance(now_);
+                if (i == 1) {
+                    ++turns;
+                    if (engine_->turn(now_)) {
+                        again_ = true;
+                        ++turns_busy;
+                    }
                 }
-                appliance_allocations += allocations - before;
-                if (control_alive) control();
-            } else {
-                peers(i);
             }
-            before = allocations;
-            hosts_[i]->stack.output(now_);
-            if (i == 1) appliance_allocations += allocations - before;
+            if (i != 1)
+                peers(i);
+            else if (control_alive)
+                control();
+            {
+                const Spent spent(*this, i);
+                hosts_[i]->stack.output(now_);
+            }
             transmit(i);
         }
         if (now_ >= network_at_) network_at_ = now_ + 100ms;
