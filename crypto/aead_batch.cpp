@@ -417,7 +417,7 @@ struct alignas(64) AeadBatch::State {
     std::array<std::uint8_t, kKeyTableSize> key_table;  ///< open addressing by owner: index into `keys` + 1, or 0
     std::array<BatchKey, kMaxRecords> keys;
     std::array<Job, kMaxRecords> jobs;
-    alignas(64) std::array<std::byte, kMaxTls13CiphertextLength + kBlockLength> bounce;   ///< of a whole record
+    alignas(64) std::array<std::byte, std::max(kMaxTls12CiphertextLength, kMaxTls13CiphertextLength)> bounce;   ///< the longest record that a header may announce
     ExpandedKey single_key;
     std::array<ExpandedKey, kSharedKeys> shared_keys;
     std::array<KeptKey, kKeptKeys> kept_keys{};
@@ -635,6 +635,7 @@ bool AeadBatch::State::decrypt(Cipher& cipher, Job& job, Cursor& cursor) noexcep
     Tag computed, received;
     const std::span<std::byte> whole = cursor.contiguous();
     if constexpr (Cipher::kWhole) {
+        SALLYPORT_CHECK(job.body_length <= bounce.size());
         Cursor back = cursor;
         const bool gather = whole.size() < job.body_length;
         const std::span<std::byte> gathered = std::span(bounce).first(gather ? job.body_length : 0);
@@ -731,6 +732,7 @@ void AeadBatch::State::seal(Cipher& cipher, Job& job) noexcept {
     const bool type_gathered = tls13 && !job.type_behind_content;
     Tag tag;
     if constexpr (Cipher::kWhole) {
+        SALLYPORT_CHECK(job.body_length <= bounce.size());
         const std::span<std::byte> gathered = std::span(bounce).first(job.body_length);
         const std::byte* source = from.contiguous().data();
         if (type_gathered || from.contiguous().size() < content_length) {

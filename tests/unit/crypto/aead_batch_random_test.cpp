@@ -212,5 +212,30 @@ TEST_P(EveryInstructions, ChaCha_LongRecords_AreIpsecMbsToo) {
     }
 }
 
+/// The longest record that a header may announce (RFC 5246 6.2.3), in pieces: what the batch keeps for other records stays as it is.
+TEST_P(EveryInstructions, ChaCha_LongestRecordInPieces_LeavesOthersAlone) {
+    std::mt19937_64 random(5246);
+    ReferenceKey longest = ReferenceKey::random(0xcca9, random), other = ReferenceKey::random(0x1301, random);
+    RecordProtection opener = longest.protection(), sealer = other.protection();
+    const Octets record = reference_record(longest, 23, random_octets(random, kMaxTls12CiphertextLength - kAeadTagLength));
+    Scattered fragment(Octets(record.begin() + kRecordHeaderLength, record.end()), {1000, 9000});
+    std::array<Octets, 3> contents, sealed;
+    const auto seal = [&](std::size_t i) {
+        contents[i] = random_octets(random, 600);
+        sealed[i].resize(sealer.sealed_length(contents[i].size()));
+        const ReadPiece from{contents[i].data(), 600};
+        const WritePiece to{sealed[i].data(), static_cast<std::uint32_t>(sealed[i].size())};
+        ASSERT_TRUE(batch_->seal(sealer, ContentType::application_data, {&from, 1}, {&to, 1}));
+    };
+    seal(0);
+    OpenResult result;
+    ASSERT_TRUE(batch_->open(opener, {ContentType::application_data, static_cast<std::uint16_t>(kMaxTls12CiphertextLength)}, fragment.write_pieces(), &result));
+    seal(1);
+    seal(2);
+    batch_->flush();
+    EXPECT_EQ(result.status, OpenResult::Status::plaintext_overflow);
+    for (std::size_t i = 0; i < sealed.size(); ++i) EXPECT_EQ(sealed[i], reference_seal(other, ContentType::application_data, contents[i])) << i;
+}
+
 }  // namespace
 }  // namespace sallyport::crypto
