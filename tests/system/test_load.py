@@ -124,7 +124,7 @@ def test_buffers_and_rings_are_as_at_the_start(manager, appliance, standard_conf
 
 
 @pytest.mark.needs_appliance
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_nothing_grows_over_20000_connections(appliance, lab):
     from .conftest import SLOW_BUILD
     rounds, each = (4, 500) if SLOW_BUILD else (4, 5000)
@@ -133,16 +133,20 @@ def test_nothing_grows_over_20000_connections(appliance, lab):
         for _ in range(rounds):
             lab.lab_client(ECHO, "--connections", each, "--concurrent", 100, "--octets", 2000, timeout=250)
         return at_rest(appliance)
-    # The first time touches what the second uses again: tables, buffers, and 20,000 connections in TIME-WAIT.
-    before = load()
-    memory = {process.name: resident_kib(process) for process in (appliance.control, appliance.dataplane)}
-    after = load()
-    for a, b in zip(before, after):
-        assert b["pool_free"] >= a["pool_free"] - 64, (a, b)   # a receive ring may be fuller by a burst
-    for process in (appliance.control, appliance.dataplane):
-        grown = resident_kib(process) - memory[process.name]
+    # The first time touches what the others use again: tables, buffers, and 20,000 connections in TIME-WAIT.
+    earlier = load()
+    memory = {process: resident_kib(process) for process in (appliance.control, appliance.dataplane)}
+    # How many handshakes are under way at a time, and so what the heap has been once, depends on the machine: it may grow again, but what leaks grows each time.
+    for _ in range(3):
+        later = load()
+        for a, b in zip(earlier, later):
+            assert b["pool_free"] >= a["pool_free"] - 64, (a, b)   # a receive ring may be fuller by a burst
+        grown = {process: resident_kib(process) - before for process, before in memory.items()}
         # 20,000 connections that leaked 100 octets each would be 2,000 KiB.
-        assert SLOW_BUILD or grown < 2000, f"{process.name} grew by {grown} KiB"
+        memory = {process: resident_kib(process) for process in memory if grown[process] >= 2000}
+        if SLOW_BUILD or not memory:
+            return
+    pytest.fail(", ".join(f"{process.name} grew by {grown[process]} KiB, and before" for process in memory))
 
 
 @pytest.mark.needs_appliance
