@@ -136,13 +136,12 @@ class Peer:
         return descendants(self.process.pid)
 
     def sample(self):
-        return {"process": sum(map(process_seconds, self.pids())), "core": stat_times(0), "time": time.monotonic()}
+        return {"core": stat_times(0), "time": time.monotonic()}
 
     @staticmethod
     def cost(before, after):
-        process, elapsed = (after[name] - before[name] for name in ("process", "time"))
         idle, steal = (after["core"][name] - before["core"][name] for name in ("idle", "steal"))
-        return {"core_seconds": elapsed - idle - steal, "process_seconds": process}
+        return {"core_seconds": after["time"] - before["time"] - idle - steal}
 
     @staticmethod
     def handshakes():

@@ -548,11 +548,16 @@ TEST_F(VethTest, AfPacket_TagThatTheKernelTookOff_IsBackInItsPlace) {
     }
 }
 
-TEST_F(VethTest, AfPacket_ShortAndLongFramesInTurn_ComeInTheirOrder) {
-    rte_mempool* buffers = pool();
+/// Of 64 slots, and a quarter of a megabyte of the kernel's memory for what does not fit into them.
+auto with_short_ring(rte_mempool* buffers) {
     auto settings = settings_of(Profile::af_packet, "spt0");
     settings.descriptors = 64;
-    auto port = Port::open(settings, 1, {&buffers, 1});
+    return Port::open(settings, 1, {&buffers, 1});
+}
+
+TEST_F(VethTest, AfPacket_ShortAndLongFramesInTurn_ComeInTheirOrder) {
+    rte_mempool* buffers = pool();
+    auto port = with_short_ring(buffers);
     ASSERT_TRUE(port) << port.error();
     RawSocket socket("spt1", ETH_P_IP);
     socket.with_headers();
@@ -588,9 +593,7 @@ TEST_F(VethTest, AfPacket_ShortAndLongFramesInTurn_ComeInTheirOrder) {
 
 TEST_F(VethTest, AfPacket_MoreThanTheKernelKeeps_IsMissedAndCountedAndWhatFollowsIsWhole) {
     rte_mempool* buffers = pool(2048, 20000);
-    auto settings = settings_of(Profile::af_packet, "spt0");
-    settings.descriptors = 64;
-    auto port = Port::open(settings, 1, {&buffers, 1});
+    auto port = with_short_ring(buffers);
     ASSERT_TRUE(port) << port.error();
     RawSocket socket("spt1", ETH_P_IP);
     socket.with_headers();
