@@ -301,6 +301,10 @@ std::uint16_t PacketSockets::Queue::receive_long(std::uint32_t most, std::span<r
         message.msg_controllen = sizeof slot.told;
     }
     const int got = ready == 0 ? 0 : recvmmsg(descriptor, incoming.data(), ready, MSG_DONTWAIT, nullptr);
+    if (got < 0 && errno == EAGAIN) [[unlikely]] {   // the kernel has queued it before it passed on the slot: it is lost, and what comes must not wait for it
+        add(errors_in, 1);
+        ring.pass_back();
+    }
     std::uint16_t count = 0;
     for (unsigned i = 0; i < ready; ++i) {
         if (static_cast<int>(i) >= got) {

@@ -27,7 +27,7 @@ class PacketSockets {
     struct Counters {
         std::uint64_t packets_in = 0, octets_in = 0, packets_out = 0, octets_out = 0;
         std::uint64_t missed = 0;       ///< the ring, or for a long one the kernel's socket, had no room
-        std::uint64_t errors_in = 0;    ///< not what the ring said of it
+        std::uint64_t errors_in = 0;    ///< not what the ring said of it, or not there
         std::uint64_t errors_out = 0;   ///< refused by the kernel or its device, and dropped
         std::uint64_t no_buffer = 0;    ///< turns that took fewer frames than there may have been, for want of packet buffers
         std::uint64_t merged_in = 0;    ///< frames of several segments

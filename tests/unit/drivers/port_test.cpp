@@ -626,6 +626,34 @@ TEST_F(VethTest, AfPacket_MoreThanTheKernelKeeps_IsMissedAndCountedAndWhatFollow
     drain();
 }
 
+/// Of this process, the packet socket that has something long to read; takes it away.
+bool take_away_from_a_packet_socket() {
+    for (int descriptor = 3; descriptor < 1024; ++descriptor) {
+        int domain = 0;
+        socklen_t length = sizeof domain;
+        if (getsockopt(descriptor, SOL_SOCKET, SO_DOMAIN, &domain, &length) != 0 || domain != AF_PACKET) continue;
+        Frame frame(65536 + 64);
+        if (recv(descriptor, frame.data(), frame.size(), MSG_DONTWAIT) > 5000) return true;
+    }
+    return false;
+}
+
+TEST_F(VethTest, AfPacketWhoseLongFrameIsLost_CountsItAndGoesOn) {
+    rte_mempool* buffers = pool();
+    auto port = with_short_ring(buffers);
+    ASSERT_TRUE(port) << port.error();
+    {
+        RawSocket socket("spt1", ETH_P_IP);   // closed below: it hears what it sends
+        socket.with_headers();
+        socket.send(merged_frame(20000, 1));
+    }
+    ASSERT_TRUE(take_away_from_a_packet_socket());
+    RawSocket socket("spt1");
+    socket.send(frame_of(1000, 6));
+    EXPECT_EQ(receive(**port), frame_of(1000, 6));
+    EXPECT_EQ((*port)->status().errors_in, 1u);
+}
+
 TEST_F(VethTest, AfPacketWithoutBuffers_FramesWaitUntilThereAreSome) {
     rte_mempool* buffers = pool();
     auto port = Port::open(settings_of(Profile::af_packet, "spt0"), 1, {&buffers, 1});
