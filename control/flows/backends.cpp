@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "control/flows/proxy_protocol.h"
-#include "crypto/cipher_suite.h"
 #include "crypto/secret.h"
 
 /// The backends' legs: members in turn until one will do, the handshake with it, the hand-off.
@@ -15,18 +14,6 @@ using channel::FlowId;
 using channel::Leg;
 using channel::MessageType;
 using handshake::Step;
-
-namespace {
-
-/// Members that are tried for one flow before the client is told.
-constexpr std::uint8_t kMaxAttempts = 3;
-
-std::uint16_t version_of(std::uint16_t suite) {
-    const auto* const found = crypto::find_cipher_suite(suite);
-    return found == nullptr ? 0 : static_cast<std::uint16_t>(found->version);
-}
-
-}  // namespace
 
 handshake::Failure HandshakeWorker::plain_text_refused() {
     handshake::Failure failure;
@@ -42,31 +29,26 @@ Pool& HandshakeWorker::pool_of(const Session& session) {
 
 /// Starts the backend's leg once it is known which pool and protocol; at the latest when the client's handshake is done.
 void HandshakeWorker::begin_backend(Session& session) {
-    if (session.backend_wanted) return;
-    session.backend_wanted = true;
+    if (!session.opening || session.opening->backend_wanted) return;
+    session.opening->backend_wanted = true;
     try_member(session);
 }
 
 void HandshakeWorker::try_member(Session& session) {
     Pool& pool = pool_of(session);
-    const std::optional<std::uint32_t> member =
-        session.tried.size() < kMaxAttempts ? pool.choose(session.tried) : std::nullopt;
+    Opening& opening = *session.opening;
+    const std::optional<std::uint32_t> member = session.attempt < kMaxAttempts ? pool.choose(session.tried()) : std::nullopt;
     if (!member) {
-        if (session.backend_failure == EndReason::none) {
-            session.backend_failure = EndReason::backend_none;
-            session.backend_text = "no member of the pool is up";
-        }
+        if (opening.backend_failure == EndReason::none) opening.backend_failure = EndReason::backend_none;   // no member of the pool is up
         give_up_backend(session);
         return;
     }
-    session.backend_failure = EndReason::none;
-    session.tried.push_back(*member);
+    opening.backend_failure = EndReason::none;
+    session.members[session.attempt++] = *member;
     session.member = member;
-    ++session.attempt;
-    session.backend_done = false;
-    session.backend_began = Clock::now();
-    session.backend_identity.reset();
-    session.backend_next = 0;
+    opening.backend_began = Clock::now();
+    session.backend_negotiated.reset();
+    opening.backend_next = 0;
     session.backend.reset();
     channel::OpenBackend request{};
     request.remote = pool.settings().members[*member].address;
@@ -96,7 +78,7 @@ void HandshakeWorker::on_backend_opened(Session& session) {
                                                  : std::string();
     session.backend = std::make_unique<handshake::ClientHandshake>(pool.context(), alpn,
                                                                    pool.settings().members[*session.member].address.to_string());
-    if (session.secrets_since) session.backend->keep_key_log();
+    if (session.opening->secrets_since) session.backend->keep_key_log();
     output_.clear();
     const Step step = session.backend->start(output_);
     send_octets(session.lane, session.id, Leg::backend, session.attempt, 0, output_);
@@ -107,8 +89,8 @@ void HandshakeWorker::on_backend_opened(Session& session) {
 }
 
 void HandshakeWorker::on_backend_octets(Session& session, const channel::StreamOctets& where, std::span<const std::byte> octets) {
-    if (where.attempt != session.attempt || !session.backend || session.backend_done || where.offset != session.backend_next) return;
-    session.backend_next += octets.size();
+    if (where.attempt != session.attempt || !session.backend || session.backend_done || where.offset != session.opening->backend_next) return;
+    session.opening->backend_next += octets.size();
     output_.clear();
     const std::uint64_t before = session.backend->consumed();
     const Step step = session.backend->feed(octets, output_);
@@ -130,8 +112,7 @@ void HandshakeWorker::on_backend_octets(Session& session, const channel::StreamO
 
 void HandshakeWorker::finish_backend(Session& session) {
     handshake::Handed handed = session.backend->take_handed();
-    session.backend_anchor = handed.negotiated.anchor;
-    session.backend_identity = std::move(handed.negotiated.identity);
+    session.backend_negotiated = negotiations_.share(std::move(handed.negotiated));
     // The handshake may have begun before the last change of anchors and CRLs.
     if (const auto objection = object_to_backend(session, current(session))) {
         handshake::Failure failure;
@@ -143,14 +124,9 @@ void HandshakeWorker::finish_backend(Session& session) {
         return;
     }
     session.backend_done = true;
-    session.backend_suite = handed.handoff.suite;
-    session.backend_version = version_of(handed.handoff.suite);
-    session.backend_took = Clock::now() - session.backend_began;
-    session.backend_group = handed.negotiated.group;
-    session.backend_resumed = handed.negotiated.resumed;
-    session.backend_alpn = std::move(handed.negotiated.alpn);
+    session.backend_took = Clock::now() - session.opening->backend_began;
     handed.handoff.protection = channel::Protection::tls;
-    const bool tickets = session.backend_version == 0x0304;
+    const bool tickets = session.backend_negotiated->version == 0x0304;
     handed.handoff.expect_tickets = tickets ? 1 : 0;
     if (tickets)
         await_tickets(session.id);
@@ -158,7 +134,7 @@ void HandshakeWorker::finish_backend(Session& session) {
         session.backend.reset();
     const Pool& pool = pool_of(session);
     if (pool.settings().proxy_protocol && !session.client_done)
-        session.held_handoff = handed.handoff;   // the PROXY header tells of the client's handshake
+        session.opening->held_handoff = handed.handoff;   // the PROXY header tells of the client's handshake
     else
         hand_off_backend(session, handed.handoff);
     crypto::wipe(&handed.handoff, sizeof handed.handoff);
@@ -173,7 +149,7 @@ void HandshakeWorker::await_tickets(FlowId id) {
     if (awaiting_tickets_.size() <= kMostAwaiting) return;
     const auto found = sessions_.find(awaiting_tickets_.front().value);
     awaiting_tickets_.pop_front();
-    if (found != sessions_.end() && found->second->backend_done) found->second->backend.reset();
+    if (found != sessions_.end() && found->second.backend_done) found->second.backend.reset();
 }
 
 void HandshakeWorker::hand_off_backend(Session& session, channel::Handoff handoff) {
@@ -192,10 +168,10 @@ void HandshakeWorker::hand_off_backend(Session& session, channel::Handoff handof
 void HandshakeWorker::on_backend_lost(Session& session, EndReason reason, const handshake::Failure& failure) {
     if (session.backend_done) return;   // lost after the hand-off: the dataplane ends the flow
     Pool& pool = pool_of(session);
-    session.backend_failure = reason;
+    session.opening->backend_failure = reason;
     const handshake::Failure kept = failure;   // it may be that of the handshake that goes now
-    session.backend_text = kept.text;
     session.backend.reset();
+    session.backend_negotiated.reset();
     if (session.member) {
         const configuration::Member& member = pool.settings().members[*session.member];
         ++pool.member(*session.member).failures;
@@ -212,7 +188,7 @@ void HandshakeWorker::on_backend_lost(Session& session, EndReason reason, const 
 void HandshakeWorker::give_up_backend(Session& session) {
     if (!session.client_done || session.ended) return;
     session.ended = true;
-    end_leg(session.lane, session.id, Leg::client, 0, EndHow::close, session.backend_failure);
+    end_leg(session.lane, session.id, Leg::client, 0, EndHow::close, session.opening->backend_failure);
 }
 
 void HandshakeWorker::leave_member(Session& session) {

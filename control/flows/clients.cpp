@@ -42,26 +42,27 @@ void HandshakeWorker::on_flow_opened(std::size_t lane, FlowId id, const channel:
         end_leg(lane, id, Leg::client, 0, EndHow::reset, EndReason::client_braked);
         return;
     }
-    auto session = std::make_unique<Session>();
-    session->connected = std::move(*connected);
-    session->id = id;
-    session->lane = lane;
-    session->runtime = std::move(runtime);
-    session->service = *number;
-    session->client = opened.client;
-    session->local = opened.local;
-    Service& service = *session->runtime->services[*number];
-    session->pool = service.settings.pool;
+    Session& session = sessions_[id.value];
+    session.opening = std::make_unique<Opening>();
+    session.opening->connected = std::move(*connected);
+    session.id = id;
+    session.lane = static_cast<std::uint16_t>(lane);
+    session.runtime = std::move(runtime);
+    session.service = *number;
+    session.client = opened.client;
+    session.local = opened.local;
+    Service& service = *session.runtime->services[*number];
+    session.pool = service.settings.pool;
     // The session outlives its handshake, and does not move.
-    session->server = std::make_unique<handshake::ServerHandshake>(
-        service.context.load(), [this, each = session.get()](const handshake::Offer& offer) { return admit(*each, offer); });
+    session.server = std::make_unique<handshake::ServerHandshake>(service.context.load(),
+                                                                  [this, &session](const handshake::Offer& offer) { return admit(session, offer); });
     if (secrets_ != nullptr && secrets_->wanted()) {
-        session->secrets_since = SecretFiles::Clock::now();
-        session->server->keep_key_log();
+        session.opening->secrets_since = SecretFiles::Clock::now();
+        session.server->keep_key_log();
     }
     ++service.state.flows_now;
     ++service.state.flows_total;
-    sessions_[id.value] = std::move(session);
+    ++opened_since_trim_;
 }
 
 /// What a leg's handshake has brought to its key log goes to the captures that want it; wherever there is no log nothing is done.
@@ -70,26 +71,27 @@ void HandshakeWorker::write_secrets(const Session& session, handshake::KeyLog* l
     const std::string server_name = session.negotiated ? session.negotiated->server_name
                                     : session.server   ? session.server->negotiated().server_name
                                                        : std::string();
-    secrets_->write({*session.secrets_since, session.runtime->services[session.service]->settings.name, server_name, session.client.address}, log->lines());
+    secrets_->write({*session.opening->secrets_since, session.runtime->services[session.service]->settings.name, server_name, session.client.address}, log->lines());
     log->clear();
 }
 
 /// Asked when the ClientHello has been read and nothing costly has been done.
 bool HandshakeWorker::admit(Session& session, const handshake::Offer& offer) {
-    if (session.started.counted()) return true;   // a second ClientHello (RFC 8446 4.1.4) is the same handshake
+    if (session.opening->started.counted()) return true;   // a second ClientHello (RFC 8446 4.1.4) is the same handshake
     const std::uint32_t full = full_cost(offer, session.runtime->services[session.service]->keys);
     auto started = session.runtime->brake->start(session.client.address, offer.resumes, full, Clock::now());
     if (!started) return false;
-    session.started = std::move(*started);
+    session.opening->started = std::move(*started);
     return true;
 }
 
 void HandshakeWorker::on_client_octets(Session& session, std::uint64_t offset, std::span<const std::byte> octets) {
-    if (!session.server || offset != session.client_next) return;   // the rest is the dataplane's
-    session.client_next += octets.size();
-    if (session.begun) return work_on_client(session, octets);
-    if (session.first_octets.empty()) newcomers_.push_back(session.id);
-    session.first_octets.insert(session.first_octets.end(), octets.begin(), octets.end());
+    if (!session.server || offset != session.opening->client_next) return;   // the rest is the dataplane's
+    Opening& opening = *session.opening;
+    opening.client_next += octets.size();
+    if (opening.begun) return work_on_client(session, octets);
+    if (opening.first_octets.empty()) newcomers_.push_back(session.id);
+    opening.first_octets.insert(opening.first_octets.end(), octets.begin(), octets.end());
 }
 
 void HandshakeWorker::work_on_client(Session& session, std::span<const std::byte> octets) {
@@ -120,9 +122,9 @@ void HandshakeWorker::on_client_done(Session& session) {
     handshake::Handed handed = session.server->take_handed();
     service.state.count_done(handed.negotiated);
     session.client_took = Clock::now() - session.began;
-    session.started.finish(handed.negotiated.resumed, Clock::now());
-    session.connected.release();
-    session.negotiated = std::move(handed.negotiated);
+    session.opening->started.finish(handed.negotiated.resumed, Clock::now());
+    session.opening->connected.release();
+    session.negotiated = negotiations_.share(std::move(handed.negotiated));
     session.server.reset();
     session.client_done = true;
     // CAs or CRLs may have changed since the handshake began, or since the backend's was done.
@@ -152,12 +154,12 @@ void HandshakeWorker::on_client_done(Session& session) {
                      {"serial", session.negotiated->identity->serial},
                      {"resumed", session.negotiated->resumed}});
     begin_backend(session);
-    if (session.backend_failure != EndReason::none) {
+    if (session.opening->backend_failure != EndReason::none) {
         give_up_backend(session);
-    } else if (session.held_handoff) {
-        channel::Handoff held = *session.held_handoff;
-        crypto::wipe(&*session.held_handoff, sizeof(channel::Handoff));
-        session.held_handoff.reset();
+    } else if (auto& waits = session.opening->held_handoff) {
+        channel::Handoff held = *waits;
+        crypto::wipe(&*waits, sizeof(channel::Handoff));
+        waits.reset();
         hand_off_backend(session, held);
         crypto::wipe(&held, sizeof held);
     }
@@ -183,8 +185,8 @@ void HandshakeWorker::record_client_failure(Session& session, const handshake::F
     failed.failure = &told;
     failed.reason = reason;
     session.runtime->failures->add(failed, std::chrono::system_clock::now());
-    session.started.finish(false, Clock::now());
-    session.connected.release();
+    session.opening->started.finish(false, Clock::now());
+    session.opening->connected.release();
 }
 
 void HandshakeWorker::refuse_client(Session& session, const handshake::Failure& failure) {
@@ -209,7 +211,7 @@ void HandshakeWorker::on_flow_ended(FlowId id, const channel::FlowEnded& ended) 
         record_adopted_flow(id, ended);
         return;
     }
-    Session& session = *found->second;
+    Session& session = found->second;
     ServiceState& state = session.runtime->services[session.service]->state;
     if (session.server) {   // it ended before the handshake did
         handshake::Failure failure;
@@ -253,8 +255,9 @@ std::optional<HandshakeWorker::Objection> HandshakeWorker::object_to_client(cons
 
 /// Likewise its member's.
 std::optional<HandshakeWorker::Objection> HandshakeWorker::object_to_backend(const Session& session, const Runtime& runtime) {
-    if (!session.backend_identity || session.backend_anchor == "pin") return std::nullopt;   // a pin speaks for itself: the next handshake asks it
-    const handshake::Identity& identity = *session.backend_identity;
+    const handshake::Negotiated* const negotiated = session.backend_negotiated.get();
+    if (negotiated == nullptr || !negotiated->identity || negotiated->anchor == "pin") return std::nullopt;   // a pin speaks for itself: the next handshake asks it
+    const handshake::Identity& identity = *negotiated->identity;
     const Pool* const before = &pool_of(session);
     const Pool* pool = before;
     if (const auto at = runtime.find_pool(before->id())) pool = runtime.pools[*at].get();
@@ -298,7 +301,7 @@ void HandshakeWorker::end_no_longer_good(Session& session, const Objection& obje
 void HandshakeWorker::recheck(std::shared_ptr<Runtime> runtime) {
     post([&] {
         const std::lock_guard lock(sessions_mutex_);
-        for (auto& [id, session] : sessions_) end_if_untrusted(*session, *runtime);
+        for (auto& [id, session] : sessions_) end_if_untrusted(session, *runtime);
     });
 }
 

@@ -40,22 +40,25 @@ void HandshakeWorker::record_flow(channel::FlowId id, const Session& session, co
         record.client.server_name = negotiated.ech == handshake::EchOutcome::accepted && !negotiated.server_name.empty() ? "protected" : negotiated.server_name;
         if (negotiated.identity) record.client_identity = negotiated.identity->subject;
     }
-    if (!session.tried.empty()) {
+    if (const auto tried = session.tried(); !tried.empty()) {
         const Pool& pool = pool_of(session);
-        const configuration::Member& member = pool.settings().members[session.tried.back()];
+        // The last that was tried, where it stands in the configuration now.
+        const configuration::Member& member = pool.settings().members[session.member.value_or(tried.back())];
         record.pool = pool.settings().name;
         record.member = member.name;
-        record.attempts = static_cast<std::uint32_t>(session.tried.size());
+        record.attempts = static_cast<std::uint32_t>(tried.size());
         record.backend.peer = member.address.to_string();
         if (session.backend_done) {
             record.backend.plain = !pool.settings().tls;
-            record.backend.version = session.backend_version;
-            record.backend.suite = session.backend_suite;
-            record.backend.group = session.backend_group;
-            record.backend.resumed = session.backend_resumed;
-            record.backend.alpn = session.backend_alpn;
             record.backend.handshake = session.backend_took;
-            record.anchor = session.backend_anchor;
+            if (const auto& negotiated = session.backend_negotiated) {
+                record.backend.version = negotiated->version;
+                record.backend.suite = negotiated->suite;
+                record.backend.group = negotiated->group;
+                record.backend.resumed = negotiated->resumed;
+                record.backend.alpn = negotiated->alpn;
+                record.anchor = negotiated->anchor;
+            }
             if (pool.settings().tls) record.backend.server_name = pool.settings().tls->server_name;
         }
     }

@@ -1,5 +1,6 @@
 #include "control/flows/handshake_worker.h"
 
+#include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
@@ -11,6 +12,7 @@
 #include <utility>
 
 #include "crypto/check.h"
+#include "crypto/secret.h"
 
 namespace sallyport::flows {
 
@@ -59,6 +61,10 @@ HandshakeWorker::HandshakeWorker(unsigned index, unsigned count, SecretFiles* se
 
 HandshakeWorker::~HandshakeWorker() { stop(); }
 
+HandshakeWorker::Opening::~Opening() {
+    if (held_handoff) crypto::wipe(&*held_handoff, sizeof(channel::Handoff));
+}
+
 void HandshakeWorker::start() {
     thread_ = std::thread([this] {
         pthread_setname_np(pthread_self(), std::format("handshake{}", index_).c_str());
@@ -96,17 +102,19 @@ void HandshakeWorker::prepare(std::shared_ptr<Runtime> next) {
 void HandshakeWorker::use(std::shared_ptr<Runtime> runtime) {
     post([&] {
         const std::lock_guard lock(sessions_mutex_);
-        for (auto& [id, session] : sessions_) end_if_untrusted(*session, *runtime);
+        for (auto& [id, session] : sessions_) end_if_untrusted(session, *runtime);
         const std::shared_ptr<Runtime> before = std::exchange(runtime_, runtime);
         prepared_.reset();
-        for (auto& [id, session] : sessions_) move_over(*session);
+        for (auto& [id, session] : sessions_) move_over(session);
         plan_health(before.get());
     });
 }
 
-/// Its handshakes are done, and began under a configuration that has been left meanwhile.
+/// Where its handshakes are done: what only they needed goes, and a configuration that has been left meanwhile is left by it too.
 void HandshakeWorker::settle(Session& session) {
-    if (!session.client_done || !session.backend_done || session.runtime == runtime_ || session.runtime == prepared_) return;
+    if (!session.client_done || !session.backend_done) return;
+    session.opening.reset();
+    if (session.runtime == runtime_ || session.runtime == prepared_) return;
     end_if_untrusted(session, *runtime_);
     move_over(session);
 }
@@ -140,9 +148,9 @@ void HandshakeWorker::detach() {
     post([&] {
         const std::lock_guard lock(sessions_mutex_);
         for (auto& [id, session] : sessions_) {
-            record_flow(FlowId{id}, *session, channel::FlowEnded{}, "dataplane_lost", "the dataplane went away, and the flow with it");
-            leave_member(*session);
-            session->runtime->services[session->service]->state.leave();
+            record_flow(FlowId{id}, session, channel::FlowEnded{}, "dataplane_lost", "the dataplane went away, and the flow with it");
+            leave_member(session);
+            session.runtime->services[session.service]->state.leave();
         }
         sessions_.clear();
         newcomers_.clear();
@@ -162,7 +170,7 @@ std::optional<HandshakeWorker::FlowInfo> HandshakeWorker::info(FlowId flow) {
     const std::lock_guard lock(sessions_mutex_);
     const auto found = sessions_.find(flow.value);
     if (found == sessions_.end()) return std::nullopt;
-    const Session& session = *found->second;
+    const Session& session = found->second;
     FlowInfo info;
     const Service& service = *session.runtime->services[session.service];
     info.service = service.settings.name;
@@ -182,13 +190,15 @@ std::optional<HandshakeWorker::FlowInfo> HandshakeWorker::info(FlowId flow) {
             info.client_names = identity->names;
         }
     }
-    info.anchor = session.backend_anchor;
-    if (session.backend_identity) info.backend_subject = session.backend_identity->subject;
+    if (const auto& negotiated = session.backend_negotiated) {
+        info.anchor = negotiated->anchor;
+        info.backend_version = negotiated->version;
+        info.backend_suite = negotiated->suite;
+        if (negotiated->identity) info.backend_subject = negotiated->identity->subject;
+    }
     const Pool& pool = pool_of(session);
     info.pool = pool.settings().name;
     if (session.member) info.member = pool.settings().members[*session.member].name;
-    info.backend_version = session.backend_version;
-    info.backend_suite = session.backend_suite;
     return info;
 }
 
@@ -199,8 +209,8 @@ HandshakeWorker::Load HandshakeWorker::load() {
     load.redirects = redirects_.size();
     load.waiting = newcomers_.size();
     for (const auto& [id, session] : sessions_) {
-        if (session->server) ++load.handshakes;
-        if (session->backend) ++load.backend_contexts;
+        if (session.server) ++load.handshakes;
+        if (session.backend) ++load.backend_contexts;
     }
     return load;
 }
@@ -218,10 +228,12 @@ void HandshakeWorker::run() {
         if (runtime_ && !lanes_.empty() && !broken_) run_health(now);
         for (Lane& lane : lanes_) (void)lane.to_dataplane.publish();   // the dataplane polls
         if (busy) {
+            last_busy_ = now;
             // Where a worker of the dataplane has the same core, its packets must not wait for the end of our time slice: no longer than one handshake's work takes.
             std::this_thread::yield();
             continue;
         }
+        rest(now);
         bool may_sleep = true;
         if (!broken_)   // else what is there to read stays there
             for (Lane& lane : lanes_) may_sleep &= lane.from_dataplane.sleep();
@@ -231,6 +243,15 @@ void HandshakeWorker::run() {
     const std::lock_guard lock(tasks_mutex_);
     for (auto& task : tasks_) task();
     tasks_.clear();
+}
+
+/// Nothing is to be done. What many handshakes have taken and given back lies about in pieces, which the C library keeps: it is given to the machine once
+/// they are over. Costs milliseconds, which nobody waits for now.
+void HandshakeWorker::rest(Clock::time_point now) {
+    constexpr std::uint64_t kMany = 64;   // some megabytes' worth
+    if (opened_since_trim_ < kMany || now - last_busy_ < std::chrono::seconds(1)) return;
+    opened_since_trim_ = 0;
+    malloc_trim(0);
 }
 
 void HandshakeWorker::wait(Clock::time_point until) {
@@ -269,7 +290,7 @@ bool HandshakeWorker::begin_newcomer() {
     constexpr std::size_t kTooMany = 64;   // twenty to thirty milliseconds' work
     const auto waiting = [&](FlowId id) -> Session* {
         const auto found = sessions_.find(id.value);
-        return found == sessions_.end() || found->second->begun || !found->second->server ? nullptr : found->second.get();
+        return found == sessions_.end() || !found->second.server || found->second.opening->begun ? nullptr : &found->second;
     };
     while (!newcomers_.empty() && waiting(newcomers_.front()) == nullptr) newcomers_.pop_front();
     while (!newcomers_.empty() && !broken_) {
@@ -278,9 +299,9 @@ bool HandshakeWorker::begin_newcomer() {
         newest ? newcomers_.pop_back() : newcomers_.pop_front();
         if (session == nullptr) continue;
         newest_was_served_ = newest;
-        session->begun = true;
+        session->opening->begun = true;
         const std::size_t lane = session->lane;
-        work_on_client(*session, std::exchange(session->first_octets, {}));
+        work_on_client(*session, std::exchange(session->opening->first_octets, {}));
         if (lane < lanes_.size()) (void)lanes_[lane].to_dataplane.publish();
         return true;
     }
@@ -329,7 +350,7 @@ void HandshakeWorker::on_message(std::size_t lane, const channel::Message& messa
     }
     const auto found = sessions_.find(id.value);
     if (found == sessions_.end()) return;   // of a control before us
-    Session& session = *found->second;
+    Session& session = found->second;
     switch (message.type()) {
         case MessageType::stream_octets: {
             const auto* const where = message.fixed<channel::StreamOctets>();
@@ -353,7 +374,6 @@ void HandshakeWorker::on_message(std::size_t lane, const channel::Message& messa
             const auto* const event = message.fixed<channel::LegEvent>();
             if (event == nullptr) return;
             if (event->leg == Leg::client) {
-                session.client_closed = true;
                 if (session.server)
                     refuse_client(session, failure_of(EndReason::client_handshake_closed, "the client closed during the handshake"));
             } else if (event->attempt == session.attempt && !session.backend_done) {

@@ -1,11 +1,13 @@
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <deque>
 #include <functional>
 #include <memory>
+#include <memory_resource>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -16,6 +18,7 @@
 
 #include "control/channel/ring.h"
 #include "control/channel/shared_memory.h"
+#include "control/flows/negotiations.h"
 #include "control/flows/runtime.h"
 #include "control/flows/secret_files.h"
 #include "control/http/redirect.h"
@@ -88,44 +91,46 @@ class HandshakeWorker {
  private:
     using Clock = std::chrono::steady_clock;
 
-    /// One flow, from its first octet to its end.
-    struct Session {
-        channel::FlowId id;
-        std::size_t lane = 0;
-        std::shared_ptr<Runtime> runtime;
-        std::uint32_t service = 0;                            ///< position in the runtime
-        std::uint32_t pool = 0;
-        SocketAddress client, local;
-        std::optional<SecretFiles::Clock::time_point> secrets_since;   ///< it began while a capture wanted secrets
-        std::unique_ptr<handshake::ServerHandshake> server;   ///< until it is handed off
+    static constexpr std::uint8_t kMaxAttempts = 3;   ///< members that are tried for one flow before the client is told
+
+    /// What a flow needs until both its handshakes are done.
+    struct Opening {
+        ~Opening();                                           ///< wipes the keys
         std::uint64_t client_next = 0;                        ///< stream offset of the octet that comes next
         bool begun = false;                                   ///< the client's first octets have been looked at
         std::vector<std::byte> first_octets;                  ///< until then
         Brake::Connected connected;                           ///< from the first segment to the end of the client's handshake
         Brake::Started started;                               ///< from the ClientHello to the end of the client's handshake
-        bool client_done = false, client_closed = false;
-        bool ended = false;                                   ///< we have told the dataplane to end it
-        std::optional<handshake::Negotiated> negotiated;      ///< of the client's leg
-        // the backend's leg
-        std::uint8_t attempt = 0;
-        std::vector<std::uint32_t> tried;
-        std::optional<std::uint32_t> member;                  ///< counted on the pool
-        bool backend_wanted = false, backend_done = false;
-        std::unique_ptr<handshake::ClientHandshake> backend;  ///< until the hand-off, or until no more tickets can come
+        std::optional<SecretFiles::Clock::time_point> secrets_since;   ///< it began while a capture wanted secrets
+        bool backend_wanted = false;
         std::uint64_t backend_next = 0;
+        Clock::time_point backend_began{};
         std::optional<channel::Handoff> held_handoff;         ///< waits for the client's, for what the PROXY header says
-        std::uint16_t backend_version = 0, backend_suite = 0;
-        // for its record
-        Clock::time_point began = Clock::now(), backend_began{};
-        std::chrono::nanoseconds client_took{-1}, backend_took{-1};
-        std::uint16_t backend_group = 0;
-        bool backend_resumed = false;
-        std::string backend_alpn;
-        std::string backend_anchor;
-        std::shared_ptr<const handshake::Identity> backend_identity;   ///< verified
         channel::EndReason backend_failure = channel::EndReason::none;
-        std::string backend_text;
     };
+    /// One flow, from its first octet to its end: most of its life it rests, and there may be a million of them. Hence no more here than that needs.
+    struct Session {
+        channel::FlowId id;
+        std::shared_ptr<Runtime> runtime;
+        std::unique_ptr<Opening> opening;                     ///< until both handshakes are done
+        std::unique_ptr<handshake::ServerHandshake> server;   ///< until it is handed off
+        std::unique_ptr<handshake::ClientHandshake> backend;  ///< until the hand-off, or until no more tickets can come
+        std::shared_ptr<const handshake::Negotiated> negotiated;           ///< of the client's leg; nullptr: not yet
+        std::shared_ptr<const handshake::Negotiated> backend_negotiated;   ///< of the backend's, whose identity is verified; nullptr: not yet, or plain text
+        Clock::time_point began = Clock::now();
+        std::chrono::nanoseconds client_took{-1}, backend_took{-1};   ///< handshakes; negative: not done, or none
+        std::optional<std::uint32_t> member;                  ///< counted on the pool
+        std::array<std::uint32_t, kMaxAttempts> members{};    ///< that have been tried, as many as attempts
+        std::uint32_t service = 0;                            ///< position in the runtime
+        std::uint32_t pool = 0;
+        SocketAddress client, local;
+        std::uint16_t lane = 0;
+        std::uint8_t attempt = 0;
+        bool client_done = false, backend_done = false;
+        bool ended = false;                                   ///< we have told the dataplane to end it
+        [[nodiscard]] std::span<const std::uint32_t> tried() const { return std::span(members).first(attempt); }
+    };
+    static_assert(sizeof(Session) <= 256);
     /// A connection to a listener for plain HTTP.
     struct RedirectFlow {
         std::size_t lane = 0;
@@ -160,6 +165,7 @@ class HandshakeWorker {
     void on_flow_opened(std::size_t lane, channel::FlowId id, const channel::FlowOpened& opened);
     void on_client_octets(Session& session, std::uint64_t offset, std::span<const std::byte> octets);
     [[nodiscard]] bool begin_newcomer();
+    void rest(Clock::time_point now);
     void work_on_client(Session& session, std::span<const std::byte> octets);
     void on_backend_octets(Session& session, const channel::StreamOctets& where, std::span<const std::byte> octets);
     void on_backend_opened(Session& session);
@@ -243,8 +249,13 @@ class HandshakeWorker {
     std::vector<std::function<void()>> tasks_;
 
     std::mutex sessions_mutex_;   ///< held while messages are worked on; info() and load() take it too
-    std::unordered_map<std::uint64_t, std::unique_ptr<Session>> sessions_;
+    Negotiations negotiations_;
+    /// What lives as long as flows lies apart from what handshakes take, which would otherwise be kept in pieces between.
+    std::pmr::unsynchronized_pool_resource memory_of_sessions_;
+    std::pmr::unordered_map<std::uint64_t, Session> sessions_{&memory_of_sessions_};
     std::deque<channel::FlowId> newcomers_;          ///< whose client has spoken for the first time, and those of them that have ended since; the oldest first
+    std::uint64_t opened_since_trim_ = 0;
+    Clock::time_point last_busy_{};
     bool newest_was_served_ = false;                 ///< by the last begin_newcomer() that served one
     std::deque<channel::FlowId> awaiting_tickets_;   ///< whose handshake with the member waits for tickets, or did; the oldest first
     std::unordered_map<std::uint64_t, std::unique_ptr<RedirectFlow>> redirects_;

@@ -58,6 +58,7 @@ class ClientContext {
         Clock::time_point not_after;
     };
     [[nodiscard]] std::vector<SeenPin> pins_seen() const;
+    [[nodiscard]] Identities& identities() { return identities_; }
     /// A member has shown this pinned certificate.
     void saw_pin(const X509* certificate);
 
@@ -87,6 +88,7 @@ class ClientContext {
     std::vector<SharedCertificate> anchors_;
     std::shared_ptr<const certificates::CertificateChain> own_;   ///< our certificate for the members; nullptr: none
     ClientMaterials materials_;
+    Identities identities_;   ///< of members
     bool revocation_must_be_known_ = false;
     Clock::time_point revocation_waived_until_{};
     mutable std::mutex mutex_;

@@ -103,7 +103,7 @@ void ClientHandshake::State::prove(X509* leaf) {
         for (int i = 0; i < sk_X509_num(chain); ++i) proven.push_back(share(sk_X509_value(chain, i)));
         proof.anchor = subject_of(proven.back().get());
     }
-    if (!proven.empty()) proof.identity = std::make_shared<const Identity>(identity_of(std::move(proven)));
+    if (!proven.empty()) proof.identity = context->identities().of(std::move(proven));
 }
 
 /// The member's certificate: proven by libssl on a full handshake, by what was kept with the session on a resumed one.

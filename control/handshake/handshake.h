@@ -65,6 +65,7 @@ struct Negotiated {
     std::string anchor;                ///< client: subject of the anchor that matched, or "pin"
     std::shared_ptr<const Identity> identity;   ///< server: of the client, verified (also when resumed); client: of the backend; nullptr: none
     EchOutcome ech = EchOutcome::none;
+    [[nodiscard]] bool operator==(const Negotiated&) const = default;   ///< one identity is the same object
 };
 
 enum class Step : std::uint8_t {

@@ -108,6 +108,16 @@ Identity identity_of(std::vector<SharedCertificate> chain) {
     return identity;
 }
 
+std::shared_ptr<const Identity> Identities::of(std::vector<SharedCertificate> chain) {
+    const certificates::Fingerprint leaf = certificates::fingerprint_of(chain.front().get());
+    const auto same = [](const SharedCertificate& one, const SharedCertificate& other) { return X509_cmp(one.get(), other.get()) == 0; };
+    const std::scoped_lock lock(mutex_);
+    if (auto known = known_.find(leaf); known && std::ranges::equal(known->chain, chain, same)) return known;
+    auto identity = std::make_shared<const Identity>(identity_of(std::move(chain)));
+    known_.add(leaf, identity);
+    return identity;
+}
+
 bool name_allowed(std::span<const std::string> patterns, const X509* leaf) {
     if (patterns.empty()) return true;
     const auto names = names_of(leaf);

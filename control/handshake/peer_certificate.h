@@ -1,12 +1,16 @@
 #pragma once
 
 #include <chrono>
+#include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "control/handshake/handshake.h"
+#include "control/certificates/certificate_chain.h"
 #include "control/handshake/libssl.h"
+#include "control/handshake/values_in_use.h"
 
 /// What both sides ask of a peer's certificate once its chain has been verified: names, revocation, dates. Any thread.
 namespace sallyport::handshake {
@@ -19,6 +23,18 @@ using SharedCertificate = std::shared_ptr<X509>;
 
 /// The identity in the leaf of a verified chain (leaf first, anchor last; not empty).
 [[nodiscard]] Identity identity_of(std::vector<SharedCertificate> chain);
+
+/// The identities that flows have: one for each chain, however many handshakes it came in. A certificate that libcrypto has parsed takes several times what all
+/// else of a flow does. Any thread.
+class Identities {
+ public:
+    /// As identity_of().
+    [[nodiscard]] std::shared_ptr<const Identity> of(std::vector<SharedCertificate> chain);
+
+ private:
+    std::mutex mutex_;
+    ValuesInUse<certificates::Fingerprint, Identity> known_;   ///< by their leaf
+};
 
 /// Whether one of the certificate's SANs is on a list: patterns with "@" are mail addresses (the domain in any case), with "://" URIs
 /// (exactly), else DNS names, where "*." covers one label; kinds are never mixed. An empty list allows all.

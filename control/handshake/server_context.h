@@ -54,6 +54,7 @@ class ServerContext {
     [[nodiscard]] const std::string& public_name() const { return public_name_; }
     [[nodiscard]] const configuration::ClientAuth& client_auth() const { return client_auth_; }
 
+    [[nodiscard]] Identities& identities() const { return identities_; }
     /// Names and revocation of a client's verified chain (leaf first, anchor last); nullopt: good.
     struct Objection {
         policy::Violation violation;
@@ -83,6 +84,7 @@ class ServerContext {
     bool tls13_ = false;
     configuration::ClientAuth client_auth_;
     std::vector<SharedCertificate> anchors_;   ///< of clients
+    mutable Identities identities_;            ///< of clients
     bool revocation_must_be_known_ = false;
     Clock::time_point revocation_waived_until_{};
     ServerMaterials materials_;

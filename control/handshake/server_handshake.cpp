@@ -241,7 +241,7 @@ std::optional<Connection::Refusal> ServerHandshake::State::check_client() {
     std::vector<X509*> borrowed;
     for (const SharedCertificate& certificate : chain) borrowed.push_back(certificate.get());
     if (const auto objection = context->object_to(borrowed, now)) return refusal_of(objection->violation, objection->why);
-    negotiated_.identity = std::make_shared<const Identity>(identity_of(std::move(chain)));
+    negotiated_.identity = context->identities().of(std::move(chain));
     negotiated_.peer_subject = negotiated_.identity->subject;
     failure_.peer_subject.clear();
     return std::nullopt;
