@@ -46,7 +46,7 @@ def sample(bench, row, name, number):
         device = devices.make(bench, name, **options)
         try:
             with Flows(bench.lab, count, "--octets", 1000, "--hold-ms", 600_000):
-                time.sleep(2)   # until the last of them is quiet
+                time.sleep(5)   # until the last of them is quiet, and what opening them took has been given back
                 held[count] = {"processes": device.memory_kib(), "sockets": 0 if name == OURS else (socket_octets() - sockets) / 2 / 1024}
         finally:
             device.stop()

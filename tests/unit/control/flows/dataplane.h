@@ -60,12 +60,14 @@ namespace sallyport::test {
 
 class Dataplane {
  public:
-    explicit Dataplane(std::shared_ptr<flows::Runtime> runtime)
+    /// `log`: of flows' ends; nullptr: none. Borrowed.
+    explicit Dataplane(std::shared_ptr<flows::Runtime> runtime, telemetry::FlowLog* log = nullptr)
         : memory_(std::make_shared<channel::SharedMemory>(channel::SharedMemory::create(1).value())),
           producer_(memory_->ring_to_control(0)),
           consumer_(memory_->ring_to_dataplane(0)),
           wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
           message_(std::make_unique<channel::Message>()) {
+        if (log != nullptr) worker.log_flows_to(*log);
         worker.start();
         worker.use(std::move(runtime));
         attach();
