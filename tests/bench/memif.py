@@ -18,6 +18,7 @@ from tests.lab.lab import LabError
 WARM_UP = 1   # seconds
 COMMON = {"tls": "1.3", "suite": "TLS_AES_128_GCM_SHA256", "backend_suite": "TLS_AES_128_GCM_SHA256", "groups": "x25519", "backend_groups": "x25519",
           "timeout": 60, "drain": 30, "settle": 2, "host": "www.example.com"}
+FLOWS_OF_MEMBER = 40_000   # most: its ports, spread evenly over members, are then not so nearly used up that one is sought long
 FEW = 4096   # connections, that the defaults of the generator and of the lab's configurations are for
 
 
@@ -52,7 +53,7 @@ def many(count):
 def between(lab, connections, memory_mb=512, **more):
     """`memory_mb`: of the generator's packet buffers."""
     dataplane = {"max_flows": 8192 if connections <= FEW else connections + 4096}
-    settings = {"control_cores": [0], "policy_level": 1, "log_level": "warning", "certificates_of_service": [lab.certificates.ecdsa], "dataplane": dataplane}
+    settings = {"control_cores": [0], "policy_level": 1, "log_level": "warning", "certificates_of_service": [lab.certificates.ecdsa], "dataplane": dataplane, "members": -(-connections // FLOWS_OF_MEMBER)}
     return Between(lab, memory_mb=memory_mb, **{**settings, **more})
 
 

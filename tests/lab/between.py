@@ -9,7 +9,7 @@ from .configuration import Configuration, Pool, Service
 from .lab import Appliance, program
 
 CORE = (os.cpu_count() or 1) - 1   # the generator's; the appliance has core 0
-CLIENT, BACKEND = network.CLIENT_ADDRESSES[0], network.BACKEND_ADDRESSES[0][0]
+CLIENT = network.CLIENT_ADDRESSES[0]
 
 
 def generator(lab, *options, patience=300, memory_mb=512, **more):
@@ -24,14 +24,16 @@ def generator(lab, *options, patience=300, memory_mb=512, **more):
 
 
 class Between:
-    """`plain`: backends without TLS. `memory_mb`: of the generator's packet buffers."""
+    """`plain`: backends without TLS. `memory_mb`: of the generator's packet buffers. `members`: of the pool, each with an address; the appliance has
+    55,001 ports towards each."""
 
-    def __init__(self, lab, *, plain=False, control_cores=None, certificates_of_service=None, mtu=1500, memory_mb=512, **settings):
+    def __init__(self, lab, *, plain=False, members=1, control_cores=None, certificates_of_service=None, mtu=1500, memory_mb=512, **settings):
         self.lab, self.plain, self.mtu, self.memory_mb = lab, plain, mtu, memory_mb
+        self.backends = [f"198.51.100.{10 + number}" for number in range(members)]
         self.sockets = {side: lab.directory / f"{side}s.sock" for side in ("client", "backend")}
         trust = {} if plain else {"server_name": certificates.BACKEND_NAME, "trust": str(lab.certificates.backend_ca)}
         service = Service("web", 443, "web", certificates_of_service or [lab.certificates.rsa, lab.certificates.ecdsa], settings={"handshake_timeout_ms": 60000})
-        self.config = Configuration([service], [Pool("web", [f"{BACKEND}:{80 if plain else 443}"], **trust)], profile="memif", devices=self.sockets, ports={"memif_role": "server", "mtu": mtu},
+        self.config = Configuration([service], [Pool("web", [f"{backend}:{80 if plain else 443}" for backend in self.backends], **trust)], profile="memif", devices=self.sockets, ports={"memif_role": "server", "mtu": mtu},
                                routes={"client": [{"to": "10.1.0.0/16", "via": CLIENT}]}, state_directory=lab.directory / "state-memif", **settings)
         self.appliance = Appliance(lab, lab.write_configuration(self.config, "memif.conf"), control_cores=control_cores)
         self.appliance.start_control()
@@ -50,7 +52,7 @@ class Between:
         tls = ["--backend-plain"] if self.plain else ["--backend-certificate", certificate, "--backend-key", key]
         return generator(self.lab, "--client-port", f"memif:{self.sockets['client']},mtu={self.mtu}", "--client-address", f"{CLIENT}/24",
                          "--client-gateway", network.APPLIANCE["client"][0], "--target", f"{network.APPLIANCE['client'][0]}:443",
-                         "--backend-port", f"memif:{self.sockets['backend']},mtu={self.mtu}", "--backend-address", f"{BACKEND}/24",
+                         "--backend-port", f"memif:{self.sockets['backend']},mtu={self.mtu}", *(word for backend in self.backends for word in ("--backend-address", f"{backend}/24")),
                          *tls, "--ca", self.lab.certificates.ca, *options, memory_mb=self.memory_mb, **more)
 
     def stop(self):
