@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from tests.bench import chart, devices, idle, kernel, memif, report, rows
+from tests.bench import chart, devices, idle, kernel, report, rows
 from tests.bench.environment import environment
 from tests.bench.row import NotMeasured
 from tests.lab.lab import Backend, Lab, LabError
@@ -83,7 +83,7 @@ def choose(numbers, arguments):
         if not any(row.number == number for row in rows.ROWS):
             print(f"Row {number} is not measured.")
         for row in mine:
-            ways = [way for way in row.ways if not arguments.memif or isinstance(way, memif.Load)]
+            ways = [way for way in row.ways if not arguments.memif or getattr(way, "over_memif", False)]
             chosen += [(row, way) for way in ways[:1]]
     return chosen
 

@@ -5,7 +5,6 @@ better part of an hour, since each flow has two full handshakes on core 0 and tw
 """
 
 import dataclasses
-import threading
 import time
 
 from tests.bench import memif
@@ -30,24 +29,16 @@ class Load:
                 yield sample(bench, row, number)
 
 
-class Most:
+class Most(memif.Beside):
     """The most memory that an appliance has had, looked at twice a second as long as the block lasts."""
 
     def __init__(self, appliance):
-        self.appliance, self.kib, self.over = appliance, 0, threading.Event()
-        self.thread = threading.Thread(target=self.watch)
+        super().__init__(appliance)
+        self.kib = 0
 
     def watch(self):
         while not self.over.wait(0.5):
             self.kib = max(self.kib, sum(memory_kib(process.pid) for process in (self.appliance.control, self.appliance.dataplane)))
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        self.thread.join()
 
 
 def sample(bench, row, number):
@@ -66,6 +57,7 @@ def sample(bench, row, number):
     failed = report["clients"]["failed"] + report["not_probed"]
     return Sample(row, OURS, held / 1e6, number, {"flows asked for": count, "failed": failed, "KiB a flow in all": most.kib / max(held, 1),
                                                   "opened a second": report["most_ready"] / report["opening_seconds"], "seconds": time.monotonic() - begun})
+
 
 @dataclasses.dataclass(frozen=True)
 class Beside:

@@ -1,16 +1,17 @@
-"""Rows 19 and 20: latencies, over memif with our own generator.
+"""Rows 19 and 20: latencies, with our own generator.
 
-19, added latency at half load: an open loop at half of what a closed loop of the same flows reaches, its requests at random moments (Poisson). What the appliance adds is the
-percentile with it less the percentile without it: the generator's clients on its own backends, at the same rate. Latency counts from when a request was due.
-20, certificates and policy reloaded, twice a second, under row 5's load: the 99th percentile against that of a run without.
+19, added latency at half load: an open loop at half of what a closed loop of the same flows reaches with the same device, its requests at random moments (Poisson). What a device
+adds is the percentile with it less the percentile without it: the generator's clients on its own backends, at the same rate. Latency counts from when a request was due. Like for
+like: one generator speaks for clients and backends over af_packet on the veth links of core 1, whatever the device.
+20, over memif: certificates and policy reloaded, twice a second, under row 5's load: the 99th percentile against that of a run without.
 """
 
 import dataclasses
 
-from tests.bench import memif
-from tests.bench.devices import OURS
+from tests.bench import devices, memif
+from tests.bench.devices import BACKEND, LISTEN, OURS
 from tests.bench.row import Sample
-from tests.lab import certificates
+from tests.lab import certificates, network
 from tests.lab.between import generator
 from tests.lab.lab import LabError
 
@@ -30,23 +31,57 @@ def microseconds(report, octet, percentile):
 @dataclasses.dataclass(frozen=True)
 class Added:
     answer: int
+    peers: tuple = ("nginx", "haproxy")
 
+    conditions = f"our own generator over af_packet on veth; {FLOWS} flows, open loop at half of each device's own load, TLS to TLS; of the last octet"
+
+    @staticmethod
+    def measure(bench, rows):
+        for number in range(bench.arguments.rounds):
+            for name in bench.devices:
+                if name != OURS and name not in rows[0].ways[0].peers:
+                    continue
+                device = devices.make(bench, name, **({"profile": "af_packet"} if name == OURS else {}))
+                try:
+                    with network.together() as (place, interfaces):
+                        for row in rows:
+                            yield added(bench, row, device.name, row.ways[0].answer, number, lambda **options: on_links(bench, row, place, interfaces, **options))
+                finally:
+                    device.stop()
+
+
+def on_links(bench, row, place, interfaces, **options):
+    """A report of a run through whatever is between the links."""
+    certificate, key = bench.lab.certificates.backend
+    return memif.told(row, *generator(
+        bench.lab, "--client-port", f"af_packet:{interfaces['client']}", "--client-address", f"{network.CLIENT_ADDRESSES[0]}/24", "--client-gateway", LISTEN,
+        "--target", f"{LISTEN}:443", "--backend-port", f"af_packet:{interfaces['backend']}", "--backend-address", f"{BACKEND}/24", "--backend-certificate", certificate,
+        "--backend-key", key, "--ca", bench.lab.certificates.ca, within=("ip", "netns", "exec", place),
+        **memif.COMMON, **{"connections": FLOWS, "warm_up": memif.WARM_UP, "duration": bench.arguments.seconds, **options}))
+
+
+@dataclasses.dataclass(frozen=True)
+class AddedOverMemif:
+    answer: int
+
+    over_memif = True
     conditions = f"over memif with our own generator, no peer; {FLOWS} flows, open loop at half load, TLS to TLS; of the last octet"
 
     @staticmethod
     def measure(bench, rows):
         for number in range(bench.arguments.rounds):
             for row in rows:
-                yield added(bench, row, row.ways[0].answer, number)
+                yield added(bench, row, OURS, row.ways[0].answer, number, lambda **options: through(bench, row, **options))
 
 
-def added(bench, row, answer, number):
-    capacity = through(bench, row, answer_size=answer)["window"]["messages_per_second"]
+def added(bench, row, device, answer, number, run_through):
+    """`run_through(**options)`: a report of a run of the generator through the device."""
+    capacity = run_through(answer_size=answer)["window"]["messages_per_second"]
     rate = round(capacity / 2)
-    there, without = through(bench, row, answer_size=answer, rate=rate), direct(bench, answer_size=answer, rate=rate)
+    there, without = run_through(answer_size=answer, rate=rate), direct(bench, answer_size=answer, rate=rate)
     more = {f"{percentile} of the {octet} octet, us": microseconds(there, octet, percentile) - microseconds(without, octet, percentile)
             for octet in ("first", "last") for percentile in PERCENTILES}
-    return Sample(row, OURS, more["p99 of the last octet, us"], number,
+    return Sample(row, device, more["p99 of the last octet, us"], number,
                   {**more, "requests a second": rate, "unsent": there["unsent"], "p99 without us, us": microseconds(without, "last", "p99"),
                    "generator busy %": 100 * there["window"]["busy_share"]})
 

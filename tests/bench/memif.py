@@ -31,6 +31,7 @@ class Load:
     mtu: int = 1500
     most_rounds: int = 99              # where opening the flows takes minutes
 
+    over_memif = True
     conditions = "over memif with our own generator, no peer"
 
     def options(self):

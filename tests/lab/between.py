@@ -12,11 +12,11 @@ CORE = (os.cpu_count() or 1) - 1   # the generator's; the appliance has core 0
 CLIENT = network.CLIENT_ADDRESSES[0]
 
 
-def generator(lab, *options, patience=300, memory_mb=512, **more):
-    """Runs the generator; returns what it has ended with, and its report or None."""
+def generator(lab, *options, patience=300, memory_mb=512, within=(), **more):
+    """Runs the generator; returns what it has ended with, and its report or None. `within`: words of a command that runs it."""
     file = lab.directory / "generator.json"
     file.unlink(missing_ok=True)
-    command = [program("sallyport_generator"), "--core", CORE, "--no-hugepages", "--memory", memory_mb, "--quiet", "--json", file, *options]
+    command = [*within, program("sallyport_generator"), "--core", CORE, "--no-hugepages", "--memory", memory_mb, "--quiet", "--json", file, *options]
     for name, value in more.items():
         command += [f"--{name.replace('_', '-')}", value]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=patience)

@@ -147,6 +147,25 @@ def no_kernel_addresses():
         write(f"/proc/sys/net/ipv6/conf/{port}/disable_ipv6", 1)
 
 
+@contextlib.contextmanager
+def together():
+    """As long as the block lasts, both namespaces' eth0 are in a third one without addresses, where one process speaks for clients and backends: the name of that
+    namespace, and of the interface by side. What the namespaces had on eth0 beside its addresses is lost."""
+    place, names = "both", {side: f"{side}0" for side in PORTS}
+    run("ip", "netns", "add", place)
+    run("ip", "netns", "exec", place, "sysctl", "-q", "net.ipv6.conf.default.disable_ipv6=1")
+    try:
+        for side, name in names.items():
+            run("ip", "-n", side, "link", "set", "eth0", "netns", place, "name", name)
+            run("ip", "-n", place, "link", "set", name, "up")
+        yield place, names
+    finally:
+        for side, name in names.items():
+            run("ip", "-n", place, "link", "set", name, "netns", side, "name", "eth0")
+            address_peer(side)
+        run("ip", "netns", "del", place)
+
+
 def hosts(names):
     """Names for clients: www.example.com and the like lead to the appliance."""
     os.makedirs("/etc/netns/client", exist_ok=True)
