@@ -97,6 +97,10 @@ def offloads_of_link(side, on):
         offloads(on, *end)
 
 
+def has_offloads(side):
+    return "tcp-segmentation-offload: on" in run("ethtool", "-k", PORTS[side]).stdout
+
+
 _with_offloads = {}   # by side: what its link had before the detour
 
 
@@ -104,7 +108,7 @@ def detour(side, mtu=1500):
     """Takes the link between a namespace and the appliance apart and puts another namespace, SIDE-way, between: its `near` leads to the
     appliance and its `far` to eth0, which keeps its addresses. A lab_link carries what goes between them: frames as on a wire, so that no end may leave anything to another."""
     way = f"{side}-way"
-    _with_offloads[side] = "tcp-segmentation-offload: on" in run("ethtool", "-k", PORTS[side]).stdout
+    _with_offloads[side] = has_offloads(side)
     offloads(False, "ethtool", "-K", PORTS[side])
     mac = run("ip", "netns", "exec", side, "cat", "/sys/class/net/eth0/address").stdout.strip()
     run("ip", "netns", "add", way)

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from tests.lab import certificates
+from tests.lab import certificates, network
 from tests.lab.between import Between, generator
 
 SUITES_13 = ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"]
@@ -183,6 +183,32 @@ def test_usage_errors_name_what_would_be_right(lab):
 
 
 # --- the appliance between
+
+@pytest.mark.parametrize("offloads", [True, False])
+def test_over_kernel_interfaces(lab, request, offloads):
+    """The kernel between as a router, which looks at each header's checksum, and takes merged frames or does not."""
+    if os.environ.get("SALLYPORT_STAND_IN") != "1":
+        request.getfixturevalue("manager").stop()
+    certificate, key = lab.certificates.backend
+    had = {side: network.has_offloads(side) for side in network.PORTS}
+    network.kernel_addresses()
+    network.run("sysctl", "-q", "net.ipv4.ip_forward=1")
+    try:
+        for side in network.PORTS:
+            network.offloads_of_link(side, offloads)
+        with network.together() as (place, interfaces):
+            agree(generate(lab, "--client-port", f"af_packet:{interfaces['client']}", "--client-address", f"{network.CLIENT_ADDRESSES[0]}/24",
+                           "--client-gateway", network.APPLIANCE["client"][0], "--target", f"{network.BACKEND_ADDRESSES[0][0]}:443",
+                           "--backend-port", f"af_packet:{interfaces['backend']}", "--backend-address", f"{network.BACKEND_ADDRESSES[0][0]}/24",
+                           "--backend-gateway", network.APPLIANCE["backend"][0], "--backend-certificate", certificate, "--backend-key", key,
+                           within=("ip", "netns", "exec", place), ca=lab.certificates.backend_ca, host=certificates.BACKEND_NAME, connections=8, request_size=30_000,
+                           answer_size=200_000, duration=0.5, warm_up=0.1, open_rate=0))
+    finally:
+        network.run("sysctl", "-q", "net.ipv4.ip_forward=0")
+        network.no_kernel_addresses()
+        for side, on in had.items():
+            network.offloads_of_link(side, on)
+
 
 class Checked(Between):
     def run(self, *options, **more):

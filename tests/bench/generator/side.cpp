@@ -9,6 +9,8 @@ Side::Settings Side::with_link(Settings settings, const Link& link) {
     network::Interface& interface = settings.network.interfaces.front();
     interface.mac = link.mac();
     interface.checksum_offload = link.transmit_checksum();
+    interface.ipv4_checksum_here = !link.transmit_ipv4_checksum();
+    interface.segmentation_buffers = link.segmentation_buffers();
     interface.receive_checksum_good = link.receive_checksum();
     return settings;
 }
