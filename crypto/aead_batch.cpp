@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 #include <new>
+#include <type_traits>
 
 #include <intel-ipsec-mb.h>
 #include <openssl/evp.h>
@@ -160,10 +161,11 @@ class Gcm {
     Gcm(const GcmFunctions& functions, const gcm_key_data& key, gcm_context_data& context) noexcept
         : functions_(functions), key_(key), context_(context) {}
 
-    void seal(const Job& job, std::byte* to, const std::byte* from, std::size_t length, Tag& tag) noexcept {
+    void seal(const Job& job, std::byte* to, const std::byte* from, std::size_t length, std::uint8_t* tag) noexcept {
         functions_.seal(&key_, &context_, octets(to), octets(from), length, job.nonce.data(),
-                        job.additional_data.data(), job.additional_data_length, tag.data(), tag.size());
+                        job.additional_data.data(), job.additional_data_length, tag, kAeadTagLength);
     }
+    void seal(const Job& job, std::byte* to, const std::byte* from, std::size_t length, Tag& tag) noexcept { seal(job, to, from, length, tag.data()); }
     void open(const Job& job, std::byte* data, std::size_t length, Tag& tag) noexcept {
         functions_.open(&key_, &context_, octets(data), octets(data), length, job.nonce.data(),
                         job.additional_data.data(), job.additional_data_length, tag.data(), tag.size());
@@ -300,6 +302,11 @@ class LongChaCha {
     const std::byte* key_;
 };
 
+/// As a rule it stands there, from the record that the content came in; a store now would stall the loads of whole vectors that follow.
+void set_type(std::byte& octet, ContentType type) noexcept {
+    if (octet != static_cast<std::byte>(type)) octet = static_cast<std::byte>(type);
+}
+
 void put_big_endian(std::uint8_t* to, std::uint64_t value) noexcept {
     const std::uint64_t swapped = std::byteswap(value);
     std::memcpy(to, &swapped, sizeof swapped);
@@ -337,6 +344,12 @@ std::size_t length_without_zeros(std::span<const std::byte> part) noexcept {
 /// Finds the content type: the last octet of the TLSInnerPlaintext that is not zero (RFC 8446 5.4), which may lie
 /// pieces before the end. `body_length` octets of inner plaintext begin with the first piece, which the tag follows.
 void read_inner_plaintext(std::span<const Piece> pieces, std::size_t body_length, OpenResult& result) noexcept {
+    if (const std::byte* const first = pieces.front().data; pieces.size() == 1 && body_length > 0 && first[body_length - 1] != std::byte{0}) [[likely]] {   // no padding
+        result.type = static_cast<ContentType>(first[body_length - 1]);
+        result.content_length = static_cast<std::uint32_t>(body_length - 1);
+        result.status = OpenResult::Status::ok;
+        return;
+    }
     std::size_t end = body_length + kAeadTagLength;
     for (auto piece = pieces.rbegin(); piece != pieces.rend(); ++piece) {
         const std::size_t begin = end - piece->length;
@@ -392,6 +405,7 @@ struct alignas(64) AeadBatch::State {
     void open(Cipher& cipher, Job& job) noexcept;
     template <typename Cipher>
     void seal(Cipher& cipher, Job& job) noexcept;
+    void seal_whole(Gcm& cipher, Job& job) noexcept;
     template <typename Cipher>
     [[nodiscard]] bool decrypt(Cipher& cipher, Job& job, Cursor& cursor) noexcept;
     void wipe_keys() noexcept;
@@ -565,9 +579,10 @@ std::size_t AeadBatch::State::add_pieces(std::span<const SomePiece> list) noexce
 
 void AeadBatch::State::prefetch(const Job& job) const noexcept {
     constexpr std::size_t kLine = 64;
-    constexpr std::size_t kLines = 8;  // the processor's own prefetcher has seen the direction by then
+    // The processor's own prefetcher has seen the direction by then. What is to be sealed has been opened or received lately.
+    const std::size_t lines = job.result != nullptr ? 8 : 4;
     const Piece& piece = pieces[job.first_piece];
-    for (std::size_t at = 0; at < std::min<std::size_t>(piece.length, kLines * kLine); at += kLine)
+    for (std::size_t at = 0; at < std::min<std::size_t>(piece.length, lines * kLine); at += kLine)
         __builtin_prefetch(piece.data + at);
 }
 
@@ -701,8 +716,21 @@ void AeadBatch::State::open(Cipher& cipher, Job& job) noexcept {
     }
 }
 
+/// A short record of TLS 1.3 as a rule: content and record in one piece each, the type behind the content.
+void AeadBatch::State::seal_whole(Gcm& cipher, Job& job) noexcept {
+    const Piece& from = pieces[job.first_piece];
+    std::byte* const record = pieces[job.first_piece + 1].data;
+    std::memcpy(record, job.additional_data.data(), kRecordHeaderLength);
+    set_type(from.data[job.content_length], job.type);
+    cipher.seal(job, record + kRecordHeaderLength, from.data, job.body_length, octets(record + kRecordHeaderLength + job.body_length));
+    ++counters.sealed;
+    counters.octets += job.content_length;
+}
+
 template <typename Cipher>
 void AeadBatch::State::seal(Cipher& cipher, Job& job) noexcept {
+    if constexpr (std::is_same_v<Cipher, Gcm>)
+        if (job.type_behind_content && job.content_pieces == 1 && job.record_pieces == 1) return seal_whole(cipher, job);
     Cursor from(&pieces[job.first_piece]);
     Cursor to(&pieces[job.first_piece + job.content_pieces]);
     const bool tls13 = job.version == Version::tls13;
@@ -723,10 +751,7 @@ void AeadBatch::State::seal(Cipher& cipher, Job& job) noexcept {
     std::size_t content_length = job.content_length;
     if (job.type_behind_content) {
         Piece& last = pieces[job.first_piece + job.content_pieces - 1];
-        std::byte& type = last.data[last.length++];
-        // As a rule it stands there, from the record that the content came in; a store now would stall the loads of
-        // whole vectors that follow.
-        if (type != static_cast<std::byte>(job.type)) type = static_cast<std::byte>(job.type);
+        set_type(last.data[last.length++], job.type);
         ++content_length;
     }
     const bool type_gathered = tls13 && !job.type_behind_content;
