@@ -19,6 +19,7 @@ WARM_UP = 1   # seconds
 COMMON = {"tls": "1.3", "suite": "TLS_AES_128_GCM_SHA256", "backend_suite": "TLS_AES_128_GCM_SHA256", "groups": "x25519", "backend_groups": "x25519",
           "timeout": 60, "drain": 30, "settle": 2, "host": "www.example.com"}
 FLOWS_OF_MEMBER = 40_000   # most: its ports, spread evenly over members, are then not so nearly used up that one is sought long
+OF_BUFFERS = 4 * 4500   # octets of the generator's pools with one more buffer in each, and what their alignment wastes
 FEW = 4096   # connections, that the defaults of the generator and of the lab's configurations are for
 
 
@@ -36,7 +37,14 @@ class Load:
 
     def options(self):
         few = self.connections <= FEW
-        return {"answer_size": self.answer, "mode": self.mode, **({"connections": self.connections} if few else many(self.connections))}
+        # In a closed loop each connection has a request or an answer under way, and for a moment both kept until they are acknowledged.
+        more = {"connections": self.connections} if few else {**many(self.connections), "buffers": self.buffers}
+        return {"answer_size": self.answer, "mode": self.mode, **more}
+
+    @property
+    def buffers(self):
+        """Of each of the generator's pools, where its own number is not enough."""
+        return 3 * self.connections + 32768
 
     @staticmethod
     def measure(bench, rows):
@@ -128,7 +136,8 @@ def load_of(row):
 
 def measure(bench, row, number):
     load, seconds = load_of(row), bench.arguments.seconds
-    link = between(bench.lab, load.connections, plain=load.plain, mtu=load.mtu)
+    memory_mb = 512 if load.connections <= FEW else 512 + load.buffers * OF_BUFFERS // 1_000_000
+    link = between(bench.lab, load.connections, memory_mb, plain=load.plain, mtu=load.mtu)
     patience = 240 + load.connections / 100   # seconds: opening takes a few milliseconds each
     watch = Watch([link.appliance.control.pid, link.appliance.dataplane.pid])
     try:
