@@ -59,10 +59,13 @@ def many(count):
     return {"connections": count, "open_rate": 0, "opening_at_once": 256, "clients": "10.1.0.0/24"}
 
 
+def room_for(connections):
+    return {"max_flows": 8192 if connections <= FEW else connections + 4096}
+
+
 def between(lab, connections, memory_mb=512, **more):
     """`memory_mb`: of the generator's packet buffers."""
-    dataplane = {"max_flows": 8192 if connections <= FEW else connections + 4096}
-    settings = {"control_cores": [0], "policy_level": 1, "log_level": "warning", "certificates_of_service": [lab.certificates.ecdsa], "dataplane": dataplane, "members": -(-connections // FLOWS_OF_MEMBER)}
+    settings = {"control_cores": [0], "policy_level": 1, "log_level": "warning", "certificates_of_service": [lab.certificates.ecdsa], "dataplane": room_for(connections), "members": -(-connections // FLOWS_OF_MEMBER)}
     return Between(lab, memory_mb=memory_mb, **{**settings, **more})
 
 
@@ -136,8 +139,10 @@ def load_of(row):
 
 def measure(bench, row, number):
     load, seconds = load_of(row), bench.arguments.seconds
-    memory_mb = 512 if load.connections <= FEW else 512 + load.buffers * OF_BUFFERS // 1_000_000
-    link = between(bench.lab, load.connections, memory_mb, plain=load.plain, mtu=load.mtu)
+    more = {}
+    if load.connections > FEW:   # and all in use: what is under way of each must have room in the appliance too
+        more = {"memory_mb": 512 + load.buffers * OF_BUFFERS // 1_000_000, "dataplane": {**room_for(load.connections), "buffers": load.connections + 65536}}
+    link = between(bench.lab, load.connections, plain=load.plain, mtu=load.mtu, **more)
     patience = 240 + load.connections / 100   # seconds: opening takes a few milliseconds each
     watch = Watch([link.appliance.control.pid, link.appliance.dataplane.pid])
     try:
