@@ -209,6 +209,12 @@ void FlowEngine::detach(Flow& flow, Time now) {
 bool FlowEngine::turn(Time now) {
     bool busy = take_messages(now);
     for (auto ready = stack_.next_ready(); ready.connection != nullptr; ready = stack_.next_ready()) {
+        constexpr std::size_t kAhead = 4;
+        if (const Connection* const later = stack_.ready_after(kAhead); later != nullptr && later->user != 0) {
+            const Flow& flow = table_.at(static_cast<std::uint32_t>(later->user >> 1) - 1);
+            __builtin_prefetch(&flow, 1);
+            __builtin_prefetch(&flow.legs[later->user & 1].phase);
+        }
         on_event(ready, now);
         busy = true;
     }
@@ -308,6 +314,7 @@ void FlowEngine::on_leg_event(Flow& flow, Side side, std::uint8_t events, Time n
         case LegPhase::open:
             if ((events & tcp::event::kWritable) != 0) flow.last_activity = now;   // a slow reader is not idle
             activate(flow);
+            if (const Leg& to = flow.legs[index_of(other(side))]; to.connection != nullptr) tcp::Stack::prefetch(*to.connection);   // its octets go there
             break;
         case LegPhase::lingering:
             discard(flow, side);

@@ -13,6 +13,7 @@ FlowTable::FlowTable(std::uint8_t worker, std::uint32_t capacity) : capacity_(ca
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     SALLYPORT_CHECK(memory != MAP_FAILED);
     madvise(memory, std::size_t{capacity} * sizeof(Flow), MADV_DONTDUMP);
+    madvise(memory, std::size_t{capacity} * sizeof(Flow), MADV_HUGEPAGE);   // as tcp::Region; without huge pages it works, too
     flows_ = static_cast<Flow*>(memory);
 }
 

@@ -26,10 +26,12 @@ class ConnectionTable {
     void prefetch_first(std::uint32_t hash) const noexcept {
         if (const ControlBlock* const cb = buckets_[hash & mask_]) __builtin_prefetch(&cb->hash);
     }
-    void prefetch_found(std::uint32_t hash) const noexcept {
+    /// Returns what it has found, perhaps nullptr: good until a connection goes.
+    [[nodiscard]] const ControlBlock* prefetch_found(std::uint32_t hash) const noexcept {
         const ControlBlock* cb = buckets_[hash & mask_];
         while (cb != nullptr && cb->hash != hash) cb = cb->hash_next;
         if (cb != nullptr) prefetch(*cb);
+        return cb;
     }
     /// The tuple is not in the table.
     void insert(ControlBlock& cb) noexcept;

@@ -124,6 +124,7 @@ class Core {
     [[nodiscard]] std::expected<Connection*, Stack::ConnectError> connect(const SocketAddress& remote, std::uint64_t user,
                                                                           Duration timeout, Time now, const IpAddress& from = {});
     [[nodiscard]] Stack::Ready next_ready() noexcept;
+    [[nodiscard]] const Connection* ready_after(std::size_t others) const noexcept;
     void output(Time now);
     void advance(Time now);
     [[nodiscard]] Time next_timer() const noexcept;
@@ -313,6 +314,7 @@ class Core {
     ControlBlockPool blocks_;
     ObjectPool<Transfer> transfers_;
     DelayedAcks delayed_acks_;
+    std::uint64_t destroyed_ = 0;   ///< connections so far
     PortAllocator ports_;
     SynCookie cookie_;
     TimerWheel wheel_;

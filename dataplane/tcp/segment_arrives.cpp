@@ -47,8 +47,20 @@ void Core::segments_arrive(std::span<const Stack::Arriving> burst, Time now) {
         table_.prefetch_bucket(hashes[i]);
     }
     for (std::size_t i = 0; i < burst.size(); ++i) table_.prefetch_first(hashes[i]);
-    for (std::size_t i = 0; i < burst.size(); ++i) table_.prefetch_found(hashes[i]);
-    for (std::size_t i = 0; i < burst.size(); ++i) arrives(burst[i].segment, burst[i].payload, hashes[i], now);
+    // Now each block some segments before its turn, and what it leads to one after the other: a processor has some twenty lines under way from memory,
+    // and forgets what more it is asked for.
+    std::array<const ControlBlock*, Stack::kMostArriving> found;
+    const std::uint64_t destroyed = destroyed_;
+    for (std::size_t step = 0; step < burst.size() + 3; ++step) {
+        const auto fetched = [&](std::size_t ago) -> const ControlBlock* {
+            return step >= ago && step - ago < burst.size() && destroyed_ == destroyed ? found[step - ago] : nullptr;
+        };
+        if (step < burst.size()) found[step] = table_.prefetch_found(hashes[step]);
+        if (const ControlBlock* const cb = fetched(1)) prefetch(*cb->transfer);
+        if (const ControlBlock* const cb = fetched(2))
+            if (const rte_mbuf* const first = cb->transfer->send_buffer.front()) prefetch_acknowledged(first);
+        if (step >= 3) arrives(burst[step - 3].segment, burst[step - 3].payload, hashes[step - 3], now);
+    }
 }
 
 void Core::arrives(const wire::Segment& segment, rte_mbuf* payload, std::uint32_t hash, Time now) {

@@ -15,6 +15,12 @@ static_assert(sizeof(SendSegment) <= drivers::kBufferPrivateSize);
 
 SendSegment& send_segment(rte_mbuf* buffer) noexcept { return *static_cast<SendSegment*>(rte_mbuf_to_priv(buffer)); }
 
+void prefetch_acknowledged(const rte_mbuf* buffer) noexcept {
+    __builtin_prefetch(buffer, 1);
+    __builtin_prefetch(&buffer->pool);
+    __builtin_prefetch(rte_mbuf_to_priv(const_cast<rte_mbuf*>(buffer)));
+}
+
 namespace {
 
 std::byte* payload_of(rte_mbuf* buffer) noexcept {

@@ -36,6 +36,9 @@ struct SendSegment {
 };
 [[nodiscard]] SendSegment& send_segment(rte_mbuf* buffer) noexcept;
 
+/// Fetches what drops a buffer once it is acknowledged.
+void prefetch_acknowledged(const rte_mbuf* buffer) noexcept;
+
 /// The retransmission queue (RFC 9293 3.3.1): octets from SND.UNA on, cut into segments, one packet buffer each; first those in flight,
 /// then those not sent yet. Owns a reference to each buffer. The FIN is a segment's flag, of an empty one if need be.
 class SendBuffer {

@@ -94,6 +94,12 @@ Stack::Ready Core::next_ready() noexcept {
     return {cb, events};
 }
 
+const Connection* Core::ready_after(std::size_t others) const noexcept {
+    const ControlBlock* cb = ready_.front();
+    while (cb != nullptr && others-- > 0) cb = cb->ready.next;
+    return cb;
+}
+
 Time Core::next_timer() const noexcept { return std::min(wheel_.next(), delayed_acks_.next()); }
 
 void Core::set_state(ControlBlock& cb, State state) noexcept {
@@ -153,6 +159,7 @@ void Core::destroy(ControlBlock& cb) noexcept {
     cb.receive_queue.clear();
     settle(cb);
     blocks_.destroy(&cb);
+    ++destroyed_;
 }
 
 void Core::end(ControlBlock& cb, End reason) noexcept {
@@ -203,6 +210,8 @@ std::expected<Connection*, Stack::ConnectError> Stack::connect(const SocketAddre
     return impl_->connect(remote, user, timeout, now, from);
 }
 Stack::Ready Stack::next_ready() noexcept { return impl_->next_ready(); }
+const Connection* Stack::ready_after(std::size_t others) const noexcept { return impl_->ready_after(others); }
+void Stack::prefetch(const Connection& connection) noexcept { tcp::prefetch(static_cast<const ControlBlock&>(connection)); }
 void Stack::output(Time now) { impl_->output(now); }
 void Stack::advance(Time now) { impl_->advance(now); }
 Time Stack::next_timer() const noexcept { return impl_->next_timer(); }

@@ -213,6 +213,10 @@ class Stack {
         std::uint8_t events = 0;
     };
     [[nodiscard]] Ready next_ready() noexcept;
+    /// What next_ready() would give after so many others, and nothing changes; nullptr: nothing. What it needs may be fetched into the cache meanwhile.
+    [[nodiscard]] const Connection* ready_after(std::size_t others) const noexcept;
+    /// Fetches what an ordinary segment or octets to be sent touch of a connection into the cache.
+    static void prefetch(const Connection& connection) noexcept;
 
     /// Transmits what the windows allow on every connection that changed since the last call, and ACKs that are due, through the network.
     void output(Time now);

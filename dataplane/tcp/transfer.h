@@ -50,4 +50,11 @@ struct Transfer {
     ReassemblyQueue reassembly;
 };
 
+/// As that of a ControlBlock.
+inline void prefetch(const Transfer& transfer) noexcept {
+    constexpr std::size_t kLine = 64;
+    const auto* const at = reinterpret_cast<const std::byte*>(&transfer);
+    for (std::size_t line = 0; line < sizeof transfer; line += kLine) __builtin_prefetch(at + line, 1);
+}
+
 }  // namespace sallyport::tcp

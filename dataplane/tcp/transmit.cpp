@@ -217,11 +217,14 @@ bool Core::joins_train(const ControlBlock& cb, const SendSegment& segment, bool 
 }
 
 void Core::depart(ControlBlock& cb, Time now) {
-    if (train_.head == nullptr) return;
-    const Train train = std::exchange(train_, {});
-    const auto size = train.head->nb_segs > 1 ? cb.snd_mss : std::uint16_t{0};
-    if (size != 0) counters.segmented += train.head->nb_segs;
-    network_.send_tcp(train.head, cb.tuple.local.address, cb.tuple.remote.address, cb.path, train.ecn ? wire::kEcnCapable : 0, now, size);
+    // Member by member, as they were written: loaded as a whole they would wait for all stores before them.
+    rte_mbuf* const head = train_.head;
+    if (head == nullptr) return;
+    const bool ecn = train_.ecn;
+    train_.head = train_.last = nullptr;
+    const auto size = head->nb_segs > 1 ? cb.snd_mss : std::uint16_t{0};
+    if (size != 0) counters.segmented += head->nb_segs;
+    network_.send_tcp(head, cb.tuple.local.address, cb.tuple.remote.address, cb.path, ecn ? wire::kEcnCapable : 0, now, size);
 }
 
 void Core::send_syn(ControlBlock& cb, Time now) {
