@@ -59,7 +59,8 @@ bool FlowEngine::pump(Time now) {
         const std::size_t waiting = active_.size();
         std::size_t taken = 0;
         while (taken < waiting && openings_used_ + 2 * OpenedRecords::kMost <= openings_.size() && round_.size() < kMostFlowsARound) {
-            if (constexpr std::size_t kAhead = 3; taken + kAhead < waiting) prefetch(table_.at(active_[taken + kAhead].index() - 1));
+            constexpr std::size_t kAhead = 3;   // flows between a prefetch and its use: some hundred nanoseconds
+            if (taken + kAhead < waiting) prefetch(table_.at(active_[taken + kAhead].index() - 1));
             Flow* const flow = table_.find(active_[taken++]);
             if (flow == nullptr || !flow->active) continue;
             flow->active = false;
