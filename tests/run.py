@@ -123,15 +123,17 @@ class Tests:
 
     def pytest(self, part, preset, environment=None, modules=None):
         """`modules`: of the system tests, without the conformance tests; None: all of both."""
-        for suite in ("system", "conformance") if modules is None else ("system",):
+        suites = {suite: [f"tests/{suite}"] for suite in ("system", "conformance")}
+        if modules is not None:
+            suites = {"system": [f"tests/system/test_{module}.py" for module in modules]}
+        for suite, files in suites.items():
             file = self.reports / f"{part}-{suite}-pytest.xml"
             file.unlink(missing_ok=True)
             say(f"{part}: {suite} tests")
             # In namespaces and a /run of its own: nothing of an earlier run is in the way, and nothing of this one stays.
             command = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c",
                        'mount -t tmpfs -o mode=755 tmpfs /run && mkdir -p /run/lock /run/netns && ip link set lo up && exec "$@"', "sh",
-                       sys.executable, "-B", "-m", "pytest", "-q", *([f"tests/{suite}"] if modules is None else [f"tests/system/test_{module}.py" for module in modules]),
-                       f"--junitxml={file}"]
+                       sys.executable, "-B", "-m", "pytest", "-q", *files, f"--junitxml={file}"]
             if self.keyword:
                 command += ["-k", self.keyword]
             code = subprocess.run(command, cwd=CHECKOUT, env={**os.environ, "SALLYPORT_BUILD": str(CHECKOUT / "build" / preset),
@@ -197,7 +199,7 @@ class Tests:
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="scripts/test", description="Builds and runs the tests; without arguments all of them.")
+    parser = argparse.ArgumentParser(prog="scripts/test", description="Builds and runs the tests; without arguments all parts but long, which runs nothing new: the system tests once more, all of them under sanitizers.")
     parser.add_argument("parts", nargs="*", metavar="unit|system|asan|tsan|fuzz|long")
     parser.add_argument("-k", metavar="EXPR", help="only what matches: pytest's -k, a regular expression of programs for unit tests")
     arguments = parser.parse_args()

@@ -126,10 +126,10 @@ class Sampler(Beside):
 def told(row, done, report):
     """A generator's report, once it is known to be of a good run."""
     if done.returncode != 0 or report is None:
-        raise LabError(f"row {row.number} over memif: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+        raise LabError(f"row {row.number}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
     negotiated = report["clients"]["negotiated"][0]
     if (negotiated["version"], negotiated["suite"], negotiated["group"]) != ("1.3", COMMON["suite"], COMMON["groups"]):
-        raise LabError(f"row {row.number} over memif: negotiated {negotiated}")
+        raise LabError(f"row {row.number}: negotiated {negotiated}")
     return report
 
 
