@@ -7,6 +7,7 @@
 #include "crypto/aead_batch.h"
 #include "crypto/key_schedule.h"
 #include "crypto/record_protection.h"
+#include "dataplane/prefetch.h"
 #include "dataplane/tcp/stack.h"
 #include "dataplane/time.h"
 
@@ -160,13 +161,8 @@ struct Flow {
 
 /// Fetches what an ordinary record touches into the cache.
 inline void prefetch(const Flow& flow) noexcept {
-    constexpr std::size_t kLine = 64;
-    const auto fetch = [](const void* from, const void* to) {
-        for (auto at = reinterpret_cast<std::uintptr_t>(from) & ~(kLine - 1); at < reinterpret_cast<std::uintptr_t>(to); at += kLine)
-            __builtin_prefetch(reinterpret_cast<const void*>(at), 1);
-    };
-    fetch(&flow, &flow.wheel_next);
-    for (const Leg& leg : flow.legs) fetch(&leg, &leg.read_secret);
+    prefetch_lines(&flow, &flow.wheel_next);
+    for (const Leg& leg : flow.legs) prefetch_lines(&leg, &leg.read_secret);
 }
 
 }  // namespace sallyport::flow

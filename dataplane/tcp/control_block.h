@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "dataplane/prefetch.h"
 #include "dataplane/tcp/cubic.h"
 #include "dataplane/tcp/intrusive_list.h"
 #include "dataplane/tcp/moment.h"
@@ -176,11 +177,6 @@ struct ControlBlock final : Connection, TimerEntry {
 };
 
 /// Fetches what an ordinary segment touches into the cache. The block need not live any more.
-inline void prefetch(const ControlBlock& cb) noexcept {
-    constexpr std::size_t kLine = 64;
-    const auto* const at = reinterpret_cast<const std::byte*>(&cb);
-    const auto* const end = reinterpret_cast<const std::byte*>(&cb.deadlines);
-    for (const std::byte* line = at; line < end + kLine; line += kLine) __builtin_prefetch(line, 1);
-}
+inline void prefetch(const ControlBlock& cb) noexcept { prefetch_lines(&cb, &cb.deadlines); }
 
 }  // namespace sallyport::tcp

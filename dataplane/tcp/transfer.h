@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 
+#include "dataplane/prefetch.h"
 #include "dataplane/tcp/cubic.h"
 #include "dataplane/tcp/reassembly_queue.h"
 #include "dataplane/tcp/send_buffer.h"
@@ -51,10 +52,6 @@ struct Transfer {
 };
 
 /// As that of a ControlBlock.
-inline void prefetch(const Transfer& transfer) noexcept {
-    constexpr std::size_t kLine = 64;
-    const auto* const at = reinterpret_cast<const std::byte*>(&transfer);
-    for (std::size_t line = 0; line < sizeof transfer; line += kLine) __builtin_prefetch(at + line, 1);
-}
+inline void prefetch(const Transfer& transfer) noexcept { prefetch_lines(&transfer, &transfer + 1); }
 
 }  // namespace sallyport::tcp
