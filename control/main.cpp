@@ -23,6 +23,7 @@
 #include "control/daemon/sandbox.h"
 #include "control/daemon/signals.h"
 #include "control/dataplane_link.h"
+#include "control/handshake/key_provider.h"
 #include "control/management/server.h"
 #include "control/operations/capture.h"
 #include "control/operations/operations.h"
@@ -202,6 +203,11 @@ int main(int argc, char** argv) {
         daemon::log(daemon::Level::error, "cannot_start", {{"why", why}});
         return code;
     };
+    try {
+        handshake::load_key_provider();
+    } catch (const std::exception& error) {
+        return fail(exit_code::kOsError, error.what());
+    }
     const std::string user = loaded->user;
     const bool change_user = !stay_root && geteuid() == 0;
     Owner owner{geteuid(), getegid()};

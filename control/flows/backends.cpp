@@ -79,9 +79,9 @@ void HandshakeWorker::on_backend_opened(Session& session) {
     session.backend = std::make_unique<handshake::ClientHandshake>(pool.context(), alpn,
                                                                    pool.settings().members[*session.member].address.to_string());
     if (session.opening->secrets_since) session.backend->keep_key_log();
-    output_.clear();
-    const Step step = session.backend->start(output_);
-    send_octets(session.lane, session.id, Leg::backend, session.attempt, 0, output_);
+    std::vector<std::byte> output;
+    const Step step = session.backend->start(output);
+    send_octets(session.lane, session.id, Leg::backend, session.attempt, 0, output);
     if (step == Step::failed) {
         const handshake::Failure failure = session.backend->failure();
         on_backend_lost(session, failure.reason == EndReason::none ? EndReason::backend_handshake_failed : failure.reason, failure);
@@ -91,11 +91,15 @@ void HandshakeWorker::on_backend_opened(Session& session) {
 void HandshakeWorker::on_backend_octets(Session& session, const channel::StreamOctets& where, std::span<const std::byte> octets) {
     if (where.attempt != session.attempt || !session.backend || session.backend_done || where.offset != session.opening->backend_next) return;
     session.opening->backend_next += octets.size();
-    output_.clear();
+    in_batch(session.id, [this, &session, kept = std::vector(octets.begin(), octets.end())] { work_on_backend(session, kept); });
+}
+
+void HandshakeWorker::work_on_backend(Session& session, std::span<const std::byte> octets) {
+    std::vector<std::byte> output;
     const std::uint64_t before = session.backend->consumed();
-    const Step step = session.backend->feed(octets, output_);
+    const Step step = session.backend->feed(octets, output);
     write_secrets(session, session.backend->key_log());
-    answer_backend(session.lane, session.id, session.attempt, before, session.backend->consumed());
+    answer_backend(session.lane, session.id, session.attempt, before, session.backend->consumed(), output);
     switch (step) {
         case Step::more:
             return;

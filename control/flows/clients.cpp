@@ -89,16 +89,16 @@ void HandshakeWorker::on_client_octets(Session& session, std::uint64_t offset, s
     if (!session.server || offset != session.opening->client_next) return;   // the rest is the dataplane's
     Opening& opening = *session.opening;
     opening.client_next += octets.size();
-    if (opening.begun) return work_on_client(session, octets);
+    if (opening.begun) return in_batch(session.id, [this, &session, kept = std::vector(octets.begin(), octets.end())] { work_on_client(session, kept); });
     if (opening.first_octets.empty()) newcomers_.push_back(session.id);
     opening.first_octets.insert(opening.first_octets.end(), octets.begin(), octets.end());
 }
 
 void HandshakeWorker::work_on_client(Session& session, std::span<const std::byte> octets) {
-    output_.clear();
-    const Step step = session.server->feed(octets, output_);
+    std::vector<std::byte> output;
+    const Step step = session.server->feed(octets, output);
     write_secrets(session, session.server->key_log());
-    send_octets(session.lane, session.id, Leg::client, 0, session.server->consumed(), output_);
+    send_octets(session.lane, session.id, Leg::client, 0, session.server->consumed(), output);
     switch (step) {
         case Step::more:
             break;

@@ -267,7 +267,7 @@ void HandshakeWorker::wait(Clock::time_point until) {
 }
 
 bool HandshakeWorker::take_messages() {
-    constexpr int kMessagesATurn = 64;
+    constexpr int kMessagesATurn = 64 * handshake::OperationBatch::kMost;   // for each newcomer that is begun then
     bool any = false;
     const std::lock_guard lock(sessions_mutex_);
     for (std::size_t i = 0; i < lanes_.size() && !broken_; ++i) {
@@ -279,7 +279,35 @@ bool HandshakeWorker::take_messages() {
         }
         if (lanes_[i].from_dataplane.broken() || lanes_[i].to_dataplane.broken()) broken_ = true;
     }
-    return begin_newcomer() || any;
+    any = begin_newcomers() || any;
+    finish_batch();
+    return any;
+}
+
+/// Does a piece of a flow's handshake, up to the first operation with keys that others may share. Nothing else of that flow may be touched before finish_batch().
+void HandshakeWorker::in_batch(FlowId flow, std::move_only_function<void()> work) {
+    if (batch_.full()) finish_batch();
+    batch_.run(flow.value, std::move(work));
+}
+
+/// Works out what handshakes wait for, all together, and takes them further, until none waits.
+void HandshakeWorker::finish_batch() {
+    batch_.finish([this] {
+        // Each answer as soon as it is there; and who shares our core waits for one handshake's work, not for that of all.
+        for (Lane& lane : lanes_) (void)lane.to_dataplane.publish();
+        std::this_thread::yield();
+    });
+}
+
+/// As many as there are, up to those that have their operations done together.
+bool HandshakeWorker::begin_newcomers() {
+    bool any = false;
+    for (std::size_t before = batch_.waiting(); !batch_.full() && begin_newcomer(); before = batch_.waiting()) {
+        any = true;
+        if (batch_.waiting() == before) break;   // it waits for nobody: what has been said meanwhile comes first
+        std::this_thread::yield();
+    }
+    return any;
 }
 
 /// Begins one handshake, so that all that has been said meanwhile is heard before the next: a handshake that is under way goes on, a health check is answered in time, and a client that has
@@ -301,7 +329,7 @@ bool HandshakeWorker::begin_newcomer() {
         newest_was_served_ = newest;
         session->opening->begun = true;
         const std::size_t lane = session->lane;
-        work_on_client(*session, std::exchange(session->opening->first_octets, {}));
+        in_batch(session->id, [this, session, octets = std::exchange(session->opening->first_octets, {})] { work_on_client(*session, octets); });
         if (lane < lanes_.size()) (void)lanes_[lane].to_dataplane.publish();
         return true;
     }
@@ -310,6 +338,7 @@ bool HandshakeWorker::begin_newcomer() {
 
 void HandshakeWorker::on_message(std::size_t lane, const channel::Message& message) {
     const FlowId id = message.flow();
+    if (batch_.holds(id.value)) finish_batch();
     if (message.type() == MessageType::probe_opened) {
         const auto* const opened = message.fixed<channel::ProbeOpened>();
         const auto check = opened == nullptr ? checks_.end() : checks_.find(opened->probe);
@@ -432,12 +461,13 @@ void HandshakeWorker::send_octets(std::size_t lane, FlowId flow, Leg leg, std::u
     }
 }
 
-void HandshakeWorker::answer_backend(std::size_t lane, FlowId flow, std::uint8_t attempt, std::uint64_t consumed_before, std::uint64_t consumed) {
+void HandshakeWorker::answer_backend(std::size_t lane, FlowId flow, std::uint8_t attempt, std::uint64_t consumed_before, std::uint64_t consumed,
+                                     std::span<const std::byte> octets) {
     // The dataplane keeps what is not consumed, and gives the backend no more window than it keeps: a chain of certificates that is longer
     // than that would never come to its end. No other control could go on with what we consume: without us this leg is over.
-    if (output_.empty() && consumed / kTellConsumed != consumed_before / kTellConsumed)
+    if (octets.empty() && consumed / kTellConsumed != consumed_before / kTellConsumed)
         (void)send(lane, MessageType::send_octets, flow, channel::SendOctets{Leg::backend, attempt, consumed});
-    send_octets(lane, flow, Leg::backend, attempt, consumed, output_);
+    send_octets(lane, flow, Leg::backend, attempt, consumed, octets);
 }
 
 void HandshakeWorker::end_leg(std::size_t lane, FlowId flow, Leg leg, std::uint8_t attempt, EndHow how, EndReason reason) {

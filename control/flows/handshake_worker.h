@@ -21,6 +21,7 @@
 #include "control/flows/negotiations.h"
 #include "control/flows/runtime.h"
 #include "control/flows/secret_files.h"
+#include "control/handshake/operation_batch.h"
 #include "control/http/redirect.h"
 #include "control/telemetry/flow_log.h"
 
@@ -164,9 +165,13 @@ class HandshakeWorker {
     void on_message(std::size_t lane, const channel::Message& message);
     void on_flow_opened(std::size_t lane, channel::FlowId id, const channel::FlowOpened& opened);
     void on_client_octets(Session& session, std::uint64_t offset, std::span<const std::byte> octets);
+    [[nodiscard]] bool begin_newcomers();
     [[nodiscard]] bool begin_newcomer();
+    void in_batch(channel::FlowId flow, std::move_only_function<void()> work);
+    void finish_batch();
     void rest(Clock::time_point now);
     void work_on_client(Session& session, std::span<const std::byte> octets);
+    void work_on_backend(Session& session, std::span<const std::byte> octets);
     void on_backend_octets(Session& session, const channel::StreamOctets& where, std::span<const std::byte> octets);
     void on_backend_opened(Session& session);
     void on_backend_lost(Session& session, channel::EndReason reason, const handshake::Failure& failure);
@@ -223,7 +228,8 @@ class HandshakeWorker {
     void send_octets(std::size_t lane, channel::FlowId flow, channel::Leg leg, std::uint8_t attempt, std::uint64_t consumed,
                      std::span<const std::byte> octets);
     /// After a backend's octets: sends what our handshake with it says, or at times only that it has consumed them.
-    void answer_backend(std::size_t lane, channel::FlowId flow, std::uint8_t attempt, std::uint64_t consumed_before, std::uint64_t consumed);
+    void answer_backend(std::size_t lane, channel::FlowId flow, std::uint8_t attempt, std::uint64_t consumed_before, std::uint64_t consumed,
+                        std::span<const std::byte> octets);
     void end_leg(std::size_t lane, channel::FlowId flow, channel::Leg leg, std::uint8_t attempt, channel::EndHow how,
                  channel::EndReason reason);
 
@@ -270,7 +276,7 @@ class HandshakeWorker {
     std::vector<Lane> lanes_;
     channel::Descriptor wake_;
     std::unique_ptr<channel::Message> message_;
-    std::vector<std::byte> output_;
+    handshake::OperationBatch batch_;   ///< handshakes that have stopped for an operation with keys; none at the end of take_messages()
 };
 
 }  // namespace sallyport::flows

@@ -95,9 +95,9 @@ void HandshakeWorker::on_check_message(Check& check, const channel::Message& mes
             }
             check.handshake = std::make_unique<handshake::ClientHandshake>(
                 pool.context(), "", pool.settings().members[check.member].address.to_string());
-            output_.clear();
-            const Step step = check.handshake->start(output_);
-            send_octets(check.lane, check.flow, Leg::backend, 1, 0, output_);
+            std::vector<std::byte> output;
+            const Step step = check.handshake->start(output);
+            send_octets(check.lane, check.flow, Leg::backend, 1, 0, output);
             if (step == Step::failed) fail_check(check, check.handshake->failure());
             return;
         }
@@ -106,10 +106,10 @@ void HandshakeWorker::on_check_message(Check& check, const channel::Message& mes
             if (where == nullptr || !check.handshake || where->offset != check.next) return;
             const auto octets = message.payload<channel::StreamOctets>();
             check.next += octets.size();
-            output_.clear();
+            std::vector<std::byte> output;
             const std::uint64_t before = check.handshake->consumed();
-            const Step step = check.handshake->feed(octets, output_);
-            answer_backend(check.lane, check.flow, 1, before, check.handshake->consumed());
+            const Step step = check.handshake->feed(octets, output);
+            answer_backend(check.lane, check.flow, 1, before, check.handshake->consumed(), output);
             if (step == Step::failed)
                 fail_check(check, check.handshake->failure());
             else if (step == Step::done)

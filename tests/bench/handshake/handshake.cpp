@@ -18,6 +18,7 @@
 #include <string_view>
 #include <vector>
 
+#include "control/handshake/key_provider.h"
 #include "control/handshake/server_context.h"
 #include "control/policy/catalogue.h"
 #include "control/revocation/own_answers.h"
@@ -35,6 +36,7 @@ using Clock = std::chrono::steady_clock;
 constexpr int kHandshakes = 400;
 constexpr int kBlock = 20;   ///< after so many the other one goes first
 constexpr const char* kName = "www.example.org";
+constexpr const char* kOpenSslsOwn = "provider=default";   // not our key provider
 constexpr const char* kGroups = "X25519:P-256";   // the second is for the signature of TLS 1.2 (RFC 8422 5.1.1)
 
 /// Runs while the side that is measured works.
@@ -225,7 +227,7 @@ class Bench {
                                               {.tickets = make_ticket_keys({}),
                                                .staple = [answers](const certificates::CertificateChain& chain) { return answers->staple(chain); },
                                                .revoked = [answers](const certificates::CertificateChain& chain) { return answers->revoked(chain); }});
-        const openssl::Context bare(SSL_CTX_new(TLS_server_method()));
+        const openssl::Context bare(SSL_CTX_new_ex(nullptr, kOpenSslsOwn, TLS_server_method()));
         restrict(bare.get(), kind, true);
         SSL_CTX_set_session_cache_mode(bare.get(), SSL_SESS_CACHE_OFF);
         SSL_CTX_set_num_tickets(bare.get(), 1);
@@ -247,7 +249,7 @@ class Bench {
         pool.tls->server_name = kName;
         pool.tls->versions = {version_of(kind)};
         const auto ours = make_client_context({}, pool, {});
-        const openssl::Context bare(SSL_CTX_new(TLS_client_method()));
+        const openssl::Context bare(SSL_CTX_new_ex(nullptr, kOpenSslsOwn, TLS_client_method()));
         restrict(bare.get(), kind, false);
         SSL_CTX_set_verify(bare.get(), SSL_VERIFY_PEER, nullptr);
         X509_STORE_add_cert(SSL_CTX_get_cert_store(bare.get()), ca_.certificate.get());
@@ -308,6 +310,7 @@ class Bench {
 
 int main(int argc, char** argv) {
     using namespace sallyport::handshake;
+    load_key_provider();
     Bench bench(argc > 1 ? std::max(1, std::atoi(argv[1])) : 7);
     std::printf("side    handshake            ours     10%%     libssl     10%%   ratio  of the 10%%   (microseconds)\n");
     const std::string only = argc > 2 ? argv[2] : "";

@@ -60,7 +60,7 @@ TEST_F(Connections, DataplaneGone_NoneIsHeld) {
 
 /// More clients than can be served at once: what the dataplane says of all of them is there at once.
 struct Crowd : testing::Test {
-    static constexpr std::uint32_t kClients = 100;
+    static constexpr std::uint32_t kClients = 400;
     std::shared_ptr<flows::Runtime> runtime = small_runtime({.connections = 1000, .connections_per_source = 1000, .handshakes = 1000, .handshakes_per_source = 1000, .cost_per_second = 1'000'000, .burst = 1'000'000});
     Dataplane dataplane{runtime};
     Crowd() {
@@ -89,17 +89,16 @@ TEST_F(Crowd, ThoseThatHaveGoneMeanwhile_CostNoHandshake) {
     }
     const auto served = answered();
     for (std::uint32_t i = kClients - kPatient + 1; i <= kClients; ++i) EXPECT_TRUE(std::ranges::contains(served, i)) << i;
-    EXPECT_LT(served.size(), kPatient + 10) << "one for every portion of messages that is read before it has read that they have gone";
+    EXPECT_LT(served.size(), kPatient + 10 * handshake::OperationBatch::kMost) << "as many as are begun together for every portion of messages that is read before it has read that they have gone";
     EXPECT_EQ(dataplane.worker.load().sessions, kPatient);
 }
 
 TEST_F(Crowd, TooMany_TheLastAndTheFirstAreServedInTurn) {
     const auto served = answered();
     ASSERT_EQ(served.size(), kClients);
-    EXPECT_EQ(served.front(), 1u) << "there were few then";
     const auto turn = [&](std::uint32_t client) { return std::ranges::find(served, client) - served.begin(); };
     EXPECT_LT(turn(kClients), turn(kClients / 2)) << "who came last has the most of its time-out left";
-    EXPECT_LT(turn(5), 20) << "who came first is not left to its time-out";
+    for (const std::uint32_t client : {1, 5}) EXPECT_LT(turn(client), 20) << "who came first is not left to its time-out";
 }
 
 TEST_F(Crowd, DataplaneGone_NoneWaits) {

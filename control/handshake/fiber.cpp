@@ -1,0 +1,110 @@
+#include "control/handshake/fiber.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <new>
+
+#include "crypto/check.h"
+
+#if defined(__has_feature)
+#define SALLYPORT_HAS_FEATURE(name) __has_feature(name)
+#else
+#define SALLYPORT_HAS_FEATURE(name) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || SALLYPORT_HAS_FEATURE(address_sanitizer)
+#include <sanitizer/common_interface_defs.h>
+#else
+static void __sanitizer_start_switch_fiber(void**, const void*, std::size_t) {}
+static void __sanitizer_finish_switch_fiber(void*, const void**, std::size_t*) {}
+#endif
+#if defined(__SANITIZE_THREAD__) || SALLYPORT_HAS_FEATURE(thread_sanitizer)
+#include <sanitizer/tsan_interface.h>
+#else
+static void* __tsan_get_current_fiber() { return nullptr; }
+static void* __tsan_create_fiber(unsigned) { return nullptr; }
+static void __tsan_destroy_fiber(void*) {}
+static void __tsan_switch_to_fiber(void*, unsigned) {}
+#endif
+
+namespace sallyport::handshake {
+namespace {
+
+std::size_t page() noexcept {
+    static const auto size = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    return size;
+}
+
+}  // namespace
+
+Fiber::Fiber() {
+    void* const memory = mmap(nullptr, page() + kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+    if (memory == MAP_FAILED) throw std::bad_alloc();
+    memory_ = static_cast<std::byte*>(memory);
+    if (mprotect(memory_, page(), PROT_NONE) != 0 || getcontext(&inside_) != 0) {
+        munmap(memory_, page() + kStack);
+        throw std::bad_alloc();
+    }
+    inside_.uc_stack.ss_sp = memory_ + page();
+    inside_.uc_stack.ss_size = kStack;
+    inside_.uc_link = nullptr;
+    inside_thread_ = __tsan_create_fiber(0);
+    // makecontext(3) hands on ints alone.
+    const auto self = reinterpret_cast<std::uintptr_t>(this);
+    makecontext(&inside_, reinterpret_cast<void (*)()>(&Fiber::enter), 2, static_cast<unsigned>(self >> 32), static_cast<unsigned>(self));
+}
+
+Fiber::~Fiber() {
+    SALLYPORT_CHECK(!stopped_);
+    __tsan_destroy_fiber(inside_thread_);
+    munmap(memory_, page() + kStack);
+}
+
+void Fiber::start(std::move_only_function<void()> work) {
+    SALLYPORT_CHECK(!stopped_);
+    work_ = std::move(work);
+    switch_in();
+}
+
+void Fiber::go_on() {
+    SALLYPORT_CHECK(stopped_);
+    stopped_ = false;
+    switch_in();
+}
+
+void Fiber::stop() {
+    stopped_ = true;
+    switch_out();
+}
+
+void Fiber::enter(unsigned high, unsigned low) {
+    auto* const self = reinterpret_cast<Fiber*>(static_cast<std::uintptr_t>(high) << 32 | low);
+    __sanitizer_finish_switch_fiber(nullptr, &self->outside_stack_, &self->outside_size_);
+    self->run_pieces();
+}
+
+void Fiber::run_pieces() {
+    while (true) {
+        work_();
+        work_ = nullptr;   // what it holds goes before its stack is somebody else's
+        switch_out();
+    }
+}
+
+void Fiber::switch_in() {
+    outside_thread_ = __tsan_get_current_fiber();
+    __sanitizer_start_switch_fiber(&outside_fake_stack_, memory_ + page(), kStack);
+    __tsan_switch_to_fiber(inside_thread_, 0);
+    SALLYPORT_CHECK(swapcontext(&outside_, &inside_) == 0);
+    __sanitizer_finish_switch_fiber(outside_fake_stack_, nullptr, nullptr);
+}
+
+void Fiber::switch_out() {
+    __sanitizer_start_switch_fiber(&inside_fake_stack_, outside_stack_, outside_size_);
+    __tsan_switch_to_fiber(outside_thread_, 0);
+    SALLYPORT_CHECK(swapcontext(&inside_, &outside_) == 0);
+    __sanitizer_finish_switch_fiber(inside_fake_stack_, &outside_stack_, &outside_size_);
+}
+
+}  // namespace sallyport::handshake
