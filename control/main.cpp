@@ -30,6 +30,7 @@
 #include "control/policy/requirements/requirements.h"
 #include "control/running.h"
 #include "control/telemetry/watch/telemetry.h"
+#include "crypto/public_key/multi_buffer.h"
 
 using namespace sallyport;
 
@@ -205,6 +206,7 @@ int main(int argc, char** argv) {
     };
     try {
         handshake::load_key_provider();
+        daemon::log(daemon::Level::info, "key_operations", {{"x25519", "lib25519"}, {"signatures_together", crypto::multi_buffer() != nullptr ? "Crypto Multi-Buffer" : "no"}});
     } catch (const std::exception& error) {
         return fail(exit_code::kOsError, error.what());
     }

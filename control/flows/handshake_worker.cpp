@@ -208,6 +208,7 @@ HandshakeWorker::Load HandshakeWorker::load() {
     load.sessions = sessions_.size();
     load.redirects = redirects_.size();
     load.waiting = newcomers_.size();
+    load.key_operations = batch_.counts();
     for (const auto& [id, session] : sessions_) {
         if (session.server) ++load.handshakes;
         if (session.backend) ++load.backend_contexts;
@@ -305,7 +306,6 @@ bool HandshakeWorker::begin_newcomers() {
     for (std::size_t before = batch_.waiting(); !batch_.full() && begin_newcomer(); before = batch_.waiting()) {
         any = true;
         if (batch_.waiting() == before) break;   // it waits for nobody: what has been said meanwhile comes first
-        std::this_thread::yield();
     }
     return any;
 }

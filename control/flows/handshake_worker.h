@@ -83,6 +83,7 @@ class HandshakeWorker {
     /// Sessions now, and of them with a handshake that is not done; those whose client has spoken and waits for its turn.
     struct Load {
         std::size_t sessions = 0, handshakes = 0, backend_contexts = 0, redirects = 0, waiting = 0;
+        handshake::OperationBatch::Counts key_operations{};   ///< since the start
     };
     [[nodiscard]] Load load();
     /// True when the dataplane has spoilt a lane, or has not emptied a full one for half a second: the main thread must drop the attachment.

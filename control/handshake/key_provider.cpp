@@ -14,6 +14,8 @@
 
 #include "control/handshake/libssl.h"
 #include "control/handshake/operation_batch.h"
+#include "control/handshake/signing_keys.h"
+#include "crypto/public_key/multi_buffer.h"
 #include "crypto/public_key/x25519.h"
 #include "crypto/secret.h"
 
@@ -27,8 +29,8 @@ using crypto::kX25519Length;
 using crypto::X25519Octets;
 
 constexpr const char* kProvider = "sallyport";
-/// X25519 of ours is better than another's; whatever else there may be of ours is taken only where it is named.
-constexpr const char* kPreference = "?sallyport.fast=yes";
+/// X25519 of ours is better than another's; of our keys that sign any other's are better, so that they are taken where they are named alone.
+constexpr const char* kPreference = "?sallyport.fast=yes,?sallyport.signing=no";
 
 /// A key pair, a public key alone, or nothing yet. Used by one thread at a time, as OpenSSL demands of its users.
 struct X25519Key {
@@ -278,12 +280,13 @@ const OSSL_ALGORITHM* query(void*, int operation, int* may_not_be_kept) noexcept
                                                entry(OSSL_FUNC_KEYEXCH_DERIVE, agree),
                                                OSSL_DISPATCH_END};
     static const char* const kProperties = "provider=sallyport,sallyport.fast=yes";
-    static const OSSL_ALGORITHM key_management[] = {{"X25519:1.3.101.110", kProperties, keys, "X25519 keys (lib25519)"}, {nullptr, nullptr, nullptr, nullptr}};
+    static const OSSL_ALGORITHM key_management[] = {{"X25519:1.3.101.110", kProperties, keys, "X25519 keys (lib25519)"}, signing_key_management()[0], signing_key_management()[1], {nullptr, nullptr, nullptr, nullptr}};
     static const OSSL_ALGORITHM key_exchange[] = {{"X25519:1.3.101.110", kProperties, agreements, "X25519 (lib25519)"}, {nullptr, nullptr, nullptr, nullptr}};
     *may_not_be_kept = 0;
     switch (operation) {
         case OSSL_OP_KEYMGMT: return key_management;
         case OSSL_OP_KEYEXCH: return key_exchange;
+        case OSSL_OP_SIGNATURE: return signatures();
         default: return nullptr;
     }
 }
@@ -321,6 +324,7 @@ void load_key_provider() {
     const auto require = [](bool done, const char* what) {
         if (!done) throw std::runtime_error(std::format("OpenSSL refuses {}: {}", what, openssl::error_queue()));
     };
+    static_cast<void>(crypto::multi_buffer());   // opened here, since a sandbox would not let it be
     // Naming one provider takes away the default one, which is only there as long as none is named.
     require(OSSL_PROVIDER_load(nullptr, "default") != nullptr, "its default provider");
     require(OSSL_PROVIDER_add_builtin(nullptr, kProvider, start) == 1 && OSSL_PROVIDER_load(nullptr, kProvider) != nullptr, "our provider of keys");

@@ -3,9 +3,11 @@
 #include <openssl/err.h>
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "crypto/check.h"
+#include "crypto/public_key/multi_buffer.h"
 #include "crypto/secret.h"
 
 namespace sallyport::handshake {
@@ -58,6 +60,8 @@ bool OperationBatch::await(Operation operation) {
     return true;
 }
 
+bool OperationBatch::inside() noexcept { return current != nullptr; }
+
 void OperationBatch::finish(const std::function<void()>& after) {
     SALLYPORT_CHECK(running_ == nullptr);
     while (!waiting_.empty()) {
@@ -67,25 +71,41 @@ void OperationBatch::finish(const std::function<void()>& after) {
         work_out(now);
         for (const Waiting& each : now) {
             begin_or_go_on(*each.fiber, each.owner, nullptr);
-            if (after) after();
+            if (after && !each.fiber->stopped()) after();
         }
     }
 }
 
-void OperationBatch::work_out(std::vector<Waiting>& waiting) {
-    std::array<crypto::X25519Agreement, kMost> agreements;
-    std::array<crypto::X25519Agreement*, kMost> asked{};
-    std::size_t count = 0;
-    for (const Waiting& each : waiting) {
-        asked[count] = std::get<crypto::X25519Agreement*>(each.operation);
-        agreements[count] = *asked[count];
-        ++count;
-    }
-    crypto::agree_x25519(std::span(agreements).first(count));
-    for (std::size_t i = 0; i < count; ++i) *asked[i] = agreements[i];
-    crypto::wipe(&agreements, sizeof agreements);
-    counts_.operations += count;
+template <typename Kind>
+void OperationBatch::work_out(std::vector<Kind*>& asked, std::size_t least, void (*how)(std::span<Kind>)) {
+    if (asked.size() < least) return;
+    std::array<Kind, kMost> work;   // one behind the other, as the libraries want it
+    for (std::size_t i = 0; i < asked.size(); ++i) work[i] = *asked[i];
+    how(std::span(work).first(asked.size()));
+    for (std::size_t i = 0; i < asked.size(); ++i) *asked[i] = work[i];
+    crypto::wipe(work.data(), sizeof work);
+    counts_.operations += asked.size();
     ++counts_.calls;
+}
+
+void OperationBatch::work_out(const std::vector<Waiting>& waiting) {
+    // A call for eight takes as long as OpenSSL does for two and a half signatures on P-256, and for four with RSA.
+    constexpr std::size_t kLeastP256 = 3, kLeastRsa = 5;
+    std::vector<crypto::X25519Agreement*> agreements;
+    std::vector<crypto::P256Signature*> signatures;
+    std::map<std::size_t, std::vector<crypto::RsaOperation*>> rsa;   // by the key's length
+    for (const Waiting& each : waiting) {
+        if (const auto* const agreement = std::get_if<crypto::X25519Agreement*>(&each.operation))
+            agreements.push_back(*agreement);
+        else if (const auto* const signature = std::get_if<crypto::P256Signature*>(&each.operation))
+            signatures.push_back(*signature);
+        else
+            rsa[std::get<crypto::RsaOperation*>(each.operation)->key->length()].push_back(std::get<crypto::RsaOperation*>(each.operation));
+    }
+    work_out(agreements, 1, crypto::agree_x25519);
+    if (crypto::multi_buffer() == nullptr) return;
+    work_out(signatures, kLeastP256, crypto::sign_p256);
+    for (auto& [length, operations] : rsa) work_out(operations, kLeastRsa, crypto::rsa_private);
 }
 
 }  // namespace sallyport::handshake

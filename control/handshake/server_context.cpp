@@ -7,6 +7,7 @@
 
 #include "control/channel/address.h"
 #include "control/handshake/connection.h"
+#include "control/handshake/signing_keys.h"
 #include "control/policy/catalogue.h"
 
 namespace sallyport::handshake {
@@ -29,6 +30,7 @@ ServerContext::Shown shown(std::shared_ptr<const certificates::CertificateChain>
     ServerContext::Shown shown;
     shown.intermediates = intermediates_of(*chain);
     shown.fingerprint = chain->fingerprint != certificates::Fingerprint{} ? chain->fingerprint : certificates::fingerprint_of(chain->leaf.get());
+    shown.signing = signing_key(chain->key.get());
     shown.key_type = EVP_PKEY_get_base_id(chain->key.get());
     if (const EVP_PKEY* key = X509_get0_pubkey(chain->leaf.get())) shown.key = key_text(key);
     if (const char* name = OBJ_nid2sn(X509_get_signature_nid(chain->leaf.get()))) shown.signature = name;

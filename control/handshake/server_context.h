@@ -24,6 +24,7 @@ class ServerContext {
     /// A certificate with all that a handshake asks about it, worked out once.
     struct Shown {
         std::shared_ptr<const certificates::CertificateChain> chain;
+        openssl::PrivateKey signing;               ///< the chain's key as handshakes sign with it
         BorrowedStack intermediates;
         certificates::Fingerprint fingerprint{};   ///< SHA-256 of the leaf
         int key_type = 0;                          ///< EVP_PKEY_EC, ...

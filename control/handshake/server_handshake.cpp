@@ -134,7 +134,7 @@ EchOutcome ServerHandshake::State::ech_outcome(std::string_view name) const {
 bool ServerHandshake::State::use(const ServerContext::Set& chosen) {
     SSL_certs_clear(ssl());
     return std::ranges::all_of(chosen, [this](const ServerContext::Shown* each) {
-        return SSL_use_cert_and_key(ssl(), each->chain->leaf.get(), each->chain->key.get(), each->intermediates.get(), 1) == 1;
+        return SSL_use_cert_and_key(ssl(), each->chain->leaf.get(), each->signing.get(), each->intermediates.get(), 1) == 1;
     });
 }
 

@@ -9,11 +9,14 @@ Result all_counters(Appearance& appearance) {
     auto answer = ask(appearance.link, "counters");
     if (!answer) return answer;
     std::size_t sessions = 0, handshakes = 0, contexts = 0;
+    handshake::OperationBatch::Counts key_operations;
     for (const auto& worker : appearance.workers) {
         const auto load = worker->load();
         sessions += load.sessions;
         handshakes += load.handshakes;
         contexts += load.backend_contexts;
+        key_operations.operations += load.key_operations.operations;
+        key_operations.calls += load.key_operations.calls;
     }
     const auto add = [&](const char* name, const char* sentence, std::uint64_t value) {
         answer->push_back(management::CounterView{name, "control", sentence, value, ""});
@@ -21,6 +24,8 @@ Result all_counters(Appearance& appearance) {
     add("control_sessions", "flows that control knows now", sessions);
     add("control_handshakes", "of them with a client's handshake that is not done", handshakes);
     add("control_backend_handshakes", "of them with a backend's TLS context alive", contexts);
+    add("key_operations", "key agreements, and signatures of several handshakes made together", key_operations.operations);
+    add("key_operation_calls", "calls of a library that they took: the fewer, the more handshakes shared one", key_operations.calls);
     const flows::Runtime& runtime = *appearance.running.runtime();
     add("connections_without_handshake", "connections of clients whose handshake is not finished, begun or not", runtime.brake->connected());
     add("handshakes_under_way", "handshakes begun and not finished", runtime.brake->started());

@@ -54,7 +54,7 @@ class Ours:
         tls_ports = {**{port: port for port in SUITE_PORTS.values()}, ECHO_PORT: ECHO_PORT, RESUMING_PORT: 443}
         services = [Service(f"web{port}", port, f"web{to}", [lab.certificates.ecdsa], settings=patient) for port, to in tls_ports.items()]
         services += [Service(f"plain{port}", port, "plain", [certificate], settings=patient)
-                     for port, certificate in ((PLAIN_PORT, lab.certificates.ecdsa), (RSA_PORT, lab.certificates.rsa))]
+                     for port, certificate in ((PLAIN_PORT, lab.certificates.ecdsa), (RSA_PORT, lab.certificates.rsa2048))]
         pools = [Pool(f"web{port}", [f"{BACKEND}:{port}"], **trust) for port in dict.fromkeys(tls_ports.values())]
         return Configuration(services, [*pools, Pool("plain", [f"{BACKEND}:80"])], policy_level=1, log_level="warning",
                              profile=profile, dataplane=dataplane)
@@ -115,8 +115,7 @@ class Peer:
 
     def certificate_files(self):
         files = {}
-        for kind in ("ecdsa", "rsa"):
-            certificate, key = getattr(self.lab.certificates, kind)
+        for kind, (certificate, key) in {"ecdsa": self.lab.certificates.ecdsa, "rsa": self.lab.certificates.rsa2048}.items():
             pem = self.lab.directory / f"www-{kind}-with-key.pem"
             if not pem.exists():
                 pem.touch(0o600)

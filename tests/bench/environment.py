@@ -8,7 +8,7 @@ import time
 
 from tests.lab.lab import processor
 
-PACKAGES = ["dpdk", "libipsec-mb2", "libssl4", "libssl3t64", "nginx", "haproxy", "hitch", "wrk"]
+PACKAGES = ["dpdk", "libipsec-mb2", "lib25519-1", "libcrypto-mb11", "libssl4", "libssl3t64", "nginx", "haproxy", "hitch", "wrk"]
 
 
 def environment(arguments):

@@ -146,6 +146,10 @@ class Certificates:
         self.backend = self.internal.issue("backend", "ecdsa", [BACKEND_NAME])
 
     @functools.cached_property
+    def rsa2048(self):
+        return self.issuing.issue("www-rsa2048", "rsa2048", SERVICE_NAMES)
+
+    @functools.cached_property
     def other(self):
         """A CA that nobody trusts."""
         return Authority(self.directory, "other-ca", "/O=Somebody else/CN=Other Root")

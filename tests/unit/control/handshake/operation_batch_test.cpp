@@ -11,6 +11,7 @@
 
 #include "control/handshake/handshake.h"
 #include "control/handshake/libssl.h"
+#include "crypto/public_key/multi_buffer.h"
 #include "tests/certificates.h"
 #include "tests/unit/control/handshake/harness.h"
 
@@ -153,16 +154,21 @@ TEST(OperationBatch, ErrorsOfOnePiece_AreNotSeenByAnother) {
     ERR_clear_error();
 }
 
-/// Handshakes of as many clients as there is room for, the servers' pieces in one batch. How many calls their agreements took.
-std::uint64_t calls_of_handshakes(const char* groups, int version) {
-    const test::TemporaryDirectory directory;
+struct Side {
+    const char* groups;
+    int version;
+    test::Key key;
+};
+
+/// Handshakes of as many clients as there is room for, the servers' pieces in one batch. What was worked out together.
+OperationBatch::Counts together(const Side& side) {
     const test::Identity ca = test::make_ca("Test CA");
     configuration::Service service;
     service.name = "web";
-    service.certificates = {test::loaded(test::make_leaf({"a.example"}, ca, test::Key::p256))};
+    service.certificates = {test::loaded(test::make_leaf({"a.example"}, ca, side.key))};
     service.versions = {configuration::TlsVersion::tls13, configuration::TlsVersion::tls12};
     const auto context = make_server_context({}, service, {.tickets = make_ticket_keys({})});
-    const auto clients = test::peer_context({.version = version, .groups = groups});
+    const auto clients = test::peer_context({.version = side.version, .groups = side.groups});
     struct Each {
         std::unique_ptr<test::Peer> client;
         std::unique_ptr<ServerHandshake> server;
@@ -186,17 +192,30 @@ std::uint64_t calls_of_handshakes(const char* groups, int version) {
         }
         batch.finish();
         for (Each& each : all) each.to_server = each.client->done() ? test::Octets{} : each.client->feed(each.to_client);
-        if (::testing::Test::HasFailure()) return 0;
+        if (::testing::Test::HasFailure()) return {};
     }
     for (const Each& each : all) EXPECT_EQ(each.step, Step::done) << each.server->failure().text;
-    EXPECT_EQ(batch.counts().operations, all.size());
-    return batch.counts().calls;
+    for (const Each& each : all) EXPECT_FALSE(each.client->failed());
+    return batch.counts();
 }
 
-TEST(OperationBatch, HandshakesSideBySide_ShareTheirAgreements) {
-    EXPECT_EQ(calls_of_handshakes("X25519", TLS1_3_VERSION), 1U);
-    EXPECT_EQ(calls_of_handshakes("X25519:P-256", TLS1_2_VERSION), 1U);
-    EXPECT_EQ(calls_of_handshakes("X25519MLKEM768", TLS1_3_VERSION), 1U);   // the half of it that is X25519
+TEST(OperationBatch, HandshakesSideBySide_ShareTheirAgreementsAndSignatures) {
+    const std::uint64_t all = OperationBatch::kMost, signatures = crypto::multi_buffer() != nullptr ? 1 : 0;
+    for (const Side& side : {Side{"X25519", TLS1_3_VERSION, test::Key::p256}, Side{"X25519:P-256", TLS1_2_VERSION, test::Key::p256}, Side{"X25519", TLS1_3_VERSION, test::Key::rsa2048},
+                             Side{"X25519", TLS1_2_VERSION, test::Key::rsa2048}, Side{"X25519MLKEM768", TLS1_3_VERSION, test::Key::p256}}) {   // of that, the half that is X25519
+        SCOPED_TRACE(side.groups);
+        const auto counts = together(side);
+        EXPECT_EQ(counts.operations, all * (1 + signatures));
+        EXPECT_EQ(counts.calls, 1 + signatures);
+    }
+}
+
+TEST(OperationBatch, HandshakesWithOtherKeys_ShareTheirAgreements) {
+    for (const test::Key key : {test::Key::p384, test::Key::ed25519}) {
+        const auto counts = together({"X25519", TLS1_3_VERSION, key});
+        EXPECT_EQ(counts.operations, OperationBatch::kMost);
+        EXPECT_EQ(counts.calls, 1U);
+    }
 }
 
 }  // namespace
