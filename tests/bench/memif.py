@@ -137,11 +137,39 @@ def load_of(row):
     return next(way for way in row.ways if isinstance(way, Load))
 
 
-def measure(bench, row, number):
-    load, seconds = load_of(row), bench.arguments.seconds
-    more = {}
+@dataclasses.dataclass(frozen=True)
+class Spent:
+    """What a load has cost. `window`: the generator's report of it."""
+    window: dict
+    cost: dict
+    elapsed: float
+    disturbed: bool
+
+    @property
+    def busy(self):
+        return self.cost["core_seconds"] / self.elapsed
+
+    @property
+    def messages(self):
+        return self.window["messages_per_second"]
+
+    def a_request(self):
+        """Seconds of a core."""
+        return self.busy / self.messages
+
+    def cycles(self):
+        """Of the worker, for a request."""
+        return self.cost["worker_cycles"] / self.elapsed / self.messages
+
+    def control_us(self):
+        return self.cost["control_seconds"] / self.elapsed / self.messages * 1e6
+
+
+def spend(bench, row, load, **more):
+    """Runs a load; `more` is for the appliance."""
+    seconds = bench.arguments.seconds
     if load.connections > FEW:   # and all in use: what is under way of each must have room in the appliance too
-        more = {"memory_mb": 512 + load.buffers * OF_BUFFERS // 1_000_000, "dataplane": {**room_for(load.connections), "buffers": load.connections + 65536}}
+        more |= {"memory_mb": 512 + load.buffers * OF_BUFFERS // 1_000_000, "dataplane": {**room_for(load.connections), "buffers": load.connections + 65536}}
     link = between(bench.lab, load.connections, plain=load.plain, mtu=load.mtu, **more)
     patience = 240 + load.connections / 100   # seconds: opening takes a few milliseconds each
     watch = Watch([link.appliance.control.pid, link.appliance.dataplane.pid])
@@ -149,16 +177,17 @@ def measure(bench, row, number):
         with Sampler(link.appliance, seconds, load.connections if load.mode == "kept" else 1) as sampler:
             done, report = link.run(**COMMON, **load.options(), warm_up=WARM_UP, duration=seconds + 2 * WARM_UP, patience=patience)
         window = told(row, done, report)["window"]
-        spent, elapsed = sampler.spent()
-        disturbed = watch.disturbed()
+        return Spent(window, *sampler.spent(), watch.disturbed())
     finally:
         link.stop()
-    messages = window["messages_per_second"]
-    rate = messages * (load.answer * 8e-9 if row.unit is GIGABITS else 1e-3)
-    busy = spent["core_seconds"] / elapsed
+
+
+def measure(bench, row, number):
+    load = load_of(row)
+    spent = spend(bench, row, load)
+    rate = spent.messages * (load.answer * 8e-9 if row.unit is GIGABITS else 1e-3)
     octets = load.answer if row.unit is GIGABITS else 1
-    details = {f"{row.unit.name.split(' a ')[0]} a second raw": rate, DEVICE_BUSY: 100 * busy, "generator busy %": 100 * window["busy_share"],
-               "generator had % of its core": 100 * window["cpu_share"],
-               f"worker cycles {'an octet' if octets > 1 else 'a request'}": spent["worker_cycles"] / elapsed / messages / octets,
-               "control us a request": spent["control_seconds"] / elapsed / messages * 1e6}
-    return Sample(row, OURS, rate / busy, number, details, disturbed)
+    details = {f"{row.unit.name.split(' a ')[0]} a second raw": rate, DEVICE_BUSY: 100 * spent.busy, "generator busy %": 100 * spent.window["busy_share"],
+               "generator had % of its core": 100 * spent.window["cpu_share"],
+               f"worker cycles {'an octet' if octets > 1 else 'a request'}": spent.cycles() / octets, "control us a request": spent.control_us()}
+    return Sample(row, OURS, rate / spent.busy, number, details, spent.disturbed)

@@ -1,6 +1,6 @@
 """The rows: what each is, what is wanted of it, and how it is measured. One that is not here is not measured."""
 
-from tests.bench import away, echo, flood, hellos, idle, kernel, latency, loss, memif, memory, workers
+from tests.bench import away, echo, flood, growth, hellos, idle, kernel, latency, loss, memif, memory, workers
 from tests.bench.row import CONNECTIONS, GIGABITS, REQUESTS, Row, Unit
 
 MEGABYTE = kernel.MEGABYTE
@@ -55,9 +55,12 @@ ROWS = [
     *(Row(23, f"device path alone: echo over {profile}, frames of {octets} octets", Unit("M frames a core-second"), "none", "none", (echo.Load(profile, octets),))
       for profile in ("memif", "af_xdp") for octets in (64, 1500)),
     Row(24, "two workers against one, 1 KB on kept connections, TLS to TLS", Unit("times the rate of one"), "1.8", "1.94", (workers.Load(),)),
+    *(Row(25, f"{growth.MANY}, against one of each: {title}", Unit("% more cycles", less_is_better=True), "+5 %", "none", (growth.Load(load),))
+      for title, load in (("1 KB on kept connections, TLS to TLS, 64 flows", memif.Load(64, 1024)),
+                          ("full handshake, 1 KB, close; TLS to plain, 16 at a time", memif.Load(16, 1024, "close", plain=True)))),
 ]
 QUICK = (1, 3, 5, 8, 14)
-NUMBERS = range(1, 25)   # that the benchmark has
+NUMBERS = range(1, 26)   # that the benchmark has
 
 
 def asked(text):

@@ -25,15 +25,17 @@ def generator(lab, *options, patience=300, memory_mb=512, within=(), **more):
 
 class Between:
     """`plain`: backends without TLS. `memory_mb`: of the generator's packet buffers. `members`: of the pool, each with an address; the appliance has
-    55,001 ports towards each."""
+    55,001 ports towards each. `of_service`: further settings of the service. `services`: how many there are, one that is used and others beside it."""
 
-    def __init__(self, lab, *, plain=False, members=1, control_cores=None, certificates_of_service=None, mtu=1500, memory_mb=512, **settings):
+    def __init__(self, lab, *, plain=False, members=1, control_cores=None, certificates_of_service=None, of_service=None, services=1, mtu=1500, memory_mb=512, **settings):
         self.lab, self.plain, self.mtu, self.memory_mb = lab, plain, mtu, memory_mb
         self.backends = [f"198.51.100.{10 + number}" for number in range(members)]
         self.sockets = {side: lab.directory / f"{side}s.sock" for side in ("client", "backend")}
         trust = {} if plain else {"server_name": certificates.BACKEND_NAME, "trust": str(lab.certificates.backend_ca)}
-        service = Service("web", 443, "web", certificates_of_service or [lab.certificates.rsa, lab.certificates.ecdsa], settings={"handshake_timeout_ms": 60000})
-        self.config = Configuration([service], [Pool("web", [f"{backend}:{80 if plain else 443}" for backend in self.backends], **trust)], profile="memif", devices=self.sockets, ports={"memif_role": "server", "mtu": mtu},
+        shown = certificates_of_service or [lab.certificates.rsa, lab.certificates.ecdsa]
+        service = Service("web", 443, "web", shown, settings={"handshake_timeout_ms": 60000, **(of_service or {})})
+        others = [Service(f"other{number}", 20000 + number, "web", shown) for number in range(1, services)]
+        self.config = Configuration([service, *others], [Pool("web", [f"{backend}:{80 if plain else 443}" for backend in self.backends], **trust)], profile="memif", devices=self.sockets, ports={"memif_role": "server", "mtu": mtu},
                                routes={"client": [{"to": "10.1.0.0/16", "via": CLIENT}]}, state_directory=lab.directory / "state-memif", **settings)
         self.appliance = Appliance(lab, lab.write_configuration(self.config, "memif.conf"), control_cores=control_cores)
         self.appliance.start_control()
