@@ -109,6 +109,7 @@ struct SendOctets {
 struct OpenBackend {
     SocketAddress remote;
     std::uint8_t attempt;         ///< counts the connections tried for this flow, from 1; older attempts' events are ignored
+    std::uint8_t speaks_first;    ///< 1: control sends as soon as the connection is open (a ClientHello)
     std::uint32_t connect_timeout_ms;
     std::uint64_t pool;           ///< pool_id() and member_id(), for the counters, see object_id.h
     std::uint64_t member;

@@ -53,6 +53,7 @@ void HandshakeWorker::try_member(Session& session) {
     channel::OpenBackend request{};
     request.remote = pool.settings().members[*member].address;
     request.attempt = session.attempt;
+    request.speaks_first = pool.context() ? 1 : 0;
     request.connect_timeout_ms = pool.settings().connect_timeout_ms;
     request.pool = pool.id();
     request.member = pool.member_id(*member);

@@ -130,6 +130,7 @@ void FlowEngine::on_open_backend(Flow& flow, const channel::OpenBackend& request
     }
     leg.connection = *connection;
     leg.phase = LegPhase::connecting;
+    if (request.speaks_first == 1) leg.connection->speak_first();
 }
 
 std::size_t FlowEngine::lane_number(const Flow& flow) const noexcept { return flow.is_probe ? flow.probe_lane : lanes_->number_of(flow.id); }
@@ -154,7 +155,7 @@ void FlowEngine::on_open_probe(const channel::OpenProbe& request, std::size_t la
     flow->handshake_timeout = kProbeTimeout;
     flow->created = flow->last_activity = now;
     owe(*flow, owed::kProbeOpened);
-    on_open_backend(*flow, channel::OpenBackend{request.remote, 1, request.connect_timeout_ms, 0, 0}, now);
+    on_open_backend(*flow, channel::OpenBackend{request.remote, 1, 0, request.connect_timeout_ms, 0, 0}, now);
     flow->has_member = false;
     arm(*flow, now);
 }

@@ -23,6 +23,7 @@ std::size_t Connection::peek(std::uint32_t offset, std::uint32_t length, std::sp
 }
 void Connection::consume(std::uint32_t length) noexcept { block(*this).core->consume(block(*this), length); }
 void Connection::set_receive_limit(std::uint32_t octets) noexcept { block(*this).core->set_receive_limit(block(*this), octets); }
+void Connection::speak_first() noexcept { block(*this).speaks_first = true; }
 bool Connection::peer_finished() const noexcept {
     return block(*this).peer_fin_taken && block(*this).receive_queue.octets() == 0;
 }
@@ -143,7 +144,8 @@ void Core::tune_receive_space(ControlBlock& cb) noexcept {
 
 void Core::set_receive_limit(ControlBlock& cb, std::uint32_t octets) noexcept {
     cb.receive_limit = std::min(octets, settings_.receive_buffer);
-    consume(cb, 0);
+    // Nothing was consumed, so nobody waits for a window but who has less than a first flight left (RFC 6928): all others learn it from the next segment, an ACK at the latest.
+    if (cb.rcv_wnd() < Cubic::initial_window(cb.our_mss)) consume(cb, 0);
 }
 
 void Core::set_nagle(ControlBlock& cb, bool on) noexcept {

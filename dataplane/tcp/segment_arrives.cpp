@@ -164,7 +164,10 @@ void Core::arrives_syn_sent(ControlBlock& cb, Arrival& arrival) {
         if (cb.syn_transmissions == 1) cb.rtt.sample(arrival.now - cb.last_sent);
         cb.snd_una = arrival.ack;
         ++counters.connected;
-        cb.ack_now = true;
+        if (cb.speaks_first)   // "Data or controls that were queued for transmission MAY be included": they come in a moment; Linux does so too
+            delay_ack(cb, arrival.now);
+        else
+            cb.ack_now = true;
         establish(cb, arrival);
         return;  // text with a SYN,ACK is not kept (that would be RFC 7413): the peer sends it again
     }
@@ -526,9 +529,14 @@ void Core::take_fin(ControlBlock& cb, Arrival& arrival) {
     cb.rcv_nxt += 1;
     cb.rcv_adv = later_of(cb.rcv_adv, cb.rcv_nxt);
     if (cb.engaged()) cb.transfer->reassembly.clear();
-    cb.ack_now = true;
-    mark_dirty(cb);
     raise(cb, event::kPeerClosed);
+    const bool may_answer = cb.current == State::syn_received || cb.current == State::established;
+    if (!may_answer) {
+        cb.ack_now = true;
+        mark_dirty(cb);
+    } else if (!cb.ack_now && !armed(cb, Timer::delayed_ack)) {
+        delay_ack(cb, arrival.now);   // our user has something to say to that, or closes too: with either goes the ACK (Linux waits for it as well)
+    }
     switch (cb.current) {
         case State::syn_received:
         case State::established:

@@ -121,6 +121,9 @@ class Connection {
     /// Back pressure: how many octets beyond what has been consumed the peer may have sent in all, at most. The advertised
     /// window follows it (never shrinking, RFC 9293 3.8.6; with silly-window avoidance). Default: Settings::receive_buffer.
     void set_receive_limit(std::uint32_t octets) noexcept;
+    /// Of one that is being opened by connect(): its user sends as soon as it is open, so that the ACK of the peer's SYN waits for that (as long as any ACK may) and costs
+    /// no segment of its own.
+    void speak_first() noexcept;
     /// True when every octet before the peer's FIN has been consumed.
     [[nodiscard]] bool peer_finished() const noexcept;
 

@@ -56,7 +56,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                 break;
             case 1:
                 spoil_and_tell(world, MessageType::open_backend, id,
-                               channel::OpenBackend{{World::address(2), World::kBackendPort}, ++s.attempt, 500, 1, 1}, input);
+                               channel::OpenBackend{{World::address(2), World::kBackendPort}, ++s.attempt, 1, 500, 1, 1}, input);
                 break;
             case 2:
                 spoil_and_tell(world, MessageType::handoff, id, world.handoff_of(s, side), input);

@@ -377,7 +377,7 @@ class World {
     }
     void open_backend(Session& s, std::uint16_t port = kBackendPort) {
         s.backend_seen = s.backend_consumed = 0;
-        tell(channel::MessageType::open_backend, s.id, channel::OpenBackend{{address(2), port}, ++s.attempt, 2000, 5, 6});
+        tell(channel::MessageType::open_backend, s.id, channel::OpenBackend{{address(2), port}, ++s.attempt, static_cast<std::uint8_t>(s.backend.keys.suite != nullptr), 2000, 5, 6});
     }
     channel::Handoff handoff_of(Session& s, Side side) {
         const LegKeys& keys = side == Side::client ? s.client.keys : s.backend.keys;

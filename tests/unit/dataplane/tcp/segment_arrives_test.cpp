@@ -102,6 +102,31 @@ TEST_F(SynSent, SynAck_Establishes) {
     EXPECT_EQ(peer.connection->user, 42u);
 }
 
+TEST_F(SynSent, SynAckToOneThatSpeaksFirst_ItsOctetsAcknowledge) {
+    peer.connection->speak_first();
+    peer.exchange(kSyn | kAck, peer.iss, iss + 1, {}, {.options = peer.syn_options({.mss = 1000})});
+    EXPECT_EQ(peer.connection->state(), State::established);
+    EXPECT_EQ(peer.events(), event::kEstablished);
+    EXPECT_TRUE(peer.sent.empty());
+    ASSERT_TRUE(peer.connection->send(std::as_bytes(std::span("hello", 5))));
+    peer.output();
+    ASSERT_EQ(peer.sent.size(), 1u);
+    EXPECT_EQ(peer.sent[0].payload.size(), 5u);
+    EXPECT_EQ(peer.sent[0].ack, peer.iss + 1);
+    peer.after(1s);
+    for (const auto& segment : peer.sent) EXPECT_FALSE(segment.payload.empty()) << "an ACK of its own";
+}
+
+TEST_F(SynSent, SynAckToOneThatWouldSpeakFirstAndDoesNot_IsAcknowledgedInTime) {   // RFC 9293 3.8.6.3: less than half a second
+    peer.connection->speak_first();
+    peer.exchange(kSyn | kAck, peer.iss, iss + 1, {}, {.options = peer.syn_options({.mss = 1000})});
+    EXPECT_TRUE(peer.sent.empty());
+    peer.after(50ms);
+    ASSERT_EQ(peer.sent.size(), 1u);
+    EXPECT_EQ(peer.sent[0].flags, kAck);
+    EXPECT_EQ(peer.sent[0].ack, peer.iss + 1);
+}
+
 TEST_F(SynSent, AckOfUnsentData_SendsResetAndSynAgain) {
     peer.exchange(kAck, peer.iss, iss + 2);  // a TIME-WAIT of an earlier connection answers our SYN so (RFC 9293 3.5.1)
     ASSERT_EQ(peer.sent.size(), 2u);
@@ -471,6 +496,8 @@ TEST_F(Established, UrgentPointer_OctetsInLine) {  // RFC 6093
 TEST_F(Established, PeerFinWithData_CloseWait) {
     peer.data("bye", kAck | kFin);
     EXPECT_EQ(peer.events(), event::kReadable | event::kPeerClosed);
+    EXPECT_TRUE(peer.sent.empty()) << "our user may answer or close at once";
+    peer.after(50ms);
     ASSERT_EQ(peer.sent.size(), 1u);
     EXPECT_EQ(peer.sent[0].ack, peer.snd_nxt);
     EXPECT_EQ(peer.connection->state(), State::close_wait);
@@ -488,6 +515,18 @@ TEST_F(Established, PeerFinWithData_CloseWait) {
     EXPECT_EQ(peer.events() & event::kEnded, event::kEnded);
     EXPECT_EQ(peer.connection->end(), End::finished);
     EXPECT_EQ(peer.core.connections(), 0u);
+    peer.connection->release();
+}
+
+TEST_F(Established, PeerFinAndWeCloseAtOnce_OurFinAcknowledgesIt) {
+    peer.data({}, kAck | kFin);
+    EXPECT_EQ(peer.connection->state(), State::close_wait);
+    peer.connection->close();
+    ASSERT_EQ(peer.output().size(), 1u);
+    EXPECT_EQ(peer.sent[0].flags & (kFin | kAck), kFin | kAck);
+    EXPECT_EQ(peer.sent[0].ack, peer.snd_nxt);
+    EXPECT_EQ(peer.connection->state(), State::last_ack);
+    peer.exchange(kAck, peer.snd_nxt, peer.rcv_nxt + 1);
     peer.connection->release();
 }
 

@@ -430,6 +430,30 @@ TEST_F(Sender, ReceiveLimit_WindowFollowsWithoutShrinking) {
     EXPECT_TRUE(peer.output().empty()) << "the edge is far beyond the new limit";
 }
 
+TEST(ReceiverWindow, LimitRisesWhileThereIsRoom_NextAckTellsIt) {
+    constexpr std::uint32_t kUnit = 8;
+    Peer peer;
+    peer.establish();
+    peer.connection->set_receive_limit(40'000);
+    EXPECT_TRUE(peer.output().empty());
+    peer.connection->set_receive_limit(120'000);
+    EXPECT_TRUE(peer.output().empty()) << "the peer has room for more than a first flight: it waits for nothing";
+    peer.data("a");
+    peer.after(50ms);
+    ASSERT_EQ(peer.sent.size(), 1u);
+    EXPECT_GT(peer.sent[0].window * kUnit, 110'000u);
+}
+
+TEST(ReceiverWindow, LimitRisesWhereThePeerMayWait_IsToldAtOnce) {
+    Peer peer;
+    peer.establish();
+    peer.connection->set_receive_limit(40'000);
+    for (int i = 0; i < 45; ++i) peer.data(std::string(1448, 'a'));   // nearly all of the 64 KiB that the SYN,ACK told
+    peer.connection->set_receive_limit(120'000);
+    ASSERT_EQ(peer.output().size(), 1u);
+    EXPECT_EQ(peer.sent[0].ack, peer.snd_nxt);
+}
+
 TEST(ReceiverWindow, SlowReader_UpdateWhenItMatters) {
     Settings settings;
     settings.receive_buffer = 10000;
