@@ -268,15 +268,23 @@ void HandshakeWorker::wait(Clock::time_point until) {
 }
 
 bool HandshakeWorker::take_messages() {
-    constexpr int kMessagesATurn = 64 * handshake::OperationBatch::kMost;   // for each newcomer that is begun then
-    bool any = false;
+    // For each newcomer that is begun then, as many as the last time: who is under way and who comes share the time, whatever either takes. No longer than a few handshakes' work, since others
+    // wait for the mutex, and answers for the end of the batch.
+    constexpr std::size_t kMessagesANewcomer = 64, kLookAtClock = 16;
+    constexpr auto kLongest = std::chrono::milliseconds(4);
+    const std::size_t most = kMessagesANewcomer * std::max<std::size_t>(1, begun_last_turn_);
+    const auto until = Clock::now() + kLongest;
+    bool any = false, in_time = true;
     const std::lock_guard lock(sessions_mutex_);
-    for (std::size_t i = 0; i < lanes_.size() && !broken_; ++i) {
-        for (int n = 0; n < kMessagesATurn && !broken_ && lanes_[i].from_dataplane.read(*message_); ++n) {
+    ++turns_;
+    for (std::size_t lane = 0; lane < lanes_.size() && !broken_ && in_time; ++lane) {
+        const std::size_t i = (turns_ + lane) % lanes_.size();   // another is the first each time, should there be no time for all
+        for (std::size_t n = 0; n < most && !broken_ && in_time && lanes_[i].from_dataplane.read(*message_); ++n) {
             on_message(i, *message_);
             any = true;
             // Each answer as soon as it is there: the next handshake may take a while.
             (void)lanes_[i].to_dataplane.publish();
+            if (n % kLookAtClock == kLookAtClock - 1) in_time = Clock::now() < until;
         }
         if (lanes_[i].from_dataplane.broken() || lanes_[i].to_dataplane.broken()) broken_ = true;
     }
@@ -302,12 +310,12 @@ void HandshakeWorker::finish_batch() {
 
 /// As many as there are, up to those that have their operations done together.
 bool HandshakeWorker::begin_newcomers() {
-    bool any = false;
+    begun_last_turn_ = 0;
     for (std::size_t before = batch_.waiting(); !batch_.full() && begin_newcomer(); before = batch_.waiting()) {
-        any = true;
+        ++begun_last_turn_;
         if (batch_.waiting() == before) break;   // it waits for nobody: what has been said meanwhile comes first
     }
-    return any;
+    return begun_last_turn_ > 0;
 }
 
 /// Begins one handshake, so that all that has been said meanwhile is heard before the next: a handshake that is under way goes on, a health check is answered in time, and a client that has

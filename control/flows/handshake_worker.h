@@ -263,6 +263,8 @@ class HandshakeWorker {
     std::deque<channel::FlowId> newcomers_;          ///< whose client has spoken for the first time, and those of them that have ended since; the oldest first
     std::uint64_t opened_since_trim_ = 0;
     Clock::time_point last_busy_{};
+    std::size_t turns_ = 0;                          ///< of take_messages()
+    std::size_t begun_last_turn_ = 0;                ///< newcomers
     bool newest_was_served_ = false;                 ///< by the last begin_newcomer() that served one
     std::deque<channel::FlowId> awaiting_tickets_;   ///< whose handshake with the member waits for tickets, or did; the oldest first
     std::unordered_map<std::uint64_t, std::unique_ptr<RedirectFlow>> redirects_;

@@ -60,10 +60,10 @@ bool take_p256(const EVP_PKEY* key, SigningKey& into) noexcept {
     if (EVP_PKEY_get_group_name(key, group.data(), group.size(), nullptr) != 1 || std::string_view(group.data()) != SN_X9_62_prime256v1) return false;
     const Number secret = number(key, OSSL_PKEY_PARAM_PRIV_KEY);
     crypto::P256Octets octets{};
-    if (!secret || BN_bn2binpad(secret.get(), reinterpret_cast<unsigned char*>(octets.data()), static_cast<int>(octets.size())) != static_cast<int>(octets.size())) return false;
-    into.p256 = crypto::to_scalar(octets);
+    const bool good = secret && BN_bn2binpad(secret.get(), reinterpret_cast<unsigned char*>(octets.data()), static_cast<int>(octets.size())) == static_cast<int>(octets.size());
+    if (good) crypto::to_scalar(octets, into.p256.emplace());
     crypto::wipe(octets.data(), octets.size());
-    return true;
+    return good;
 }
 
 bool take_rsa(const EVP_PKEY* key, SigningKey& into) {
@@ -72,7 +72,11 @@ bool take_rsa(const EVP_PKEY* key, SigningKey& into) {
     const Number exponent = number(key, OSSL_PKEY_PARAM_RSA_E);
     if (!exponent || BN_is_word(exponent.get(), RSA_F4) != 1) return false;
     if (number(key, OSSL_PKEY_PARAM_RSA_FACTOR3)) return false;   // more than two primes
-    std::array<std::vector<std::byte>, std::size(kNames)> octets;
+    struct Wiped : std::array<std::vector<std::byte>, std::size(kNames)> {
+        ~Wiped() {
+            for (auto& each : *this) crypto::wipe(each.data(), each.size());
+        }
+    } octets;
     bool good = true;
     for (std::size_t i = 0; i < octets.size() && good; ++i) {
         const Number value = number(key, kNames[i]);
@@ -83,7 +87,6 @@ bool take_rsa(const EVP_PKEY* key, SigningKey& into) {
     }
     if (good)
         if (auto made = crypto::RsaPrivateKey::make({octets[0], octets[1], octets[2], octets[3], octets[4], octets[5]})) into.rsa.emplace(std::move(*made));
-    for (auto& each : octets) crypto::wipe(each.data(), each.size());
     return into.rsa.has_value();
 }
 
@@ -174,7 +177,6 @@ struct Signing {
     const SigningKey* key = nullptr;   ///< borrowed of the EVP_PKEY_CTX, which holds its key
     std::string digest{};
     bool pss = false;
-    bool salt_like_digest = true;      ///< as TLS has it (RFC 8446 4.2.3); else OpenSSL's own signs
 };
 
 Signing& signing_of(void* signing) noexcept { return *static_cast<Signing*>(signing); }
@@ -188,8 +190,9 @@ int set_signing_params(void* of, const OSSL_PARAM* params) noexcept {
     if (const OSSL_PARAM* const padding = OSSL_PARAM_locate_const(params, OSSL_SIGNATURE_PARAM_PAD_MODE)) {
         int mode = 0;
         const char* name = nullptr;
-        if (OSSL_PARAM_get_int(padding, &mode) != 1) {
-            if (OSSL_PARAM_get_utf8_string_ptr(padding, &name) != 1) return 0;
+        if (padding->data_type != OSSL_PARAM_UTF8_STRING) {   // asked first: a getter for another type leaves an error behind
+            if (OSSL_PARAM_get_int(padding, &mode) != 1) return 0;
+        } else if (OSSL_PARAM_get_utf8_string_ptr(padding, &name) == 1) {
             mode = OPENSSL_strcasecmp(name, OSSL_PKEY_RSA_PAD_MODE_PSS) == 0 ? RSA_PKCS1_PSS_PADDING : OPENSSL_strcasecmp(name, OSSL_PKEY_RSA_PAD_MODE_PKCSV15) == 0 ? RSA_PKCS1_PADDING : 0;
         }
         if (mode != RSA_PKCS1_PSS_PADDING && mode != RSA_PKCS1_PADDING) return 0;
@@ -198,13 +201,10 @@ int set_signing_params(void* of, const OSSL_PARAM* params) noexcept {
     if (const OSSL_PARAM* const salt = OSSL_PARAM_locate_const(params, OSSL_SIGNATURE_PARAM_PSS_SALTLEN)) {
         int length = 0;
         const char* name = nullptr;
-        if (OSSL_PARAM_get_int(salt, &length) == 1)
-            signing.salt_like_digest = length == RSA_PSS_SALTLEN_DIGEST;
-        else if (OSSL_PARAM_get_utf8_string_ptr(salt, &name) == 1)
-            signing.salt_like_digest = OPENSSL_strcasecmp(name, OSSL_PKEY_RSA_PSS_SALT_LEN_DIGEST) == 0;
-        else
-            return 0;
-        if (!signing.salt_like_digest) return 0;   // nobody in TLS asks for another
+        const bool like_digest = salt->data_type != OSSL_PARAM_UTF8_STRING
+                                     ? OSSL_PARAM_get_int(salt, &length) == 1 && length == RSA_PSS_SALTLEN_DIGEST
+                                     : OSSL_PARAM_get_utf8_string_ptr(salt, &name) == 1 && OPENSSL_strcasecmp(name, OSSL_PKEY_RSA_PSS_SALT_LEN_DIGEST) == 0;
+        if (!like_digest) return 0;   // nobody in TLS asks for another (RFC 8446 4.2.3)
     }
     return 1;
 }

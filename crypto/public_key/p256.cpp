@@ -52,7 +52,7 @@ bool make_nonce(const P256Scalar& key, const P256Octets& digest, P256Scalar& non
             break;
         P256Octets first;
         std::copy_n(hash.begin(), first.size(), first.begin());
-        nonce = to_scalar(first);
+        to_scalar(first, nonce);
         wipe(first.data(), first.size());
         made = is_below_order(nonce) && !is_zero(nonce);
     }
@@ -65,10 +65,9 @@ const int64u* words(const P256Scalar& scalar) noexcept { return reinterpret_cast
 
 }  // namespace
 
-P256Scalar to_scalar(const P256Octets& octets) noexcept {
-    P256Scalar scalar{};
+void to_scalar(const P256Octets& octets, P256Scalar& scalar) noexcept {
+    scalar = {};
     for (std::size_t i = 0; i < octets.size(); ++i) scalar[(octets.size() - 1 - i) / 8] |= std::to_integer<std::uint64_t>(octets[i]) << 8 * ((octets.size() - 1 - i) % 8);
-    return scalar;
 }
 
 void sign_p256(std::span<P256Signature> signatures) noexcept {

@@ -15,7 +15,7 @@ inline constexpr std::size_t kP256Lanes = 8;
 using P256Octets = std::array<std::byte, kP256Length>;      ///< a number, its most significant octet first
 using P256Scalar = std::array<std::uint64_t, kP256Length / 8>;   ///< the same, its least significant word first
 
-[[nodiscard]] P256Scalar to_scalar(const P256Octets& octets) noexcept;
+void to_scalar(const P256Octets& octets, P256Scalar& scalar) noexcept;
 
 /// One signature. The key is borrowed for the call, and 0 < key < n (the caller's to see to).
 struct P256Signature {

@@ -130,6 +130,7 @@ void FlowEngine::on_open_backend(Flow& flow, const channel::OpenBackend& request
     }
     leg.connection = *connection;
     leg.phase = LegPhase::connecting;
+    leg.connection->set_receive_limit(std::min(kHandshakeReceiveLimit, settings_.receive_buffer));
     if (request.speaks_first == 1) leg.connection->speak_first();
 }
 

@@ -290,7 +290,6 @@ void FlowEngine::on_leg_event(Flow& flow, Side side, std::uint8_t events, Time n
         case LegPhase::connecting:
             if ((events & tcp::event::kEstablished) == 0) break;
             leg.phase = LegPhase::handshake;
-            leg.connection->set_receive_limit(std::min(kHandshakeReceiveLimit, settings_.receive_buffer));
             owe(flow, owed::kBackendOpened);
             [[fallthrough]];
         case LegPhase::handshake: {

@@ -258,6 +258,8 @@ class Core {
     // ---- timers.cpp ----
     void arm(ControlBlock& cb, Timer timer, Time at) noexcept;
     void delay_ack(ControlBlock& cb, Time now) noexcept;
+    /// The window of a SYN, which is never scaled (RFC 7323 2.2).
+    [[nodiscard]] static std::uint32_t syn_window(const ControlBlock& cb) noexcept { return cb.receive_limit < 65535 ? cb.receive_limit : 65535; }
     void disarm(ControlBlock& cb, Timer timer) noexcept;
     [[nodiscard]] bool armed(const ControlBlock& cb, Timer timer) const noexcept;
     void fired(ControlBlock& cb);

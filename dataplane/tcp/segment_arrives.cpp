@@ -151,7 +151,8 @@ void Core::arrives_syn_sent(ControlBlock& cb, Arrival& arrival) {
         return;
     }
     cb.irs = arrival.seq;
-    cb.rcv_nxt = cb.rcv_adv = cb.last_ack_sent = cb.irs + 1;
+    cb.rcv_nxt = cb.last_ack_sent = cb.irs + 1;
+    cb.rcv_adv = cb.rcv_nxt + syn_window(cb);   // what our SYN has promised
     take_syn_options(cb, arrival.options);
     // An ECN-setup SYN,ACK says ECE alone; both flags are a peer's that reflects what it does not know (RFC 3168 6.1.1). A SYN alone begins a
     // simultaneous open, which is done without.
@@ -531,7 +532,8 @@ void Core::take_fin(ControlBlock& cb, Arrival& arrival) {
     if (cb.engaged()) cb.transfer->reassembly.clear();
     raise(cb, event::kPeerClosed);
     const bool may_answer = cb.current == State::syn_received || cb.current == State::established;
-    if (!may_answer) {
+    const bool filled_gap = !arrival.has(kFin);   // RFC 5681 4.2: it came before, and what was missing has come now
+    if (!may_answer || filled_gap) {
         cb.ack_now = true;
         mark_dirty(cb);
     } else if (!cb.ack_now && !armed(cb, Timer::delayed_ack)) {

@@ -239,8 +239,7 @@ void Core::send_syn(ControlBlock& cb, Time now) {
     // A path that drops ECN-setup SYNs must not keep us from connecting (RFC 3168 6.1.1.1).
     if (!answering && cb.syn_transmissions > 0) cb.ecn = false;
     const int ecn = !cb.ecn ? 0 : answering ? wire::kEce : wire::kEce | wire::kCwr;
-    // The window of a SYN is never scaled (RFC 7323 2.2).
-    const auto window = static_cast<std::uint16_t>(std::min(cb.receive_limit, 65535u));
+    const auto window = static_cast<std::uint16_t>(syn_window(cb));
     rte_mbuf* buffer = rte_pktmbuf_alloc(pool_);
     if (buffer != nullptr) {
         prepend_header(buffer, cb.tuple, cb.iss, answering ? cb.rcv_nxt : SeqNum{},

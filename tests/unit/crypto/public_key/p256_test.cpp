@@ -22,6 +22,12 @@ using Key = std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)>;
 unsigned char* raw(P256Octets& octets) { return reinterpret_cast<unsigned char*>(octets.data()); }
 const unsigned char* raw(const P256Octets& octets) { return reinterpret_cast<const unsigned char*>(octets.data()); }
 
+P256Scalar scalar_of(const P256Octets& octets) {
+    P256Scalar scalar{};
+    to_scalar(octets, scalar);
+    return scalar;
+}
+
 P256Octets private_octets(const EVP_PKEY* key) {
     BIGNUM* number = nullptr;
     EXPECT_EQ(EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_PRIV_KEY, &number), 1);
@@ -57,7 +63,7 @@ TEST_F(P256, EveryNumberOfSignatures_OpenSslVerifiesEachAndNoOther) {
         std::vector<P256Signature> signatures(count);
         for (std::size_t i = 0; i < count; ++i) {
             keys.emplace_back(EVP_PKEY_Q_keygen(nullptr, nullptr, "EC", "P-256"), EVP_PKEY_free);
-            scalars.push_back(to_scalar(private_octets(keys.back().get())));
+            scalars.push_back(scalar_of(private_octets(keys.back().get())));
             RAND_bytes(raw(signatures[i].digest), 32);
         }
         for (std::size_t i = 0; i < count; ++i) signatures[i].private_key = &scalars[i];
@@ -73,7 +79,7 @@ TEST_F(P256, EveryNumberOfSignatures_OpenSslVerifiesEachAndNoOther) {
 
 TEST_F(P256, DigestsThatTheLibraryRefuses_AreToldAndOthersBesideThemAreSigned) {
     const Key key(EVP_PKEY_Q_keygen(nullptr, nullptr, "EC", "P-256"), EVP_PKEY_free);
-    const P256Scalar scalar = to_scalar(private_octets(key.get()));
+    const P256Scalar scalar = scalar_of(private_octets(key.get()));
     std::array<P256Signature, 3> signatures{};
     for (auto& signature : signatures) signature.private_key = &scalar;
     signatures[0].digest.fill(std::byte{0});
@@ -93,7 +99,7 @@ TEST_F(P256, SmallestAndLargestKey_Sign) {
                                             0xbc, 0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x50};
     std::copy_n(order_less_one, 32, raw(largest));
     std::array<P256Signature, 2> signatures{};
-    const P256Scalar first = to_scalar(one), second = to_scalar(largest);
+    const P256Scalar first = scalar_of(one), second = scalar_of(largest);
     for (auto& signature : signatures) signature.digest.fill(std::byte{0x5a});
     signatures[0].private_key = &first;
     signatures[1].private_key = &second;
@@ -103,7 +109,7 @@ TEST_F(P256, SmallestAndLargestKey_Sign) {
 
 TEST_F(P256, SameMessageAndKey_NoNonceComesTwice) {
     const Key key(EVP_PKEY_Q_keygen(nullptr, nullptr, "EC", "P-256"), EVP_PKEY_free);
-    const P256Scalar scalar = to_scalar(private_octets(key.get()));
+    const P256Scalar scalar = scalar_of(private_octets(key.get()));
     std::set<P256Octets> seen;   // r is the nonce's image
     for (int round = 0; round < 100; ++round) {
         std::array<P256Signature, kP256Lanes> signatures{};
@@ -121,7 +127,7 @@ TEST(P256Scalar, Octets_BecomeWordsFromTheEnd) {
     octets[31] = std::byte{0x01};
     octets[24] = std::byte{0x80};
     octets[0] = std::byte{0x7f};
-    EXPECT_EQ(to_scalar(octets), (P256Scalar{0x8000000000000001, 0, 0, 0x7f00000000000000}));
+    EXPECT_EQ(scalar_of(octets), (P256Scalar{0x8000000000000001, 0, 0, 0x7f00000000000000}));
 }
 
 }  // namespace

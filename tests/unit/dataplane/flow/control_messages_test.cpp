@@ -561,5 +561,28 @@ TEST_F(FlowControl, AddressGone_ItsFlowsAreReset) {
     EXPECT_EQ(s.backend.end, tcp::End::reset);
 }
 
+TEST(BackendLeg, OfTls_TheSynAckIsAcknowledgedByTheClientHello) {
+    World world({.seed = 1});
+    std::vector<std::size_t> to_backend;
+    world.on_segment = [&](std::size_t to, std::size_t octets) {
+        if (to == 2) to_backend.push_back(octets);
+    };
+    (void)world.open();
+    ASSERT_GE(to_backend.size(), 2u);
+    EXPECT_EQ(to_backend[0], 0u);   // the SYN
+    EXPECT_GT(to_backend[1], 0u);
+}
+
+TEST(BackendLeg, OfPlainText_TheSynAckIsAcknowledgedAtOnce) {   // its client may wait for the backend to speak
+    World world({.backend_suite = 0});
+    std::vector<std::size_t> to_backend;
+    world.on_segment = [&](std::size_t to, std::size_t octets) {
+        if (to == 2) to_backend.push_back(octets);
+    };
+    (void)world.open();
+    ASSERT_TRUE(world.run_until([&] { return to_backend.size() >= 2; }, 20ms));
+    EXPECT_EQ(to_backend[1], 0u);
+}
+
 }  // namespace
 }  // namespace sallyport::flow::test

@@ -427,6 +427,8 @@ class World {
         return s;
     }
     std::function<void(Session&)> adjust_keys;
+    /// Each segment that arrives somewhere: at the client (0), the appliance or the backend (2), and how many octets it brings.
+    std::function<void(std::size_t to, std::size_t octets)> on_segment;
     /// A flow whose both legs are open.
     Session& open() {
         Session& s = connect();
@@ -500,7 +502,7 @@ class World {
             const Flying flying = in_flight_.top();
             in_flight_.pop();
             const Spent spent(*this, flying.to);
-            deliver(*hosts_[flying.to], flying.frame);
+            deliver(flying.to, flying.frame);
         }
         for (std::size_t i = 0; i < hosts_.size(); ++i) {
             {
@@ -653,8 +655,10 @@ class World {
         }
     }
 
-    void deliver(Host& host, rte_mbuf* frame) {
+    void deliver(std::size_t to, rte_mbuf* frame) {
+        Host& host = *hosts_[to];
         network::Received received = host.network.receive(frame, 0, now_);
+        if (received.kind == network::Received::Kind::tcp && on_segment) on_segment(to, received.segment.payload_length);
         if (received.kind == network::Received::Kind::tcp) host.stack.segment_arrives(received.segment, frame, now_);
         if (received.kind == network::Received::Kind::icmp_error) host.stack.icmp_error(received.error, now_);
     }

@@ -591,6 +591,15 @@ TEST_F(Established, FinOutOfOrder_IsTakenWhenTheGapIsFilled) {
     EXPECT_EQ(peer.read(), "helloworld");
 }
 
+TEST_F(Established, BareFinOutOfOrder_IsAcknowledgedWhenTheGapIsFilled) {   // RFC 5681 4.2: at once
+    peer.exchange(kFin | kAck, peer.snd_nxt + 5, peer.rcv_nxt);
+    EXPECT_EQ(peer.connection->state(), State::established);
+    peer.exchange(kAck, peer.snd_nxt, peer.rcv_nxt, "hello");
+    EXPECT_EQ(peer.connection->state(), State::close_wait);
+    ASSERT_EQ(peer.sent.size(), 1u);
+    EXPECT_EQ(peer.sent[0].ack, peer.snd_nxt + 6);
+}
+
 TEST_F(Established, ReleasedThenData_Reset) {  // RFC 9293 3.10.7.4, RFC 2525 2.17
     peer.connection->release();
     ASSERT_EQ(peer.output().size(), 1u);
