@@ -288,7 +288,10 @@ bool HandshakeWorker::take_messages() {
         }
         if (lanes_[i].from_dataplane.broken() || lanes_[i].to_dataplane.broken()) broken_ = true;
     }
-    any = begin_newcomers() || any;
+    // Where there was no time for what has been said, not for many newcomers either: some of them may have gone.
+    const std::size_t begun = begin_newcomers(in_time ? handshake::OperationBatch::kMost : 1);
+    if (in_time) begun_last_turn_ = begun;
+    any = begun > 0 || any;
     finish_batch();
     return any;
 }
@@ -308,14 +311,14 @@ void HandshakeWorker::finish_batch() {
     });
 }
 
-/// As many as there are, up to those that have their operations done together.
-bool HandshakeWorker::begin_newcomers() {
-    begun_last_turn_ = 0;
-    for (std::size_t before = batch_.waiting(); !batch_.full() && begin_newcomer(); before = batch_.waiting()) {
-        ++begun_last_turn_;
+/// As many as there are, up to `most`, while they have their operations done together. How many.
+std::size_t HandshakeWorker::begin_newcomers(std::size_t most) {
+    std::size_t begun = 0;
+    for (std::size_t before = batch_.waiting(); begun < most && !batch_.full() && begin_newcomer(); before = batch_.waiting()) {
+        ++begun;
         if (batch_.waiting() == before) break;   // it waits for nobody: what has been said meanwhile comes first
     }
-    return begun_last_turn_ > 0;
+    return begun;
 }
 
 /// Begins one handshake, so that all that has been said meanwhile is heard before the next: a handshake that is under way goes on, a health check is answered in time, and a client that has

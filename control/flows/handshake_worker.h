@@ -166,7 +166,7 @@ class HandshakeWorker {
     void on_message(std::size_t lane, const channel::Message& message);
     void on_flow_opened(std::size_t lane, channel::FlowId id, const channel::FlowOpened& opened);
     void on_client_octets(Session& session, std::uint64_t offset, std::span<const std::byte> octets);
-    [[nodiscard]] bool begin_newcomers();
+    [[nodiscard]] std::size_t begin_newcomers(std::size_t most);
     [[nodiscard]] bool begin_newcomer();
     void in_batch(channel::FlowId flow, std::move_only_function<void()> work);
     void finish_batch();
@@ -264,7 +264,7 @@ class HandshakeWorker {
     std::uint64_t opened_since_trim_ = 0;
     Clock::time_point last_busy_{};
     std::size_t turns_ = 0;                          ///< of take_messages()
-    std::size_t begun_last_turn_ = 0;                ///< newcomers
+    std::size_t begun_last_turn_ = 0;                ///< newcomers, in the last turn that had time for all messages
     bool newest_was_served_ = false;                 ///< by the last begin_newcomer() that served one
     std::deque<channel::FlowId> awaiting_tickets_;   ///< whose handshake with the member waits for tickets, or did; the oldest first
     std::unordered_map<std::uint64_t, std::unique_ptr<RedirectFlow>> redirects_;
