@@ -206,7 +206,7 @@ int main(int argc, char** argv) {
     };
     try {
         handshake::load_key_provider();
-        daemon::log(daemon::Level::info, "key_operations", {{"x25519", "lib25519"}, {"signatures_together", crypto::multi_buffer() != nullptr ? "Crypto Multi-Buffer" : "no"}});
+        daemon::log(daemon::Level::info, "key_operations", {{"x25519", "lib25519"}, {"signatures_together", crypto::multi_buffer() != nullptr ? "Crypto Multi-Buffer" : "no"}, {"why", crypto::why_no_multi_buffer()}});
     } catch (const std::exception& error) {
         return fail(exit_code::kOsError, error.what());
     }

@@ -245,11 +245,6 @@ int agree(void* of, unsigned char* secret, std::size_t* length, std::size_t room
 
 // ---- the provider ----
 
-template <typename Function>
-OSSL_DISPATCH entry(int id, Function* function) noexcept {
-    return {id, reinterpret_cast<void (*)()>(function)};
-}
-
 const OSSL_ALGORITHM* query(void*, int operation, int* may_not_be_kept) noexcept {
     static const OSSL_DISPATCH keys[] = {entry(OSSL_FUNC_KEYMGMT_NEW, new_key),
                                          entry(OSSL_FUNC_KEYMGMT_FREE, free_key),

@@ -317,11 +317,6 @@ int sign(void* of, unsigned char* signature, std::size_t* length, std::size_t ro
     return sign_alone(signing, signature, length, message_octets);
 }
 
-template <typename Function>
-OSSL_DISPATCH entry(int id, Function* function) noexcept {
-    return {id, reinterpret_cast<void (*)()>(function)};
-}
-
 constexpr const char* kEc = "EC";
 constexpr const char* kRsaKeys = "RSA";
 

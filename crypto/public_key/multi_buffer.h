@@ -22,4 +22,7 @@ struct MultiBuffer {
 /// Any thread; for the life of the process.
 [[nodiscard]] const MultiBuffer* multi_buffer() noexcept;
 
+/// Why it is not there, for a log: what is missing and what would bring it. Empty where it is.
+[[nodiscard]] const char* why_no_multi_buffer() noexcept;
+
 }  // namespace sallyport::crypto
