@@ -67,8 +67,8 @@ bool take_p256(const EVP_PKEY* key, SigningKey& into) noexcept {
 }
 
 bool take_rsa(const EVP_PKEY* key, SigningKey& into) {
-    constexpr const char* kNames[] = {OSSL_PKEY_PARAM_RSA_N,         OSSL_PKEY_PARAM_RSA_FACTOR1,   OSSL_PKEY_PARAM_RSA_FACTOR2,
-                                      OSSL_PKEY_PARAM_RSA_EXPONENT1, OSSL_PKEY_PARAM_RSA_EXPONENT2, OSSL_PKEY_PARAM_RSA_COEFFICIENT1};
+    static constexpr const char* kNames[] = {OSSL_PKEY_PARAM_RSA_N,         OSSL_PKEY_PARAM_RSA_FACTOR1,   OSSL_PKEY_PARAM_RSA_FACTOR2,
+                                             OSSL_PKEY_PARAM_RSA_EXPONENT1, OSSL_PKEY_PARAM_RSA_EXPONENT2, OSSL_PKEY_PARAM_RSA_COEFFICIENT1};
     const Number exponent = number(key, OSSL_PKEY_PARAM_RSA_E);
     if (!exponent || BN_is_word(exponent.get(), RSA_F4) != 1) return false;
     if (number(key, OSSL_PKEY_PARAM_RSA_FACTOR3)) return false;   // more than two primes

@@ -22,10 +22,12 @@ const EVP_MD* sha512() noexcept {
 
 bool is_below_order(const P256Scalar& scalar) noexcept {
     // A subtraction whose borrow is looked at last: takes the same time for all.
-    unsigned long long borrow = 0;
+    unsigned borrow = 0;
     for (std::size_t i = 0; i < scalar.size(); ++i) {
-        unsigned long long ignored = 0;
-        borrow = __builtin_sub_overflow(scalar[i], kOrder[i], &ignored) | __builtin_sub_overflow(ignored, borrow, &ignored);
+        unsigned long long difference = 0;
+        const unsigned below = __builtin_sub_overflow(scalar[i], kOrder[i], &difference);
+        const unsigned borrowed = __builtin_sub_overflow(difference, borrow, &difference);
+        borrow = below | borrowed;
     }
     return borrow != 0;
 }
