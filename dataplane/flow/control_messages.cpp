@@ -198,7 +198,11 @@ void FlowEngine::on_handoff(Flow& flow, const channel::Message& message, Time no
             handoff->leg == Side::backend && handoff->expect_tickets == 1 && suite->version == crypto::Version::tls13;
     }
     leg.phase = LegPhase::open;
-    if (handoff->leg == Side::client) flow.control_answered = true;
+    if (handoff->leg == Side::client) {
+        flow.control_answered = true;
+        // After the client's Finished there are only session tickets, for its next connection: they leave with the first answer. (In 1.2 it waits for ours.)
+        if (suite->version == crypto::Version::tls13) leg.connection->hold_back();
+    }
     flow.owed &= static_cast<std::uint16_t>(
         ~(handoff->leg == Side::client ? owed::kClientOctets | owed::kClientClosed : owed::kBackendOctets | owed::kBackendClosed));
     leg.connection->set_receive_limit(settings_.receive_buffer);

@@ -50,6 +50,7 @@ bool Connection::send(std::span<const std::byte> octets) noexcept {
     append();
     return true;
 }
+void Connection::hold_back() noexcept { block(*this).core->hold_back(block(*this)); }
 void Connection::set_nagle(bool on) noexcept { block(*this).core->set_nagle(block(*this), on); }
 void Connection::close() noexcept { block(*this).core->close(block(*this)); }
 void Connection::abort() noexcept { block(*this).core->abort(block(*this)); }
@@ -114,6 +115,7 @@ void Core::append(ControlBlock& cb) noexcept {
         return;
     }
     if (cb.transfer->send_buffer.empty()) cb.last_progress = now_;
+    cb.held_back = false;
     cb.transfer->send_buffer.append(cb.stream_end());
     settle(cb);
     mark_dirty(cb);
@@ -124,9 +126,10 @@ void Core::consume(ControlBlock& cb, std::uint32_t length) noexcept {
     settle(cb);
     tune_receive_space(cb);
     if (!cb.synchronized() || cb.peer_fin_taken) return;
-    // Tell the peer when the window has grown enough to matter (RFC 9293 3.8.6.2.2; RFC 1122 4.2.3.3).
+    // Tell the peer when the window has grown enough to matter (RFC 9293 3.8.6.2.2; RFC 1122 4.2.3.3). To who has more than a quarter of it left it does not: that one
+    // learns it from the ACK of what it sends next (Linux waits until half of it is left).
     const SeqNum edge = window_edge(cb);
-    if (edge.after(cb.rcv_adv) && edge - cb.rcv_adv >= std::min(cb.receive_bound() / 2, 2u * cb.our_mss)) {
+    if (edge.after(cb.rcv_adv) && edge - cb.rcv_adv >= std::min(cb.receive_bound() / 2, 2u * cb.our_mss) && 4 * cb.rcv_wnd() <= edge - cb.rcv_nxt) {
         cb.ack_now = true;
         mark_dirty(cb);
     }
@@ -146,6 +149,12 @@ void Core::set_receive_limit(ControlBlock& cb, std::uint32_t octets) noexcept {
     cb.receive_limit = std::min(octets, settings_.receive_buffer);
     // Nothing was consumed, so nobody waits for a window but who has less than a first flight left (RFC 6928): all others learn it from the next segment, an ACK at the latest.
     if (cb.rcv_wnd() < Cubic::initial_window(cb.our_mss)) consume(cb, 0);
+}
+
+void Core::hold_back(ControlBlock& cb) noexcept {
+    if (cb.transfer->send_buffer.unsent() == nullptr) return;
+    cb.held_back = true;
+    if (!cb.ack_now && !armed(cb, Timer::delayed_ack)) delay_ack(cb, now_);
 }
 
 void Core::set_nagle(ControlBlock& cb, bool on) noexcept {

@@ -85,6 +85,7 @@ struct ControlBlock final : Connection, TimerEntry {
     bool ecn_echo : 1 = false;           ///< ACKs say ECE until the peer says CWR (RFC 3168 6.1.3)
     bool has_gaps : 1 = false;           ///< octets out of order as last told to Core: it is on its list
     bool cwr_due : 1 = false;            ///< the next new segment says CWR (6.1.2)
+    bool held_back : 1 = false;          ///< less than a segment waits for what is appended next, or for an ACK
     bool speaks_first : 1 = false;       ///< the ACK of the peer's SYN waits for what our user sends
 
     // Receive sequence variables

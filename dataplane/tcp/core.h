@@ -139,6 +139,7 @@ class Core {
     void set_receive_limit(ControlBlock& cb, std::uint32_t octets) noexcept;
     /// The window doubles when the user has taken more than a quarter of it within a round trip: a sender in slow start doubles, too.
     void tune_receive_space(ControlBlock& cb) noexcept;
+    void hold_back(ControlBlock& cb) noexcept;
     void set_nagle(ControlBlock& cb, bool on) noexcept;
     void close(ControlBlock& cb) noexcept;
     void abort(ControlBlock& cb) noexcept;

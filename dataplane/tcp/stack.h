@@ -142,6 +142,9 @@ class Connection {
     void give_back() noexcept;
     /// Whether less than a full segment waits while anything is unacknowledged (Nagle, RFC 9293 3.7.4).
     void set_nagle(bool on) noexcept;
+    /// Less than a segment of what has been appended waits for what is appended next, or for the next ACK (as long as any may wait): for octets whose reader
+    /// needs them only later, and that are to cost no segment of their own.
+    void hold_back() noexcept;
     /// Copies octets into the stream. All or nothing, as reserve().
     [[nodiscard]] bool send(std::span<const std::byte> octets) noexcept;
     /// CLOSE (RFC 9293 3.10.4): FIN after all that was appended. Receiving goes on.

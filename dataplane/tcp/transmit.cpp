@@ -50,13 +50,14 @@ void Core::flush(ControlBlock& cb, Time now) {
     if (!cb.synchronized() && cb.current != State::syn_received) return;
     if (cb.can_send()) {
         if (cb.closing && !cb.fin_appended) cb.fin_appended = engage(cb).send_buffer.append_fin(cb.stream_end(), pool_);
+        if (cb.ack_now) cb.held_back = false;   // they leave together
         const SeqNum snd_nxt_before = cb.snd_nxt;
         const std::uint64_t retransmissions_before = cb.retransmissions;
         send_lost(cb, now);
         send_new(cb, now, false);
         // What did not send does not put off the probe either (RFC 8985 7.2).
         const bool sent = cb.snd_nxt != snd_nxt_before || cb.retransmissions != retransmissions_before;
-        if (sent || !armed(cb, Timer::retransmit)) schedule_retransmit(cb, now, false);
+        if (sent || !(armed(cb, Timer::retransmit) || cb.held_back)) schedule_retransmit(cb, now, false);
         if (cb.closing && !cb.fin_appended) delay_ack(cb, now);  // no buffer: soon again
     }
     // ACKs of a burst are one, but a peer without SACK counts duplicates.
@@ -116,6 +117,7 @@ void Core::send_new(ControlBlock& cb, Time now, bool force) {
         }
         // Nagle (RFC 9293 3.7.4)
         if (cb.nagle && !force && cb.flight() > 0 && segment.length < cb.snd_mss && segment.next == nullptr && !segment.fin) break;
+        if (cb.held_back && !force && segment.length < cb.snd_mss && segment.next == nullptr && !segment.fin) break;
         if (paced(cb, now)) {
             limited = true;
             break;
@@ -363,6 +365,9 @@ void Core::ack_sent(ControlBlock& cb) noexcept {
     cb.ack_now = false;
     cb.unacknowledged = 0;
     disarm(cb, Timer::delayed_ack);
+    if (!cb.held_back) return;
+    cb.held_back = false;   // what has ended its wait was sent for another reason, a retransmission for one
+    mark_dirty(cb);
 }
 
 }  // namespace sallyport::tcp

@@ -105,6 +105,28 @@ TEST_F(FlowControl, BackendsFlightLongerThanWhatIsKept_GoesOnAsControlConsumesIt
     world.intercept = nullptr;
 }
 
+TEST_F(FlowControl, SessionTickets_LeaveWithTheFirstAnswer) {
+    World& world = make({});
+    Session& s = world.open();
+    world.run_for(5ms);
+    EXPECT_TRUE(s.client.preamble_seen.empty());
+    s.backend.send(octets_of("answer"));
+    ASSERT_TRUE(world.run_until([&] { return !s.client.data.empty(); }, 20ms));
+    EXPECT_EQ(s.client.preamble_seen.size(), World::kServerFlight);
+}
+
+TEST_F(FlowControl, SessionTickets_LeaveWithoutAnAnswerToo) {
+    World& world = make({});
+    Session& s = world.open();
+    ASSERT_TRUE(world.run_until([&] { return s.client.preamble_seen.size() == World::kServerFlight; }, 60ms));
+}
+
+TEST_F(FlowControl, LastFlightOfTls12_IsNotHeldBack) {   // the client says nothing before it has that
+    World& world = make({.client_suite = 0xc02f});
+    Session& s = world.open();
+    ASSERT_TRUE(world.run_until([&] { return s.client.preamble_seen.size() == World::kServerFlight; }, 5ms));
+}
+
 TEST_F(FlowControl, ControlLostAfterItAnswered_FlowEnds) {
     World& world = make({});
     Session& s = world.connect();

@@ -253,6 +253,7 @@ TEST_P(FlowEnding, MovingFlow_ShutdownOfThoseThatRest_GoesOnUntilItRests) {
 TEST_P(FlowEnding, HalfClosed_Shutdown_WhatHadEndedStaysComplete) {
     from_.close_in_order();
     ASSERT_TRUE(world_.run_until([&] { return to_.orderly(); }, 5s));
+    world_.run_for(100ms);   // what was held back has left
     world_.engine().end_all(EndReason::shutdown, false, world_.now());
     expect_ends(EndReason::shutdown);
     EXPECT_FALSE(to_.has_alert(80));

@@ -76,6 +76,33 @@ TEST(ReceiveBuffer, UserThatReadsSlowly_GetsNoMore) {
     EXPECT_LE(peer.connection->readable() + peer.connection->status().rcv_wnd, Settings{}.initial_buffer + 2 * kMss);
 }
 
+/// The peer sends until no more than `left` octets of the window are; all is acknowledged, and nothing read yet.
+void fill(Peer& peer, std::uint32_t left) {
+    peer.establish();
+    while (peer.connection->status().rcv_wnd > left) peer.data(std::string(kMss, 'a'));
+    peer.after(50ms);
+}
+
+TEST(ReceiveBuffer, ReadWhileMuchOfTheWindowIsLeft_CostsNoSegment) {
+    Peer peer;
+    fill(peer, Settings{}.initial_buffer / 2);
+    static_cast<void>(peer.read());
+    EXPECT_TRUE(peer.output().empty());
+    peer.data(std::string(kMss, 'a'));
+    peer.data(std::string(kMss, 'a'));
+    ASSERT_EQ(peer.sent.size(), 1u);
+    EXPECT_GE(peer.connection->status().rcv_wnd + 2 * kMss, Settings{}.initial_buffer) << "the next ACK tells it";
+}
+
+TEST(ReceiveBuffer, ReadWhileLittleOfTheWindowIsLeft_IsToldAtOnce) {
+    Peer peer;
+    fill(peer, Settings{}.initial_buffer / 5);
+    static_cast<void>(peer.read());
+    ASSERT_EQ(peer.output().size(), 1u);
+    EXPECT_EQ(peer.sent[0].ack, peer.snd_nxt);
+    EXPECT_GE(peer.connection->status().rcv_wnd + 1000, Settings{}.initial_buffer);
+}
+
 TEST(SendBuffer, FollowsTheCongestionWindow) {
     Peer peer(large());
     establish_far(peer);
@@ -234,6 +261,105 @@ TEST(Nagle, SwitchedOff_WhatWaitedLeaves) {
     peer.write(10);
     EXPECT_TRUE(peer.output().empty());
     peer.connection->set_nagle(false);
+    EXPECT_EQ(peer.output().size(), 1u);
+}
+
+// ---- octets held back ----
+
+/// 100 octets that wait for what comes next.
+void hold_back(Peer& peer) {
+    peer.establish();
+    peer.data("question");
+    peer.write(100);
+    peer.connection->hold_back();
+    EXPECT_TRUE(peer.output().empty());
+}
+
+TEST(HoldBack, LeavesWithWhatIsAppendedNext) {
+    Peer peer;
+    hold_back(peer);
+    peer.write(1000);
+    ASSERT_EQ(peer.output().size(), 1u);
+    EXPECT_EQ(peer.sent[0].payload.size(), 1100u);
+    peer.write(10);
+    EXPECT_EQ(peer.output().size(), 1u) << "only once";
+}
+
+TEST(HoldBack, NothingComesNext_LeavesWithTheAck) {
+    Peer peer;
+    hold_back(peer);
+    peer.after(50ms);
+    ASSERT_EQ(peer.sent.size(), 1u);
+    EXPECT_EQ(peer.sent[0].payload.size(), 100u);
+    EXPECT_EQ(peer.sent[0].ack, peer.snd_nxt);
+}
+
+TEST(HoldBack, NothingToAcknowledge_LeavesInTimeAllTheSame) {
+    Peer peer;
+    peer.establish();
+    peer.write(100);
+    peer.connection->hold_back();
+    EXPECT_TRUE(peer.output().empty());
+    peer.after(50ms);
+    ASSERT_EQ(peer.sent.size(), 1u);
+    EXPECT_EQ(peer.sent[0].payload.size(), 100u);
+}
+
+TEST(HoldBack, AckIsDueAtOnce_LeavesWithIt) {
+    Peer peer;
+    hold_back(peer);
+    peer.data(std::string(kMss, 'a'));
+    peer.data(std::string(kMss, 'a'));
+    ASSERT_EQ(peer.sent.size(), 1u);
+    EXPECT_EQ(peer.sent[0].payload.size(), 100u);
+    EXPECT_EQ(peer.sent[0].ack, peer.snd_nxt);
+}
+
+TEST(HoldBack, MoreThanASegment_Leaves) {
+    Peer peer;
+    peer.establish();
+    peer.write(kMss + 100);
+    peer.connection->hold_back();
+    EXPECT_EQ(peer.output().size(), 2u) << "a full segment tells the ACK that the rest waits for";
+}
+
+TEST(HoldBack, Close_LeavesWithTheFin) {
+    Peer peer;
+    hold_back(peer);
+    peer.connection->close();
+    ASSERT_EQ(peer.output().size(), 1u);
+    EXPECT_EQ(peer.sent[0].payload.size(), 100u);
+    EXPECT_EQ(peer.sent[0].flags & kFin, kFin);
+}
+
+TEST(HoldBack, RetransmissionTellsTheAckFirst_LeavesAfterIt) {
+    Peer peer;
+    peer.establish();
+    peer.write(500);
+    peer.output();
+    peer.after(kMinimumRto - 20ms);   // the retransmission, or the probe before it, comes before the delayed ACK
+    std::vector<Sent> all = peer.sent;
+    peer.data("question");
+    peer.write(100);
+    peer.connection->hold_back();
+    peer.output();
+    all.insert(all.end(), peer.sent.begin(), peer.sent.end());
+    const Time begin = peer.now;
+    std::size_t held = 0;
+    for (int i = 0; i < 100; ++i) {
+        peer.after(1ms);
+        for (const Sent& segment : peer.sent) held += segment.payload.size() == 100 ? 1u : 0u;
+        if (held > 0) break;
+    }
+    EXPECT_EQ(held, 1u);
+    EXPECT_LE(peer.now - begin, 45ms);
+}
+
+TEST(HoldBack, NothingUnsent_MeansNothing) {
+    Peer peer;
+    peer.establish();
+    peer.connection->hold_back();
+    peer.write(10);
     EXPECT_EQ(peer.output().size(), 1u);
 }
 
