@@ -2,7 +2,10 @@
 
 import os
 import pathlib
+import subprocess
 import time
+
+from tests.lab.lab import program
 
 TICK = os.sysconf("SC_CLK_TCK")
 MOST_STEAL, MOST_OTHERS = 0.01, 0.02   # shares of the machine; a measurement with more is disturbed
@@ -43,10 +46,19 @@ def memory_kib(pid):
     return sum(int(fields[name].split()[0]) for name in ("Pss", "Shared_Hugetlb", "Private_Hugetlb"))
 
 
+def core_distance():
+    """Nanoseconds that a cache line takes from the first core to the last one and back; 0: unknown. On a virtual machine it changes when its host moves it."""
+    last = (os.cpu_count() or 1) - 1
+    if last == 0:
+        return 0.0
+    return float(subprocess.run([program("core_distance"), "0", str(last)], capture_output=True, text=True, check=True).stdout)
+
+
 class Watch:
-    """What the machine did beside known processes, from here on until `disturbed` is asked."""
+    """What the machine did beside known processes, from here on until over()."""
 
     def __init__(self, pids):
+        self.apart = core_distance()
         self.pids, self.begun = pids, time.monotonic()
         self.before, self.known_before = stat_times(), self.known()
 
@@ -60,6 +72,7 @@ class Watch:
         others = grown["busy"] - grown["softirq"] - (self.known() - self.known_before)
         return grown["steal"] / capacity, max(0.0, others) / capacity
 
-    def disturbed(self):
+    def over(self):
+        """What a Sample is told of it: whether something else had too much of the machine, and how far its cores were apart, at most."""
         stolen, others = self.shares()
-        return stolen > MOST_STEAL or others > MOST_OTHERS
+        return stolen > MOST_STEAL or others > MOST_OTHERS, max(self.apart, core_distance())

@@ -96,12 +96,13 @@ def measure(bench, chosen):
         try:
             for sample in kind.measure(bench, [row for row, _ in group]):
                 samples.append(sample)
-                disturbed = ", disturbed" if sample.disturbed else ""
+                disturbed = (", disturbed" if sample.disturbed else "") + (f", cores {report.number(sample.apart)} ns apart" if sample.apart else "")
                 say(f"round {sample.round + 1}, row {sample.row.number} {sample.row.title}: {sample.device} {report.number(sample.value)} {sample.row.unit.name}{disturbed}")
         except NotMeasured as reason:
             why = str(reason)
         except (LabError, RuntimeError, OSError, subprocess.SubprocessError) as failure:   # what has been measured is not lost
             why = f"failed: {failure}"
+        report.mark_far(samples)
         for row, way in group:
             results.append(report.result(row, way, [sample for sample in samples if sample.row is row], why))
             print(f"\n{report.text(results[-1])}", flush=True)

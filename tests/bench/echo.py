@@ -88,8 +88,8 @@ def sample(bench, row, number):
         before, used, begun = device.received(), process_seconds(device.process.pid), time.monotonic()
         time.sleep(bench.arguments.seconds)
         frames, elapsed, used = device.received() - before, time.monotonic() - begun, process_seconds(device.process.pid) - used
-        disturbed = watch.disturbed()
+        over = watch.over()
     finally:
         for end in reversed(ends):
             end.stop()
-    return Sample(row, TESTPMD, frames / max(used, 1e-9) / 1e6, number, {"M frames a second raw": frames / elapsed / 1e6, "had % of its core": 100 * used / elapsed}, disturbed)
+    return Sample(row, TESTPMD, frames / max(used, 1e-9) / 1e6, number, {"M frames a second raw": frames / elapsed / 1e6, "had % of its core": 100 * used / elapsed}, *over)

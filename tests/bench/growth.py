@@ -42,4 +42,4 @@ class Load:
                 one, all_of_them = memif.spend(bench, row, load), memif.spend(bench, row, load, **many)
                 details = {"worker cycles a request with one": one.cycles(), "worker cycles a request with many": all_of_them.cycles(),
                            "control us a request with one": one.control_us(), "control us a request with many": all_of_them.control_us()}
-                yield Sample(row, OURS, 100 * (all_of_them.a_request() / one.a_request() - 1), number, details, one.disturbed or all_of_them.disturbed)
+                yield Sample(row, OURS, 100 * (all_of_them.a_request() / one.a_request() - 1), number, details, one.over[0] or all_of_them.over[0], max(one.over[1], all_of_them.over[1]))

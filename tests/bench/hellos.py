@@ -78,7 +78,7 @@ def accepted(bench, device, row, number):
         raise LabError(f"row {row.number}, {device.name}: {told}")
     rate = told["opened"] / told["seconds"] * 1e-3
     return Sample(row, device.name, rate * elapsed / max(cost["core_seconds"], 1e-9), number,
-                  {"k connections a second raw": rate, DEVICE_BUSY: 100 * cost["core_seconds"] / elapsed}, watch.disturbed())
+                  {"k connections a second raw": rate, DEVICE_BUSY: 100 * cost["core_seconds"] / elapsed}, *watch.over())
 
 
 @dataclasses.dataclass(frozen=True)

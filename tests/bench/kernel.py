@@ -83,7 +83,7 @@ class Kernel:
         before, shaken = device.sample(), device.handshakes()
         done = self.wrk(load, port, seconds)
         cost = device.cost(before, device.sample())
-        disturbed = watch.disturbed()
+        over = watch.over()
         work = done["requests"] * (load.answer * 8e-9 if row.unit is GIGABITS else 1e-3)
         details = {f"{row.unit.name.split(' a ')[0]} a second raw": work / done["seconds"], DEVICE_BUSY: 100 * cost["core_seconds"] / done["seconds"],
                    "errors": done["errors"]}
@@ -97,7 +97,7 @@ class Kernel:
                 raise LabError(f"row {row.number}: {resumed} of {total} handshakes were resumed")
         if done["errors"] > max(1, 1e-5 * done["requests"]):
             raise LabError(f"row {row.number}, {device.name}: {done['errors']} errors: {done['output']}")
-        return Sample(row, device.name, work / max(cost["core_seconds"], 1e-9), number, details, disturbed)
+        return Sample(row, device.name, work / max(cost["core_seconds"], 1e-9), number, details, *over)
 
     def read_back(self, device, load, port):
         """Version, suite and group as negotiated with the device, and with the backend."""

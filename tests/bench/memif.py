@@ -143,7 +143,7 @@ class Spent:
     window: dict
     cost: dict
     elapsed: float
-    disturbed: bool
+    over: tuple    # Watch.over()
 
     @property
     def busy(self):
@@ -177,7 +177,7 @@ def spend(bench, row, load, **more):
         with Sampler(link.appliance, seconds, load.connections if load.mode == "kept" else 1) as sampler:
             done, report = link.run(**COMMON, **load.options(), warm_up=WARM_UP, duration=seconds + 2 * WARM_UP, patience=patience)
         window = told(row, done, report)["window"]
-        return Spent(window, *sampler.spent(), watch.disturbed())
+        return Spent(window, *sampler.spent(), watch.over())
     finally:
         link.stop()
 
@@ -190,4 +190,4 @@ def measure(bench, row, number):
     details = {f"{row.unit.name.split(' a ')[0]} a second raw": rate, DEVICE_BUSY: 100 * spent.busy, "generator busy %": 100 * spent.window["busy_share"],
                "generator had % of its core": 100 * spent.window["cpu_share"],
                f"worker cycles {'an octet' if octets > 1 else 'a request'}": spent.cycles() / octets, "control us a request": spent.control_us()}
-    return Sample(row, OURS, rate / spent.busy, number, details, spent.disturbed)
+    return Sample(row, OURS, rate / spent.busy, number, details, *spent.over)

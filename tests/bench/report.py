@@ -7,6 +7,7 @@ from tests.bench.devices import OURS
 from tests.bench.row import DEVICE_BUSY, Sample
 
 PEER_BOUND = 90   # percent: a device that was less busy waited for clients or backends, and its raw rate says little
+FAR = 2.5        # times: SMT siblings are half as far from each other as cores that share a cache, those that share none five times as far
 LEAST_CLEAN = 3   # rounds that nothing disturbed; with fewer, all rounds count, and the figure says so
 
 
@@ -54,6 +55,14 @@ class Result:
         if ratio is None or target is None:
             return ""
         return "moonshot reached" if moonshot and ratio >= moonshot else "target reached" if ratio >= target else "below the target"
+
+
+def mark_far(samples):
+    """Marks the rounds as disturbed in which the host of a virtual machine had its cores far from each other, by the nearest that they were: then all that
+    goes from core to core takes as many times longer, and whom that hits is chance."""
+    known = [sample.apart for sample in samples if sample.apart > 0]
+    for sample in samples:
+        sample.disturbed |= sample.apart > FAR * min(known, default=0)
 
 
 def figure(samples):

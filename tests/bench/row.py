@@ -37,13 +37,15 @@ class Row:
 
 @dataclasses.dataclass
 class Sample:
-    """One device, measured once. `details`: further numbers, named with their unit. `disturbed`: something else had too much of the machine."""
+    """One device, measured once. `details`: further numbers, named with their unit. `disturbed`: something else had too much of the machine.
+    `apart`: nanoseconds from the first core to the last one and back (accounting.core_distance), 0 where that is not known."""
     row: Row
     device: str
     value: float            # in the row's unit
     round: int
     details: dict = dataclasses.field(default_factory=dict)
     disturbed: bool = False
+    apart: float = 0.0
 
 
 class NotMeasured(Exception):

@@ -35,7 +35,7 @@ def program(name):
     """Path of a built program."""
     places = {"sallyport-dataplane": "dataplane", "sallyport-control": "control", "sallyport": "control/cli",
               "lab_backend": "tests/lab", "lab_client": "tests/lab", "lab_link": "tests/lab", "lab_flood": "tests/lab", "lab_hellos": "tests/lab", "lab_full_handshakes.so": "tests/lab",
-              "sallyport_generator": "tests/bench/generator", "two_workers_bench": "tests/bench", "certificates_bench": "tests/bench/certificates"}
+              "sallyport_generator": "tests/bench/generator", "two_workers_bench": "tests/bench", "core_distance": "tests/bench", "certificates_bench": "tests/bench/certificates"}
     build = build_directory()
     path = build / places[name] / name
     if path.exists():

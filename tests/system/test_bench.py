@@ -40,6 +40,17 @@ def test_disturbed_rounds_are_left_out_while_three_others_are_left():
     assert (figure.median, figure.most, figure.used, figure.disturbed) == (2, 3, 3, True)
 
 
+def test_rounds_with_the_cores_far_from_each_other_are_disturbed():
+    of = samples(SPEED, "nginx", 1, 2, 3, 4)
+    for sample, apart in zip(of, (500, 95, 120, 0)):   # the nearest need not be the first; 0 is not known
+        sample.apart = apart
+    report.mark_far(of)
+    assert [sample.disturbed for sample in of] == [True, False, False, False]
+    unknown = samples(SPEED, "nginx", 1, 2)
+    report.mark_far(unknown)
+    assert not any(sample.disturbed for sample in unknown)
+
+
 @pytest.mark.parametrize("row, ours, ratio, best, verdict", [
     (SPEED, 6, 1.5, "haproxy", "below the target"), (SPEED, 8, 2, "haproxy", "target reached"), (SPEED, 20, 5, "haproxy", "moonshot reached"),
     (SIZE, 1, 3, "nginx", "below the target"), (SIZE, 0.05, 60, "nginx", "moonshot reached")])
