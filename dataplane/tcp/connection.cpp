@@ -126,10 +126,11 @@ void Core::consume(ControlBlock& cb, std::uint32_t length) noexcept {
     settle(cb);
     tune_receive_space(cb);
     if (!cb.synchronized() || cb.peer_fin_taken) return;
-    // Tell the peer when the window has grown enough to matter (RFC 9293 3.8.6.2.2; RFC 1122 4.2.3.3). To who has more than a quarter of it left it does not: that one
-    // learns it from the ACK of what it sends next (Linux waits until half of it is left).
+    // Tell the peer when the window has grown enough to matter (RFC 9293 3.8.6.2.2; RFC 1122 4.2.3.3). To who has more than a quarter of it left, and a first flight's
+    // room (RFC 6928), it does not: that one learns it from the ACK of what it sends next (Linux waits until half of it is left).
     const SeqNum edge = window_edge(cb);
-    if (edge.after(cb.rcv_adv) && edge - cb.rcv_adv >= std::min(cb.receive_bound() / 2, 2u * cb.our_mss) && 4 * cb.rcv_wnd() <= edge - cb.rcv_nxt) {
+    if (edge.after(cb.rcv_adv) && edge - cb.rcv_adv >= std::min(cb.receive_bound() / 2, 2u * cb.our_mss) &&
+        cb.rcv_wnd() <= std::max((edge - cb.rcv_nxt) / 4, Cubic::initial_window(cb.our_mss))) {
         cb.ack_now = true;
         mark_dirty(cb);
     }
