@@ -76,9 +76,10 @@ void OperationBatch::finish(const std::function<void()>& after) {
     }
 }
 
+/// Works out what is asked for, unless that is less than `least`. What it has worked out.
 template <typename Kind>
-void OperationBatch::work_out(std::vector<Kind*>& asked, std::size_t least, void (*how)(std::span<Kind>)) {
-    if (asked.size() < least) return;
+std::span<Kind* const> OperationBatch::work_out(const std::vector<Kind*>& asked, std::size_t least, void (*how)(std::span<Kind>)) {
+    if (asked.size() < least) return {};
     std::array<Kind, kMost> work;   // one behind the other, as the libraries want it
     for (std::size_t i = 0; i < asked.size(); ++i) work[i] = *asked[i];
     how(std::span(work).first(asked.size()));
@@ -86,6 +87,7 @@ void OperationBatch::work_out(std::vector<Kind*>& asked, std::size_t least, void
     crypto::wipe(work.data(), sizeof work);
     counts_.operations += asked.size();
     ++counts_.calls;
+    return asked;
 }
 
 void OperationBatch::work_out(const std::vector<Waiting>& waiting) {
@@ -104,8 +106,9 @@ void OperationBatch::work_out(const std::vector<Waiting>& waiting) {
     }
     work_out(agreements, 1, crypto::agree_x25519);
     if (crypto::multi_buffer() == nullptr) return;
-    work_out(signatures, kLeastP256, crypto::sign_p256);
-    for (auto& [length, operations] : rsa) work_out(operations, kLeastRsa, crypto::rsa_private);
+    for (const auto* const each : work_out(signatures, kLeastP256, crypto::sign_p256)) counts_.unmade += !each->made;
+    for (const auto& [length, operations] : rsa)
+        for (const auto* const each : work_out(operations, kLeastRsa, crypto::rsa_private)) counts_.unmade += !each->done;
 }
 
 }  // namespace sallyport::handshake

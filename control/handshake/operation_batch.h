@@ -46,9 +46,10 @@ class OperationBatch {
     /// Whether this thread is inside run().
     [[nodiscard]] static bool inside() noexcept;
 
-    /// How many operations were worked out, and in how many calls of a library: how much there was to do together.
+    /// How many operations were worked out, and in how many calls of a library: how much there was to do together. `unmade`: of those, signatures that the library refused or got
+    /// wrong, so that their owners make them.
     struct Counts {
-        std::uint64_t operations = 0, calls = 0;
+        std::uint64_t operations = 0, calls = 0, unmade = 0;
     };
     [[nodiscard]] Counts counts() const noexcept { return counts_; }
 
@@ -60,7 +61,7 @@ class OperationBatch {
     };
     void begin_or_go_on(Fiber& fiber, std::uint64_t owner, std::move_only_function<void()> work);
     template <typename Kind>
-    void work_out(std::vector<Kind*>& asked, std::size_t least, void (*how)(std::span<Kind>));
+    std::span<Kind* const> work_out(const std::vector<Kind*>& asked, std::size_t least, void (*how)(std::span<Kind>));
     void work_out(const std::vector<Waiting>& waiting);
 
     std::vector<std::unique_ptr<Fiber>> fibers_;   ///< kMost at most

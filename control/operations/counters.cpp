@@ -17,6 +17,7 @@ Result all_counters(Appearance& appearance) {
         contexts += load.backend_contexts;
         key_operations.operations += load.key_operations.operations;
         key_operations.calls += load.key_operations.calls;
+        key_operations.unmade += load.key_operations.unmade;
     }
     const auto add = [&](const char* name, const char* sentence, std::uint64_t value) {
         answer->push_back(management::CounterView{name, "control", sentence, value, ""});
@@ -26,6 +27,7 @@ Result all_counters(Appearance& appearance) {
     add("control_backend_handshakes", "of them with a backend's TLS context alive", contexts);
     add("key_operations", "key agreements, and signatures of several handshakes made together", key_operations.operations);
     add("key_operation_calls", "calls of a library that they took: the fewer, the more handshakes shared one", key_operations.calls);
+    add("key_operations_repeated", "of them, signatures that came out wrong, or not at all, and were made again by OpenSSL: more than a few speak of a faulty processor", key_operations.unmade);
     const flows::Runtime& runtime = *appearance.running.runtime();
     add("connections_without_handshake", "connections of clients whose handshake is not finished, begun or not", runtime.brake->connected());
     add("handshakes_under_way", "handshakes begun and not finished", runtime.brake->started());

@@ -4,6 +4,7 @@
 #include <openssl/err.h>
 
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -152,6 +153,23 @@ TEST(OperationBatch, ErrorsOfOnePiece_AreNotSeenByAnother) {
     batch.finish();
     EXPECT_EQ(seen, 0U);
     ERR_clear_error();
+}
+
+TEST(OperationBatch, SignaturesThatTheLibraryRefuses_AreCounted) {
+    if (crypto::multi_buffer() == nullptr) GTEST_SKIP() << "this processor has no AVX-512 IFMA";
+    const crypto::P256Scalar key{1, 2, 3, 4};
+    for (const std::size_t refused : {0, 3}) {
+        std::array<crypto::P256Signature, 5> signatures;
+        OperationBatch batch;
+        for (std::size_t i = 0; i < signatures.size(); ++i) {
+            signatures[i].private_key = &key;
+            if (i >= refused) signatures[i].digest.fill(std::byte{1});   // of zeros it makes none
+            batch.run(i, [each = &signatures[i]] { EXPECT_TRUE(OperationBatch::await(each)); });
+        }
+        batch.finish();
+        EXPECT_EQ(batch.counts().operations, signatures.size());
+        EXPECT_EQ(batch.counts().unmade, refused);
+    }
 }
 
 struct Side {
