@@ -155,8 +155,15 @@ class Backend:
         events = [json.loads(line) for line in text[:text.rfind("\n") + 1].splitlines()]
         return [event for event in events if kind is None or event["event"] == kind]
 
-    def forget(self):
-        """Events so far are no longer of interest."""
+    def open_connections(self):
+        return len(self.events("open")) - len(self.events("close"))
+
+    def forget(self, seconds=3):
+        """Events so far are no longer of interest. Those of connections that are ending are awaited: they would be counted as the next test's.
+        One whose end the backend cannot see (its peer was killed) has its time, and no more."""
+        end = time.monotonic() + seconds
+        while self.process.running() and self.open_connections() > 0 and time.monotonic() < end:
+            time.sleep(0.02)
         self.events_file.write_text("")
 
     def kill(self):
