@@ -12,8 +12,10 @@
 #include <new>
 #include <stdexcept>
 
+#include "control/handshake/key_derivations.h"
 #include "control/handshake/libssl.h"
 #include "control/handshake/operation_batch.h"
+#include "control/handshake/provider_function.h"
 #include "control/handshake/signing_keys.h"
 #include "crypto/public_key/multi_buffer.h"
 #include "crypto/public_key/x25519.h"
@@ -29,7 +31,7 @@ using crypto::kX25519Length;
 using crypto::X25519Octets;
 
 constexpr const char* kProvider = "sallyport";
-/// X25519 of ours is better than another's; of our keys that sign any other's are better, so that they are taken where they are named alone.
+/// X25519 and the key derivations of ours are better than another's; of our keys that sign any other's are better, so that they are taken where they are named alone.
 constexpr const char* kPreference = "?sallyport.fast=yes,?sallyport.signing=no";
 
 /// A key pair, a public key alone, or nothing yet. Used by one thread at a time, as OpenSSL demands of its users.
@@ -282,6 +284,7 @@ const OSSL_ALGORITHM* query(void*, int operation, int* may_not_be_kept) noexcept
         case OSSL_OP_KEYMGMT: return key_management;
         case OSSL_OP_KEYEXCH: return key_exchange;
         case OSSL_OP_SIGNATURE: return signatures();
+        case OSSL_OP_KDF: return key_derivations();
         default: return nullptr;
     }
 }

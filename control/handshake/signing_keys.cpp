@@ -21,6 +21,7 @@
 
 #include "control/handshake/libssl.h"
 #include "control/handshake/operation_batch.h"
+#include "control/handshake/provider_function.h"
 #include "crypto/public_key/multi_buffer.h"
 #include "crypto/secret.h"
 

@@ -13,12 +13,6 @@ namespace sallyport::handshake {
 /// nothing to be gained: `key` itself. load_key_provider() comes before. Any thread.
 [[nodiscard]] openssl::PrivateKey signing_key(EVP_PKEY* key);
 
-/// One function of a provider, as OpenSSL's tables have it; its id says what signature it has.
-template <typename Function>
-[[nodiscard]] OSSL_DISPATCH entry(int id, Function* function) noexcept {
-    return {id, reinterpret_cast<void (*)()>(function)};
-}
-
 /// For the provider: what keys there are, and what signs with them.
 [[nodiscard]] const OSSL_ALGORITHM* signing_key_management() noexcept;
 [[nodiscard]] const OSSL_ALGORITHM* signatures() noexcept;
