@@ -11,6 +11,7 @@
 #include <filesystem>
 
 #include "control/audit/audit_log.h"
+#include "control/certificates/openssl_memory.h"
 #include "control/certificates/passphrase.h"
 #include "control/certificates/request.h"
 #include "control/changes/commands.h"
@@ -143,6 +144,7 @@ std::unique_ptr<changes::Engine> open_changes(const std::filesystem::path& file,
 }  // namespace
 
 int main(int argc, char** argv) {
+    openssl::keep_freed_memory();
     CLI::App app("Sallyport's control plane: keys, certificates, handshakes, policy, management.", "sallyport-control");
     std::string file = "/etc/sallyport/sallyport.conf";
     bool check = false, stay_root = false;

@@ -123,6 +123,9 @@ Identity make_identity(const CertificateOptions& options, const Identity* issuer
     const EVP_MD* digest =
         EVP_PKEY_is_a(signer, "ED25519") == 1 ? nullptr : EVP_get_digestbyname(options.digest.c_str());
     check(X509_sign(certificate, signer, digest) > 0, "X509_sign");
+    // As one that was read from a file: one that was made here would be encoded anew whenever it is sent.
+    identity.certificate.reset(X509_dup(certificate));
+    check(identity.certificate != nullptr, "X509_dup");
 
     // A root goes into trust stores, not into chains.
     if (issuer != nullptr && X509_self_signed(issuer->certificate.get(), 0) != 1) {

@@ -230,8 +230,7 @@ void HandshakeWorker::run() {
         for (Lane& lane : lanes_) (void)lane.to_dataplane.publish();   // the dataplane polls
         if (busy) {
             last_busy_ = now;
-            // Where a worker of the dataplane has the same core, its packets must not wait for the end of our time slice: no longer than one handshake's work takes.
-            std::this_thread::yield();
+            give_way();
             continue;
         }
         rest(now);
@@ -307,8 +306,18 @@ void HandshakeWorker::finish_batch() {
     batch_.finish([this] {
         // Each answer as soon as it is there; and who shares our core waits for one handshake's work, not for that of all.
         for (Lane& lane : lanes_) (void)lane.to_dataplane.publish();
-        std::this_thread::yield();
+        give_way();
     });
+}
+
+/// Where a worker of the dataplane has the same core, its packets must not wait for the end of our time slice: no longer than one handshake's work takes. Nor does it get the core after every
+/// small thing that we do: to change over takes as long as some of those.
+void HandshakeWorker::give_way() {
+    constexpr auto kTurn = std::chrono::microseconds(100);
+    const Clock::time_point now = Clock::now();
+    if (now - gave_way_ < kTurn) return;
+    std::this_thread::yield();
+    gave_way_ = Clock::now();
 }
 
 /// As many as there are, up to `most`, while they have their operations done together. How many.

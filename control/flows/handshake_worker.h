@@ -170,6 +170,7 @@ class HandshakeWorker {
     [[nodiscard]] bool begin_newcomer();
     void in_batch(channel::FlowId flow, std::move_only_function<void()> work);
     void finish_batch();
+    void give_way();
     void rest(Clock::time_point now);
     void work_on_client(Session& session, std::span<const std::byte> octets);
     void work_on_backend(Session& session, std::span<const std::byte> octets);
@@ -262,7 +263,7 @@ class HandshakeWorker {
     std::pmr::unordered_map<std::uint64_t, Session> sessions_{&memory_of_sessions_};
     std::deque<channel::FlowId> newcomers_;          ///< whose client has spoken for the first time, and those of them that have ended since; the oldest first
     std::uint64_t opened_since_trim_ = 0;
-    Clock::time_point last_busy_{};
+    Clock::time_point last_busy_{}, gave_way_{};
     std::size_t turns_ = 0;                          ///< of take_messages()
     std::size_t begun_last_turn_ = 0;                ///< newcomers, in the last turn that had time for all messages
     bool newest_was_served_ = false;                 ///< by the last begin_newcomer() that served one

@@ -1,6 +1,9 @@
+#undef _FORTIFY_SOURCE   // its longjmp(3) takes another stack for a mistake
+
 #include "control/handshake/fiber.h"
 
 #include <sys/mman.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include <cstdint>
@@ -42,17 +45,24 @@ Fiber::Fiber() {
     void* const memory = mmap(nullptr, page() + kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc();
     memory_ = static_cast<std::byte*>(memory);
-    if (mprotect(memory_, page(), PROT_NONE) != 0 || getcontext(&inside_) != 0) {
+    ucontext_t begin, here;
+    if (mprotect(memory_, page(), PROT_NONE) != 0 || getcontext(&begin) != 0) {
         munmap(memory_, page() + kStack);
         throw std::bad_alloc();
     }
-    inside_.uc_stack.ss_sp = memory_ + page();
-    inside_.uc_stack.ss_size = kStack;
-    inside_.uc_link = nullptr;
+    begin.uc_stack.ss_sp = memory_ + page();
+    begin.uc_stack.ss_size = kStack;
+    begin.uc_link = nullptr;
     inside_thread_ = __tsan_create_fiber(0);
     // makecontext(3) hands on ints alone.
     const auto self = reinterpret_cast<std::uintptr_t>(this);
-    makecontext(&inside_, reinterpret_cast<void (*)()>(&Fiber::enter), 2, static_cast<unsigned>(self >> 32), static_cast<unsigned>(self));
+    makecontext(&begin, reinterpret_cast<void (*)()>(&Fiber::enter), 2, static_cast<unsigned>(self >> 32), static_cast<unsigned>(self));
+    // Once, to be on the stack; from there on the two sides change over by setjmp(3), within which neither returns.
+    if (_setjmp(outside_) == 0) {
+        tell_of_switch_in();
+        SALLYPORT_CHECK(swapcontext(&here, &begin) == 0);
+    }
+    __sanitizer_finish_switch_fiber(outside_fake_stack_, nullptr, nullptr);
 }
 
 Fiber::~Fiber() {
@@ -86,24 +96,32 @@ void Fiber::enter(unsigned high, unsigned low) {
 
 void Fiber::run_pieces() {
     while (true) {
+        switch_out();
         work_();
         work_ = nullptr;   // what it holds goes before its stack is somebody else's
-        switch_out();
     }
 }
 
-void Fiber::switch_in() {
+void Fiber::tell_of_switch_in() {
     outside_thread_ = __tsan_get_current_fiber();
     __sanitizer_start_switch_fiber(&outside_fake_stack_, memory_ + page(), kStack);
     __tsan_switch_to_fiber(inside_thread_, 0);
-    SALLYPORT_CHECK(swapcontext(&outside_, &inside_) == 0);
+}
+
+void Fiber::switch_in() {
+    if (_setjmp(outside_) == 0) {
+        tell_of_switch_in();
+        _longjmp(inside_, 1);
+    }
     __sanitizer_finish_switch_fiber(outside_fake_stack_, nullptr, nullptr);
 }
 
 void Fiber::switch_out() {
-    __sanitizer_start_switch_fiber(&inside_fake_stack_, outside_stack_, outside_size_);
-    __tsan_switch_to_fiber(outside_thread_, 0);
-    SALLYPORT_CHECK(swapcontext(&inside_, &outside_) == 0);
+    if (_setjmp(inside_) == 0) {
+        __sanitizer_start_switch_fiber(&inside_fake_stack_, outside_stack_, outside_size_);
+        __tsan_switch_to_fiber(outside_thread_, 0);
+        _longjmp(outside_, 1);
+    }
     __sanitizer_finish_switch_fiber(inside_fake_stack_, &outside_stack_, &outside_size_);
 }
 

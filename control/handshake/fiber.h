@@ -1,6 +1,6 @@
 #pragma once
 
-#include <ucontext.h>
+#include <setjmp.h>
 
 #include <cstddef>
 #include <functional>
@@ -31,11 +31,12 @@ class Fiber {
 
     static void enter(unsigned high, unsigned low);
     void run_pieces();
-    void switch_in();
-    void switch_out();
+    void tell_of_switch_in();
+    [[gnu::noinline]] void switch_in();
+    [[gnu::noinline]] void switch_out();
 
     std::byte* memory_ = nullptr;    ///< the page, then the stack
-    ucontext_t inside_{}, outside_{};
+    jmp_buf inside_{}, outside_{};   ///< where each side has stopped; no signal mask, which swapcontext(3) would ask the kernel for each time
     std::move_only_function<void()> work_;
     bool stopped_ = false;
     // For the sanitizers, which must be told of every change of stacks.
