@@ -6,6 +6,7 @@
 #include <openssl/params.h>
 #include <openssl/rand.h>
 #include <openssl/rsa.h>
+#include <openssl/x509.h>
 
 #include <algorithm>
 #include <array>
@@ -22,6 +23,7 @@
 #include "control/handshake/libssl.h"
 #include "control/handshake/operation_batch.h"
 #include "control/handshake/provider_function.h"
+#include "crypto/key_derivation.h"
 #include "crypto/public_key/multi_buffer.h"
 #include "crypto/secret.h"
 
@@ -40,6 +42,7 @@ using DigestContext = openssl::Owner<EVP_MD_CTX, EVP_MD_CTX_free>;
 /// OpenSSL's own key, which answers all questions, and what its signatures together with others need; nothing of that for a public key alone.
 struct SigningKey {
     openssl::PrivateKey own{};
+    std::array<std::byte, 32> public_digest{};   ///< of its SubjectPublicKeyInfo (SHA-256), whereby equal keys are found so without arithmetic; zeros: unknown
     std::optional<crypto::P256Scalar> p256{};
     std::optional<crypto::RsaPrivateKey> rsa{};
 
@@ -98,6 +101,21 @@ bool take(EVP_PKEY* key, SigningKey& into) {
     return taken;
 }
 
+/// Takes on OpenSSL's key.
+void own(openssl::PrivateKey key, SigningKey& into) noexcept {
+    into.own = std::move(key);
+    unsigned char* der = nullptr;
+    const int length = i2d_PUBKEY(into.own.get(), &der);
+    const std::span octets(der, length > 0 ? static_cast<std::size_t>(length) : 0);
+    const crypto::Piece piece = std::as_bytes(octets);
+    if (!octets.empty()) static_cast<void>(crypto::digest(crypto::Hash::sha256, {&piece, 1}, into.public_digest));
+    OPENSSL_free(der);
+}
+
+bool same_digest(const SigningKey& one, const SigningKey& other) noexcept {
+    return one.public_digest == other.public_digest && one.public_digest != std::array<std::byte, 32>{};
+}
+
 SigningKey& key_of(void* key) noexcept { return *static_cast<SigningKey*>(key); }
 const SigningKey& key_of(const void* key) noexcept { return *static_cast<const SigningKey*>(key); }
 
@@ -114,7 +132,8 @@ int has_parts(const void* key, int selection) noexcept {
 int match_keys(const void* one, const void* other, int selection) noexcept {
     if (!key_of(one).own || !key_of(other).own) return 0;
     if ((selection & OSSL_KEYMGMT_SELECT_KEYPAIR) == 0) return EVP_PKEY_parameters_eq(key_of(one).own.get(), key_of(other).own.get()) == 1 ? 1 : 0;
-    return EVP_PKEY_eq(key_of(one).own.get(), key_of(other).own.get()) == 1 ? 1 : 0;
+    // Asked at every handshake: whether the certificate is that of the key. Equal keys may be encoded in two ways.
+    return same_digest(key_of(one), key_of(other)) || EVP_PKEY_eq(key_of(one).own.get(), key_of(other).own.get()) == 1 ? 1 : 0;
 }
 
 /// One of OpenSSL's own with its private part, which signing_key() brings; or the public part of another, which is compared with one of ours.
@@ -122,18 +141,18 @@ template <const char* const& Type>
 int import_key(void* to, int selection, const OSSL_PARAM* params) noexcept try {
     SigningKey& key = key_of(to);
     if (const OSSL_PARAM* const from = OSSL_PARAM_locate_const(params, kFrom)) {
-        EVP_PKEY* own = nullptr;
+        EVP_PKEY* theirs = nullptr;
         if (from->data_size != sizeof(EVP_PKEY*)) return 0;
-        std::memcpy(&own, from->data, sizeof own);
-        if (!take(own, key)) return 0;
-        key.own = openssl::share(own);
+        std::memcpy(&theirs, from->data, sizeof theirs);
+        if (!take(theirs, key)) return 0;
+        own(openssl::share(theirs), key);
         return 1;
     }
     if ((selection & OSSL_KEYMGMT_SELECT_PRIVATE_KEY) != 0) return 0;
     const openssl::KeyContext context(EVP_PKEY_CTX_new_from_name(nullptr, Type, kOpenSslsOwn));
     EVP_PKEY* made = nullptr;
     if (!context || EVP_PKEY_fromdata_init(context.get()) != 1 || EVP_PKEY_fromdata(context.get(), &made, EVP_PKEY_PUBLIC_KEY, const_cast<OSSL_PARAM*>(params)) != 1) return 0;
-    key.own.reset(made);
+    own(openssl::PrivateKey(made), key);
     return 1;
 } catch (const std::bad_alloc&) {
     return 0;

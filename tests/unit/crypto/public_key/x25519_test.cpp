@@ -4,11 +4,16 @@
 #include <openssl/evp.h>
 #include <openssl/rand.h>
 
+#include <array>
+#include <cstdint>
+#include <cstring>
 #include <memory>
 #include <optional>
+#include <random>
 #include <set>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 namespace sallyport::crypto {
@@ -59,6 +64,22 @@ TEST(X25519, KeysAreMade_PublicOnesAreOpenSslsAndNoneComesTwice) {
         EXPECT_EQ(public_key, public_key_by_openssl(private_key));
         EXPECT_TRUE(seen.insert(private_key).second);
     }
+}
+
+TEST(X25519, KeysOfSeveralThreads_AreAllDifferent) {
+    std::vector<std::vector<X25519Octets>> made(4);
+    std::vector<std::thread> threads;
+    for (auto& keys : made)
+        threads.emplace_back([&keys] {
+            for (int i = 0; i < 50; ++i) {
+                X25519Octets public_key{};
+                EXPECT_TRUE(make_x25519_key(keys.emplace_back(), public_key));
+            }
+        });
+    for (std::thread& thread : threads) thread.join();
+    std::set<X25519Octets> seen;
+    for (const auto& keys : made) seen.insert(keys.begin(), keys.end());
+    EXPECT_EQ(seen.size(), 4U * 50);
 }
 
 TEST(X25519, EveryNumberOfAgreements_EachIsOpenSsls) {
@@ -124,6 +145,33 @@ TEST(X25519, PeersAtTheEdges_LeadWhereOpenSslSays) {
         }
     }
     EXPECT_EQ(refused, 2U * 5);   // 0, 1, p - 1, p, p + 1 (RFC 7748 7)
+}
+
+/// Words of ones, of zeros, of one bit and at random: where a library that keeps numbers in pieces forgets a carry.
+TEST(X25519, PeersOfUnlikelyWords_LeadWhereOpenSslSays) {
+    std::mt19937_64 random(5);
+    for (int round = 0; round < 400; ++round) {
+        std::array<X25519Octets, X25519Agreement::kMost> own, peers;
+        std::array<X25519Agreement, X25519Agreement::kMost> agreements;
+        for (std::size_t i = 0; i < agreements.size(); ++i) {
+            own[i] = any_octets();
+            std::array<std::uint64_t, 4> words{};
+            for (std::uint64_t& word : words) {
+                const std::uint64_t choices[] = {0, ~std::uint64_t{0}, random(), std::uint64_t{1} << random() % 64};
+                word = choices[random() % 4] - (random() % 4 == 0 ? random() % 32 : 0);
+            }
+            if (round % 8 == 0) words[2] = words[3] = ~std::uint64_t{0};
+            std::memcpy(peers[i].data(), words.data(), peers[i].size());
+            agreements[i].private_key = &own[i];
+            agreements[i].peer = &peers[i];
+        }
+        agree_x25519(agreements);
+        for (std::size_t i = 0; i < agreements.size(); ++i) {
+            const auto expected = agreed_by_openssl(own[i], peers[i]);
+            EXPECT_EQ(agreements[i].agreed, expected.has_value()) << round;
+            EXPECT_EQ(agreements[i].shared, expected.value_or(X25519Octets{})) << round;
+        }
+    }
 }
 
 TEST(X25519, OtherPeersOfSmallOrder_AreRefusedAndTheirNeighboursNot) {
