@@ -23,11 +23,10 @@ const char* open(MultiBuffer& functions) noexcept {
     if (library == nullptr) return "libcrypto_mb.so.11 cannot be opened; the package libcrypto-mb11 has it";
     decltype(&mbx_get_algo_info) width_of = nullptr;
     const auto has = [&](MBX_ALGO algorithm) { return (width_of(algorithm) & MBX_WIDTH_MB8) != 0; };
-    const bool complete = find(library, "mbx_get_algo_info", width_of) && has(MBX_ALGO_ECDSA_NIST_P256) && has(MBX_ALGO_RSA_2K) && has(MBX_ALGO_RSA_3K) && has(MBX_ALGO_RSA_4K) && has(MBX_ALGO_X25519) &&
+    const bool complete = find(library, "mbx_get_algo_info", width_of) && has(MBX_ALGO_ECDSA_NIST_P256) && has(MBX_ALGO_RSA_2K) && has(MBX_ALGO_RSA_3K) && has(MBX_ALGO_RSA_4K) &&
            find(library, "mbx_nistp256_ecdsa_sign_mb8", functions.sign_p256) && find(library, "mbx_rsa_private_crt_mb8", functions.rsa_private) &&
            find(library, "mbx_rsa_public_mb8", functions.rsa_public) && find(library, "mbx_RSA_private_crt_Method", functions.rsa_private_method) &&
-           find(library, "mbx_RSA_pub65537_Method", functions.rsa_public_method) && find(library, "mbx_RSA_Method_BufSize", functions.rsa_buffer) &&
-           find(library, "mbx_x25519_mb8", functions.x25519) && find(library, "mbx_x25519_public_key_mb8", functions.x25519_public_key);
+           find(library, "mbx_RSA_pub65537_Method", functions.rsa_public_method) && find(library, "mbx_RSA_Method_BufSize", functions.rsa_buffer);
     return complete ? "" : "libcrypto_mb.so.11 lacks functions, or refuses this processor";
 }
 

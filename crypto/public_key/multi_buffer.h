@@ -2,7 +2,6 @@
 
 #include <crypto_mb/ec_nistp256.h>
 #include <crypto_mb/rsa.h>
-#include <crypto_mb/x25519.h>
 
 /// Intel's Crypto Multi-Buffer library: public-key operations eight at a time, on processors with AVX-512 IFMA. It is opened when the program runs: where it is of no use it is not
 /// there either, and with it OpenSSL 3.5, to which it is linked for functions that are not called here.
@@ -17,8 +16,6 @@ struct MultiBuffer {
     decltype(&mbx_RSA_private_crt_Method) rsa_private_method;
     decltype(&mbx_RSA_pub65537_Method) rsa_public_method;
     decltype(&mbx_RSA_Method_BufSize) rsa_buffer;
-    decltype(&mbx_x25519_mb8) x25519;
-    decltype(&mbx_x25519_public_key_mb8) x25519_public_key;
 };
 
 /// nullptr where this processor has not what it takes, or the library (libcrypto-mb11) is not installed. The first call opens it: not in a sandbox, which does not let code be loaded.
