@@ -73,10 +73,8 @@ struct Ending {
         kept.begun = true;
     }
     ~Ending() {
-        for (Kept::Kind& kind : kept.kinds) {
-            kind.room = 0;
-            while (kind.first != nullptr) std::free(std::exchange(kind.first, kind.first->next));
-        }
+        give_freed_memory_back();
+        for (Kept::Kind& kind : kept.kinds) kind.room = 0;
     }
     Ending(const Ending&) = delete;
     Ending& operator=(const Ending&) = delete;
@@ -133,6 +131,14 @@ bool keep_freed_memory() {
     if (SALLYPORT_SANITIZED != 0) return false;
     if (CRYPTO_set_mem_functions(allocate, reallocate, release) != 1) throw std::logic_error("OpenSSL has allocated before it was told how to");
     return true;
+}
+
+void give_freed_memory_back() noexcept {
+    for (Kept::Kind& kind : kept.kinds)
+        while (kind.first != nullptr) {
+            std::free(std::exchange(kind.first, kind.first->next));
+            ++kind.room;
+        }
 }
 
 }  // namespace sallyport::openssl

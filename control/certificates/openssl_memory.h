@@ -10,4 +10,7 @@ namespace sallyport::openssl {
 /// std::logic_error: too late. False: this build has a sanitizer, whose malloc sees errors, and leaves all to it.
 bool keep_freed_memory();
 
+/// Gives what this thread keeps back to malloc.
+void give_freed_memory_back() noexcept;
+
 }  // namespace sallyport::openssl

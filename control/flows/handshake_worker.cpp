@@ -11,6 +11,7 @@
 #include <future>
 #include <utility>
 
+#include "control/certificates/openssl_memory.h"
 #include "crypto/check.h"
 #include "crypto/secret.h"
 
@@ -245,12 +246,13 @@ void HandshakeWorker::run() {
     tasks_.clear();
 }
 
-/// Nothing is to be done. What many handshakes have taken and given back lies about in pieces, which the C library keeps: it is given to the machine once
+/// Nothing is to be done. What many handshakes have taken and given back lies about in pieces, which this thread and the C library keep: it is given to the machine once
 /// they are over. Costs milliseconds, which nobody waits for now.
 void HandshakeWorker::rest(Clock::time_point now) {
     constexpr std::uint64_t kMany = 64;   // some megabytes' worth
     if (opened_since_trim_ < kMany || now - last_busy_ < std::chrono::seconds(1)) return;
     opened_since_trim_ = 0;
+    openssl::give_freed_memory_back();
     malloc_trim(0);
 }
 

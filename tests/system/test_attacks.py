@@ -190,13 +190,12 @@ def test_syn_flood(appliance, lab, attacker):
 
 @pytest.mark.timeout(400)
 def test_flood_of_handshakes(appliance, lab):
-    """Thousands of ClientHellos a second, far more than are answered, whose clients give up: what is under way does not wait behind them, and a client that waits is served."""
+    """Two thousand ClientHellos that wait to be answered, always, however many are: what is under way does not wait behind them, and a client that waits is served."""
     before = appliance.counters()
-    rate = 500 if SLOW_BUILD else 5000   # more than are answered, yet no more segments than a worker with a sanitizer can take
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         others = pool.submit(lab.lab_client, ECHO, "--connections", 100, "--octets", 5000, "--interval-ms", 50, "--duration-ms", 20000 if SLOW_BUILD else 5000)
         wait_for("100 flows", lambda: appliance.show("flows")["total"] >= 100, 60)
-        flood = lab.client_process("hellos", program("lab_hellos"), "--to", lab.service(WEB), "--name", "www.example.com", "--rate", rate,
+        flood = lab.client_process("hellos", program("lab_hellos"), "--to", lab.service(WEB), "--name", "www.example.com", "--rate", 0,
                                    "--at-once", 2000)   # a quarter of the flows that there may be: others than these find room
         wait_for("the flood", lambda: grown(appliance, before, "flows_opened") >= (500 if SLOW_BUILD else 10_000), 60)
         serves(lab)

@@ -64,6 +64,19 @@ TEST_F(OpenSslMemory, WhatIsTooMuch_GoesBackToMalloc) {
     EXPECT_LE(given(), before + (kKeptBlocks + 4) * kLength);
 }
 
+TEST_F(OpenSslMemory, WhatIsGivenBack_IsMallocsAndTheThreadGoesOn) {
+    for (int round = 0; round < 3; ++round) {
+        give_freed_memory_back();
+        const std::size_t before = given();
+        std::vector<void*> blocks;
+        for (int i = 0; i < 20; ++i) blocks.push_back(OPENSSL_malloc(8000));
+        for (void* const block : blocks) OPENSSL_free(block);
+        EXPECT_GE(given(), before + 16 * 8000) << "nothing was kept";
+        give_freed_memory_back();
+        EXPECT_LE(given(), before + 1000);
+    }
+}
+
 TEST_F(OpenSslMemory, AThreadThatEnds_LeavesNothingBehind) {
     const auto work = [] {
         std::vector<void*> blocks;
