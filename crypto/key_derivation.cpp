@@ -26,13 +26,17 @@ EVP_MD* algorithm(Hash hash) noexcept {
 /// A computation of a hash that a thread keeps for its next one: to make one takes as long as to hash a block.
 class Hasher {
  public:
-    explicit Hasher(Hash hash) noexcept : context_(EVP_MD_CTX_new()) {
-        if (context_ != nullptr && EVP_DigestInit_ex2(context_, algorithm(hash), nullptr) != 1) EVP_MD_CTX_free(std::exchange(context_, nullptr));
-    }
+    Hasher() noexcept = default;
     ~Hasher() { EVP_MD_CTX_free(context_); }
     Hasher(const Hasher&) = delete;
     Hasher& operator=(const Hasher&) = delete;
 
+    /// To be called before each computation. One for which there was no memory is tried again.
+    void begin(Hash hash) noexcept {
+        if (context_ != nullptr) return;
+        context_ = EVP_MD_CTX_new();
+        if (context_ != nullptr && EVP_DigestInit_ex2(context_, algorithm(hash), nullptr) != 1) EVP_MD_CTX_free(std::exchange(context_, nullptr));
+    }
     [[nodiscard]] bool take(Piece octets) noexcept { return context_ != nullptr && (octets.empty() || EVP_DigestUpdate(context_, octets.data(), octets.size()) == 1); }
     [[nodiscard]] bool take(Pieces pieces) noexcept {
         return std::ranges::all_of(pieces, [this](Piece piece) { return take(piece); });
@@ -45,12 +49,14 @@ class Hasher {
     }
 
  private:
-    EVP_MD_CTX* context_;   ///< always begun; null where there was no memory for one
+    EVP_MD_CTX* context_ = nullptr;   ///< begun, once there was memory for one
 };
 
 Hasher& hasher(Hash hash) noexcept {
-    thread_local Hasher sha256(Hash::sha256), sha384(Hash::sha384);
-    return hash == Hash::sha256 ? sha256 : sha384;
+    thread_local Hasher sha256, sha384;
+    Hasher& one = hash == Hash::sha256 ? sha256 : sha384;
+    one.begin(hash);
+    return one;
 }
 
 bool hash_keyed(Hash hash, Pieces message, const std::array<std::byte, kMaxBlockLength>& pad, std::span<std::byte> out) noexcept {

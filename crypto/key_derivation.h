@@ -6,7 +6,7 @@
 
 #include "crypto/cipher_suite.h"
 
-/// The key derivations of TLS 1.3 and 1.2 over OpenSSL's hashes. OpenSSL has them too, with a dozen allocations and four to five times the time a call: a handshake of TLS 1.3 makes twenty.
+/// The key derivations of TLS 1.3 and 1.2 over OpenSSL's hashes. OpenSSL has them too, with a dozen allocations a call, and a handshake of TLS 1.3 makes twenty calls.
 ///
 /// All of them: any thread; false, with nothing but zeros in `out`, where libcrypto refuses (out of memory as a rule). Nothing of a key stays behind in memory.
 namespace sallyport::crypto {

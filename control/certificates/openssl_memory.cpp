@@ -11,16 +11,7 @@
 #include <stdexcept>
 #include <utility>
 
-#if defined(__has_feature)
-#define SALLYPORT_HAS_FEATURE(name) __has_feature(name)
-#else
-#define SALLYPORT_HAS_FEATURE(name) 0
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || SALLYPORT_HAS_FEATURE(address_sanitizer) || SALLYPORT_HAS_FEATURE(thread_sanitizer)
-#define SALLYPORT_SANITIZED 1
-#else
-#define SALLYPORT_SANITIZED 0
-#endif
+#include "crypto/sanitizers.h"
 
 namespace sallyport::openssl {
 namespace {
@@ -128,7 +119,7 @@ void* reallocate(void* memory, std::size_t length, const char* file, int line) n
 }  // namespace
 
 bool keep_freed_memory() {
-    if (SALLYPORT_SANITIZED != 0) return false;
+    if (SALLYPORT_ASAN || SALLYPORT_TSAN) return false;
     if (CRYPTO_set_mem_functions(allocate, reallocate, release) != 1) throw std::logic_error("OpenSSL has allocated before it was told how to");
     return true;
 }

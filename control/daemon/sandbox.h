@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "crypto/sanitizers.h"
+
 /// What a process can still do once it has started: a user without privileges, and a list of system calls.
 /// Order: open what needs privileges, drop_privileges(), apply_seccomp(), then serve. Threads may run already.
 namespace sallyport::daemon {
@@ -44,16 +46,6 @@ enum class Profile : std::uint8_t {
 /// the library's refusal.
 [[nodiscard]] std::expected<void, std::string> apply_seccomp(Profile profile);
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitizerBuild = true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-constexpr bool kSanitizerBuild = true;
-#else
-constexpr bool kSanitizerBuild = false;
-#endif
-#else
-constexpr bool kSanitizerBuild = false;
-#endif
+constexpr bool kSanitizerBuild = SALLYPORT_ASAN || SALLYPORT_TSAN;
 
 }  // namespace sallyport::daemon

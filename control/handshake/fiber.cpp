@@ -10,19 +10,15 @@
 #include <new>
 
 #include "crypto/check.h"
+#include "crypto/sanitizers.h"
 
-#if defined(__has_feature)
-#define SALLYPORT_HAS_FEATURE(name) __has_feature(name)
-#else
-#define SALLYPORT_HAS_FEATURE(name) 0
-#endif
-#if defined(__SANITIZE_ADDRESS__) || SALLYPORT_HAS_FEATURE(address_sanitizer)
+#if SALLYPORT_ASAN
 #include <sanitizer/common_interface_defs.h>
 #else
 static void __sanitizer_start_switch_fiber(void**, const void*, std::size_t) {}
 static void __sanitizer_finish_switch_fiber(void*, const void**, std::size_t*) {}
 #endif
-#if defined(__SANITIZE_THREAD__) || SALLYPORT_HAS_FEATURE(thread_sanitizer)
+#if SALLYPORT_TSAN
 #include <sanitizer/tsan_interface.h>
 #else
 static void* __tsan_get_current_fiber() { return nullptr; }

@@ -99,35 +99,41 @@ bool read(const OSSL_PARAM* params, Inputs& inputs) noexcept {
     return true;
 }
 
+/// A copy of octets, wiped when it goes.
+struct Copy {
+    explicit Copy(Piece from) : octets(from.begin(), from.end()) {}
+    Copy(Copy&&) noexcept = default;
+    Copy& operator=(Copy&&) noexcept = delete;
+    ~Copy() { crypto::wipe(octets.data(), octets.size()); }
+    std::vector<std::byte> octets;
+};
+
 /// What was set for later calls, in copies of its own. Used by one thread at a time, as OpenSSL demands of its users.
 class Derivation {
  public:
     Derivation() = default;
     Derivation(const Derivation& other) { keep(other.inputs_); }
     Derivation& operator=(const Derivation&) = delete;
-    ~Derivation() { forget(); }
 
     [[nodiscard]] const Inputs& inputs() const noexcept { return inputs_; }
     /// May throw std::bad_alloc; what was set before is then as it was.
     void keep(Inputs inputs) {
-        std::vector<std::vector<std::byte>> kept;
-        const auto own = [&kept](Piece& piece) { piece = kept.emplace_back(piece.begin(), piece.end()); };
+        std::vector<Copy> kept;
+        const auto own = [&kept](Piece& piece) { piece = kept.emplace_back(piece).octets; };
         for (auto* const piece : {&inputs.key, &inputs.salt, &inputs.secret})
             if (*piece) own(**piece);
         for (Piece* const piece : {&inputs.prefix, &inputs.label, &inputs.data}) own(*piece);
         for (Piece& piece : std::span(inputs.seeds).first(inputs.seed_count)) own(piece);
-        forget();
         kept_ = std::move(kept);
         inputs_ = inputs;
     }
     void forget() noexcept {
-        for (auto& each : kept_) crypto::wipe(each.data(), each.size());
         kept_.clear();
         inputs_ = {};
     }
 
  private:
-    std::vector<std::vector<std::byte>> kept_;   ///< what inputs_ borrows
+    std::vector<Copy> kept_;   ///< what inputs_ borrows
     Inputs inputs_;
 };
 
