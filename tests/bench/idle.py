@@ -7,7 +7,7 @@ better part of an hour, since each flow has two full handshakes on core 0 and tw
 import dataclasses
 import time
 
-from tests.bench import memif
+from tests.bench import generated, memif
 from tests.bench.accounting import memory_kib
 from tests.bench.devices import OURS
 from tests.bench.row import Sample
@@ -29,7 +29,7 @@ class Load:
                 yield sample(bench, row, number)
 
 
-class Most(memif.Beside):
+class Most(generated.Beside):
     """The most memory that an appliance has had, looked at twice a second as long as the block lasts."""
 
     def __init__(self, appliance):
@@ -47,7 +47,7 @@ def sample(bench, row, number):
     begun = time.monotonic()
     try:
         with Most(between.appliance) as most:
-            done, report = between.run(**memif.COMMON, **memif.many(count), answer_size=1024, mode="idle", probe_rate=20_000, most_failures=100,
+            done, report = between.run(**generated.COMMON, **memif.many(count), answer_size=1024, mode="idle", probe_rate=20_000, most_failures=100,
                                        duration=bench.arguments.seconds, patience=300 + count / 100)
     finally:
         between.stop()
@@ -76,9 +76,9 @@ def cycles(bench, row, idle):
     count, seconds = ACTIVE + idle, bench.arguments.seconds
     between = memif.between(bench.lab, count)
     try:
-        with memif.Sampler(between.appliance, seconds, count) as sampler:
-            window = memif.told(row, *between.run(**memif.COMMON, **memif.many(count), answer_size=1024, active=ACTIVE, warm_up=memif.WARM_UP,
-                                                  duration=seconds + 2 * memif.WARM_UP, patience=300 + count / 100))["window"]
+        with generated.Sampler(between.appliance, seconds, count) as sampler:
+            window = generated.told(row, *between.run(**generated.COMMON, **memif.many(count), answer_size=1024, active=ACTIVE, warm_up=generated.WARM_UP,
+                                                  duration=seconds + 2 * generated.WARM_UP, patience=300 + count / 100))["window"]
         cost, elapsed = sampler.spent()
     finally:
         between.stop()

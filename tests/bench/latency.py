@@ -7,9 +7,10 @@ like: one generator speaks for clients and backends over af_packet on the veth l
 """
 
 import dataclasses
+import functools
 
-from tests.bench import devices, memif
-from tests.bench.devices import BACKEND, LISTEN, OURS
+from tests.bench import devices, generated, links, memif
+from tests.bench.devices import OURS
 from tests.bench.row import Sample
 from tests.lab import certificates, network
 from tests.lab.between import generator
@@ -19,9 +20,9 @@ FLOWS, INTERVAL = 64, 0.5
 PERCENTILES = ("p50", "p99", "p99.9")
 
 
-def run(bench, row, link, **options):
-    """A report of a run through the appliance."""
-    return memif.told(row, *link.run(**memif.COMMON, **{"connections": FLOWS, "warm_up": memif.WARM_UP, "duration": bench.arguments.seconds, **options}))
+def run(bench, row, run_through, **options):
+    """A report of a run. `run_through(**options)`: of the generator."""
+    return generated.told(row, *run_through(**generated.COMMON, **{"connections": FLOWS, "warm_up": generated.WARM_UP, "duration": bench.arguments.seconds, **options}))
 
 
 def microseconds(report, octet, percentile):
@@ -45,19 +46,9 @@ class Added:
                 try:
                     with network.together() as (place, interfaces):
                         for row in rows:
-                            yield added(bench, row, device.name, row.ways[0].answer, number, lambda **options: on_links(bench, row, place, interfaces, **options))
+                            yield added(bench, row, device.name, row.ways[0].answer, number, lambda **options: run(bench, row, functools.partial(links.run, bench, place, interfaces), **options))
                 finally:
                     device.stop()
-
-
-def on_links(bench, row, place, interfaces, **options):
-    """A report of a run through whatever is between the links."""
-    certificate, key = bench.lab.certificates.backend
-    return memif.told(row, *generator(
-        bench.lab, "--client-port", f"af_packet:{interfaces['client']}", "--client-address", f"{network.CLIENT_ADDRESSES[0]}/24", "--client-gateway", LISTEN,
-        "--target", f"{LISTEN}:443", "--backend-port", f"af_packet:{interfaces['backend']}", "--backend-address", f"{BACKEND}/24", "--backend-certificate", certificate,
-        "--backend-key", key, "--ca", bench.lab.certificates.ca, within=("ip", "netns", "exec", place),
-        **memif.COMMON, **{"connections": FLOWS, "warm_up": memif.WARM_UP, "duration": bench.arguments.seconds, **options}))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +80,7 @@ def added(bench, row, device, answer, number, run_through):
 def through(bench, row, **options):
     link = memif.between(bench.lab, FLOWS)
     try:
-        return run(bench, row, link, **options)
+        return run(bench, row, link.run, **options)
     finally:
         link.stop()
 
@@ -97,9 +88,9 @@ def through(bench, row, **options):
 def direct(bench, **options):
     """The generator's clients on its own backends."""
     certificate, key = bench.lab.certificates.backend
-    common = {name: value for name, value in memif.COMMON.items() if name not in ("host", "settle")}
+    common = {name: value for name, value in generated.COMMON.items() if name not in ("host", "settle")}
     done, report = generator(bench.lab, "--loopback", "--backend-certificate", certificate, "--backend-key", key, ca=bench.lab.certificates.backend_ca,
-                             host=certificates.BACKEND_NAME, **common, **{"connections": FLOWS, "warm_up": memif.WARM_UP, "duration": bench.arguments.seconds, **options})
+                             host=certificates.BACKEND_NAME, **common, **{"connections": FLOWS, "warm_up": generated.WARM_UP, "duration": bench.arguments.seconds, **options})
     if done.returncode != 0:
         raise LabError(f"the generator alone: exit code {done.returncode}\n{done.stdout}{done.stderr}")
     return report
@@ -116,7 +107,7 @@ class Reloaded:
                 yield reloaded(bench, row, number)
 
 
-class Reloader(memif.Beside):
+class Reloader(generated.Beside):
     """Another certificate and another level of the policy, and back."""
 
     def __init__(self, link):
@@ -133,12 +124,12 @@ class Reloader(memif.Beside):
 
 
 def reloaded(bench, row, number):
-    seconds = bench.arguments.seconds + 2 * memif.WARM_UP   # the reloads begin when that is over
+    seconds = bench.arguments.seconds + 2 * generated.WARM_UP   # the reloads begin when that is over
     quiet = through(bench, row, answer_size=1024, duration=seconds)
     link = memif.between(bench.lab, FLOWS)
     try:
         with Reloader(link) as reloader:
-            busy = run(bench, row, link, answer_size=1024, duration=seconds)
+            busy = run(bench, row, link.run, answer_size=1024, duration=seconds)
     finally:
         link.stop()
     if reloader.failure or reloader.times < 2:

@@ -1,6 +1,7 @@
 """The rows: what each is, what is wanted of it, and how it is measured. One that is not here is not measured."""
 
-from tests.bench import away, echo, flood, growth, hellos, idle, kernel, latency, loss, memif, memory, workers
+from tests.bench import away, echo, flood, growth, hellos, idle, kernel, latency, links, loss, memif, memory, workers
+from tests.bench.devices import POOLED_PORT, RESUMING_PORT, SUITE_PORTS
 from tests.bench.row import CONNECTIONS, GIGABITS, REQUESTS, Row, Unit
 
 MEGABYTE = kernel.MEGABYTE
@@ -8,38 +9,50 @@ NGINX_HAPROXY, ALL = ("nginx", "haproxy"), ("nginx", "haproxy", "hitch")
 KIB_A_FLOW, KEPT, MEGABITS = Unit("KiB a flow", less_is_better=True), Unit("% of the goodput kept"), Unit("Mb/s a flow")
 
 
-def bulk(**more):
-    return kernel.Load("/bulk", 16, NGINX_HAPROXY, answer=MEGABYTE, **more)
+def ways(kernel_load, *of, **more):
+    """A load of kernel clients, and the same of our own generator: of everybody on the veth links, and over memif. Without the first the last is the usual one."""
+    of_generator = {"peers": kernel_load.peers} if kernel_load else {}
+    over_memif, on_links = (kind(*of, **{**of_generator, **more}) for kind in (memif.Load, links.Load))
+    return (kernel_load, on_links, over_memif) if kernel_load else (over_memif, on_links)
 
 
-def handshakes(peers, **more):
-    return kernel.Load("/1k", 16, peers, close=True, **more)
+def bulk(kernel_load=(), **more):
+    return ways(kernel.Load("/bulk", 16, NGINX_HAPROXY, answer=MEGABYTE, **dict(kernel_load)), 16, MEGABYTE, **more)
 
 
-def terminated(peers=ALL, **more):
-    return handshakes(peers, **{"port": kernel.PLAIN_PORT, **more})
+def bulk_with(suite):
+    return bulk({"port": SUITE_PORTS[suite], "suite": suite}, suite=suite)
+
+
+def handshakes(peers, kernel_load=(), **more):
+    return ways(kernel.Load("/1k", 16, peers, close=True, **dict(kernel_load)), 16, 1024, "close", **more)
+
+
+def terminated(kernel_load=(), **more):
+    return handshakes(ALL, {"port": kernel.PLAIN_PORT, **dict(kernel_load)}, plain=True, **more)
 
 
 ROWS = [
-    Row(1, "bulk, TLS to TLS, 1 MB answers, 16 flows", GIGABITS, "2.5x", "3.5x", (bulk(), memif.Load(16, MEGABYTE))),
-    Row(2, "bulk, TLS to TLS, 1 MB answers, 16 flows, MTU 9000", GIGABITS, "3.5x", "5.5x", (memif.Load(16, MEGABYTE, mtu=9000),)),
-    Row(3, "bulk, TLS to plain, 1 MB answers, 16 flows", GIGABITS, "2.5x", "4x", (bulk(port=kernel.PLAIN_PORT), memif.Load(16, MEGABYTE, plain=True))),
-    Row(4, "bulk, TLS to TLS, AES-256-GCM", GIGABITS, "3x", "5x", (bulk(port=444, suite="TLS_AES_256_GCM_SHA384"),)),
-    Row(4, "bulk, TLS to TLS, ChaCha20-Poly1305", GIGABITS, "1.5x", "2.5x", (bulk(port=445, suite="TLS_CHACHA20_POLY1305_SHA256"),)),
-    Row(5, "1 KB on kept connections, TLS to TLS, 64 flows", REQUESTS, "10x", "20x", (kernel.Load("/1k", 64, NGINX_HAPROXY), memif.Load(64, 1024))),
-    Row(6, "16 KB on kept connections, TLS to TLS, 64 flows", REQUESTS, "3.5x", "5.5x", (kernel.Load("/16k", 64, NGINX_HAPROXY), memif.Load(64, 16384))),
-    Row(7, "1 KB on kept connections, TLS to TLS, 10,000 active flows", REQUESTS, "8x", "15x", (memif.Load(10_000, 1024, most_rounds=3),)),
-    Row(7, "1 KB on kept connections, TLS to TLS, 100,000 active flows", REQUESTS, "8x", "15x", (memif.Load(100_000, 1024, most_rounds=1),)),
-    Row(8, "full handshake, 1 KB, close; TLS to plain, 16 at a time", CONNECTIONS, "2x", "4x", (terminated(), memif.Load(16, 1024, "close", plain=True))),
-    Row(9, "full handshake, 1 KB, close; TLS to TLS, a backend connection each", CONNECTIONS, "2.5x", "5x", (handshakes(NGINX_HAPROXY), memif.Load(16, 1024, "close"))),
-    Row(10, "full handshake, 1 KB, close; TLS to TLS, peer's backend sessions resumed", CONNECTIONS, "1.8x", "3.5x", (handshakes(NGINX_HAPROXY, port=kernel.RESUMING_PORT),)),
+    Row(1, "bulk, TLS to TLS, 1 MB answers, 16 flows", GIGABITS, "2.5x", "3.5x", bulk()),
+    Row(2, "bulk, TLS to TLS, 1 MB answers, 16 flows, MTU 9000 over memif", GIGABITS, "3.5x", "5.5x", ways(None, 16, MEGABYTE, mtu=9000)[:1]),
+    Row(3, "bulk, TLS to plain, 1 MB answers, 16 flows", GIGABITS, "2.5x", "4x", bulk({"port": kernel.PLAIN_PORT}, plain=True)),
+    Row(4, "bulk, TLS to TLS, AES-256-GCM", GIGABITS, "3x", "5x", bulk_with("TLS_AES_256_GCM_SHA384")),
+    Row(4, "bulk, TLS to TLS, ChaCha20-Poly1305", GIGABITS, "1.5x", "2.5x", bulk_with("TLS_CHACHA20_POLY1305_SHA256")),
+    Row(5, "1 KB on kept connections, TLS to TLS, 64 flows", REQUESTS, "10x", "20x", ways(kernel.Load("/1k", 64, NGINX_HAPROXY), 64, 1024)),
+    Row(6, "16 KB on kept connections, TLS to TLS, 64 flows", REQUESTS, "3.5x", "5.5x", ways(kernel.Load("/16k", 64, NGINX_HAPROXY), 64, 16384)),
+    Row(7, "1 KB on kept connections, TLS to TLS, 10,000 active flows", REQUESTS, "8x", "15x", ways(None, 10_000, 1024, most_rounds=3)),
+    Row(7, "1 KB on kept connections, TLS to TLS, 100,000 active flows", REQUESTS, "8x", "15x", ways(None, 100_000, 1024, most_rounds=1, peers=())[:1]),
+    Row(8, "full handshake, 1 KB, close; TLS to plain, 16 at a time", CONNECTIONS, "2x", "4x", terminated()),
+    Row(9, "full handshake, 1 KB, close; TLS to TLS, a backend connection each", CONNECTIONS, "2.5x", "5x", handshakes(NGINX_HAPROXY)),
+    Row(10, "full handshake, 1 KB, close; TLS to TLS, peer's backend sessions resumed", CONNECTIONS, "1.8x", "3.5x",
+        handshakes(NGINX_HAPROXY, {"port": RESUMING_PORT}, peer_port=RESUMING_PORT)),
     Row(10, "full handshake, 1 KB, close; TLS to TLS, peer's backend connections pooled (HTTP)", CONNECTIONS, "1.8x", "3.5x",
-        (handshakes(NGINX_HAPROXY, port=kernel.RESUMING_PORT, port_of=tuple((peer, kernel.POOLED_PORT) for peer in NGINX_HAPROXY)),)),
-    Row(11, "full handshake with an RSA-2048 key, 1 KB, close; TLS to plain", CONNECTIONS, "1.25x", "2.5x", (terminated(port=kernel.RSA_PORT),)),
-    Row(12, "full handshake with X25519MLKEM768, 1 KB, close; TLS to plain", CONNECTIONS, "1.5x", "3x", (terminated(group="X25519MLKEM768"),)),
-    Row(13, "resumed handshake (TLS 1.3, PSK with DHE), 1 KB, close; TLS to plain", CONNECTIONS, "1.6x", "4x", (terminated(resumed=True),)),
+        handshakes(NGINX_HAPROXY, {"port": RESUMING_PORT, "port_of": tuple((peer, POOLED_PORT) for peer in NGINX_HAPROXY)}, peer_port=POOLED_PORT)),
+    Row(11, "full handshake with an RSA-2048 key, 1 KB, close; TLS to plain", CONNECTIONS, "1.25x", "2.5x", terminated({"port": kernel.RSA_PORT}, rsa=True)),
+    Row(12, "full handshake with X25519MLKEM768, 1 KB, close; TLS to plain", CONNECTIONS, "1.5x", "3x", terminated({"group": "X25519MLKEM768"}, group="X25519MLKEM768")),
+    Row(13, "resumed handshake (TLS 1.3, PSK with DHE), 1 KB, close; TLS to plain", CONNECTIONS, "1.6x", "4x", terminated({"resumed": True}, resumed=True)),
     Row(13, "resumed handshake (TLS 1.2, ticket), 1 KB, close; TLS to plain", CONNECTIONS, "2x", "6x",
-        (terminated(resumed=True, version="1.2", suite="ECDHE-ECDSA-AES128-GCM-SHA256"),)),
+        terminated({"resumed": True, "version": "1.2", "suite": "ECDHE-ECDSA-AES128-GCM-SHA256"}, resumed=True, version="1.2", suite="TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256")),
     Row(14, "memory of an idle flow, TLS to TLS", KIB_A_FLOW, "20x", "50x", (memory.Load(),)),
     Row(15, "idle flows held, each of which answers a probe at the end", Unit("M flows"), "1 M", "4 M", (idle.Load(),)),
     Row(16, "1,000 active flows beside idle ones, against without", Unit("% more cycles", less_is_better=True), "+10 %", "+2 %", (idle.Beside(),)),

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 
-from tests.bench import memif
+from tests.bench import generated, memif
 from tests.bench.devices import OURS
 from tests.bench.row import NotMeasured, Sample
 from tests.lab.lab import LabError, program
@@ -43,7 +43,7 @@ def rate(bench, row, workers):
     """Requests a second, and the share of its core that the generator was busy."""
     link = memif.between(bench.lab, FLOWS, cores=tuple(range(workers)), control_cores=[CONTROL_CORE])
     try:
-        window = memif.told(row, *link.run(**memif.COMMON, connections=FLOWS, answer_size=1024, warm_up=memif.WARM_UP, duration=bench.arguments.seconds))["window"]
+        window = generated.told(row, *link.run(**generated.COMMON, connections=FLOWS, answer_size=1024, warm_up=generated.WARM_UP, duration=bench.arguments.seconds))["window"]
     finally:
         link.stop()
     return window["messages_per_second"], window["busy_share"]

@@ -16,6 +16,8 @@ CLIENT_PORT, BACKEND_PORT = "client-side", "backend-side"
 PORTS = {"client": CLIENT_PORT, "backend": BACKEND_PORT}
 APPLIANCE = {"client": ("192.0.2.1", "2001:db8:1::1"), "backend": ("198.51.100.1", "2001:db8:2::1")}
 CLIENT_ADDRESSES = ("192.0.2.100", "2001:db8:1::100")
+# Of the kernel's TCP: a busy end has many connections to one address, most of them in TIME-WAIT.
+TUNED = ["net.ipv4.tcp_tw_reuse=1", "net.ipv4.ip_local_port_range=1024 65535", "net.core.somaxconn=8192", "net.ipv4.tcp_no_metrics_save=1", "net.ipv4.tcp_max_syn_backlog=8192"]
 BACKEND_ADDRESSES = [(f"198.51.100.{n}", f"2001:db8:2::{n}") for n in range(10, 20)]
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -50,9 +52,7 @@ def set_up(mtu=1500, peer_offloads=False):
         # The appliance's own TCP answers here, not the kernel's.
         write(f"/proc/sys/net/ipv6/conf/{port}/disable_ipv6", 1)
         inside = ["ip", "netns", "exec", side]
-        sysctl = {"net.ipv4.tcp_tw_reuse": 1, "net.ipv4.ip_local_port_range": "1024 65535", "net.core.somaxconn": 8192,
-                  "net.ipv4.tcp_no_metrics_save": 1, "net.ipv4.tcp_max_syn_backlog": 8192}
-        run(*inside, "sysctl", "-q", *[f"{name}={value}" for name, value in sysctl.items()])
+        run(*inside, "sysctl", "-q", *TUNED)
         offloads_of_link(side, peer_offloads)
         run("ip", "link", "set", port, "up")
         run(*inside, "ip", "link", "set", "lo", "up")
@@ -138,6 +138,7 @@ def no_detour(side):
 
 def kernel_addresses():
     """Gives the appliance's ends to the kernel: for a peer to compare with, or a stand-in."""
+    run("sysctl", "-q", *TUNED)
     for side, port in (("client", CLIENT_PORT), ("backend", BACKEND_PORT)):
         write(f"/proc/sys/net/ipv6/conf/{port}/disable_ipv6", 0)
         v4, v6 = APPLIANCE[side]

@@ -372,9 +372,13 @@ std::expected<void, std::string> Generator::control(Time now, bool stop) {
 Snapshot Generator::snapshot(Time now) const {
     Snapshot taken;
     taken.at = now;
-    timespec cpu{};
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
-    taken.cpu_seconds = static_cast<double>(cpu.tv_sec) + static_cast<double>(cpu.tv_nsec) * 1e-9;
+    const auto seconds_of = [](clockid_t clock) {
+        timespec read{};
+        clock_gettime(clock, &read);
+        return static_cast<double>(read.tv_sec) + static_cast<double>(read.tv_nsec) * 1e-9;
+    };
+    taken.cpu_seconds = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
+    taken.monotonic = seconds_of(CLOCK_MONOTONIC);
     taken.cycles = cycles_;
     if (clients_) {
         taken.clients = clients_->statistics().counters;

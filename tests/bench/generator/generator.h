@@ -30,6 +30,7 @@ struct Cycles {
 struct Snapshot {
     Time at{};
     double cpu_seconds = 0;       ///< that the process has had
+    double monotonic = 0;         ///< seconds of CLOCK_MONOTONIC
     Cycles cycles;
     Counters clients, backends;
     tcp::Stack::Counters client_tcp, backend_tcp;

@@ -1,0 +1,208 @@
+"""What rows have in common whose load is our own generator's (tests/bench/generator), which speaks for clients and backends: what a load is, when its cost is taken,
+and what a measurement tells.
+
+Core 0 is the device's, core 1 the generator's. Our work per core-second is the generator's count in its window over the TSC cycles of the worker's loops that found
+work (at most the dataplane's CPU time) and control's CPU time in that window, which is taken a moment longer than the generator's: the cost errs upwards. A peer's
+cost is taken within the generator's window (links.py).
+"""
+
+import dataclasses
+import threading
+import time
+
+from tests.bench.devices import OURS, PEERS, PLAIN_PORT, RSA_PORT, SUITE_PORTS, cost_of, program_of, sample_of
+from tests.bench.row import DEVICE_BUSY, GIGABITS, Sample
+from tests.lab.lab import LabError
+
+WARM_UP = 1   # seconds
+AES_128, GROUP = "TLS_AES_128_GCM_SHA256", "x25519"
+COMMON = {"tls": "1.3", "suite": AES_128, "backend_suite": AES_128, "groups": GROUP, "backend_groups": GROUP,
+          "timeout": 60, "drain": 30, "settle": 2, "host": "www.example.com"}
+FULL_ONES = 0.02   # of handshakes that are to be resumed: those for which there was no session yet
+FEW = 4096   # connections, that the defaults of the generator and of the lab's configurations are for
+OF_BUFFERS = 4 * 4500   # octets of the generator's pools with one more buffer in each, and what their alignment wastes
+AT_ONCE = {"open_rate": 0, "opening_at_once": 256}   # the generator's options for more than few
+
+
+def room_for(connections):
+    """The dataplane's settings."""
+    return {"max_flows": 8192 if connections <= FEW else connections + 4096}
+
+
+@dataclasses.dataclass(frozen=True)
+class Load:
+    """`peer_port`: of a peer, where it is not the service's that the rest tells."""
+    connections: int
+    answer: int                        # octets
+    mode: str = "kept"
+    plain: bool = False                # backends
+    suite: str = AES_128               # of both legs; of a 1.2 client IANA's name
+    group: str = GROUP                 # of clients
+    version: str = "1.3"
+    rsa: bool = False                  # the service's certificate, in place of ECDSA's
+    resumed: bool = False              # each handshake for which there is a session
+    peers: tuple = ("nginx", "haproxy")
+    peer_port: int = 0
+    most_rounds: int = 99              # where opening the flows takes minutes
+    mtu: int = 1500                    # over memif
+
+    def options(self):
+        """The generator's."""
+        # In a closed loop each connection has a request or an answer under way, and for a moment both kept until they are acknowledged.
+        more = {**AT_ONCE, "buffers": self.buffers} if self.many else {}
+        backend = {} if self.plain else {"backend_suite": self.suite}
+        # RFC 8422 5.1: a 1.2 client's list names the certificate's curve, too.
+        groups = self.group + (",secp256r1" if self.version == "1.2" else "")
+        resume = {"resume": 100} if self.resumed else {}
+        return {**COMMON, "connections": self.connections, "answer_size": self.answer, "mode": self.mode, "tls": self.version, "suite": self.suite, **backend, "groups": groups,
+                **resume, **more}
+
+    @property
+    def many(self):
+        return self.connections > FEW
+
+    @property
+    def buffers(self):
+        """Of each of the generator's pools, where its own number is not enough."""
+        return 3 * self.connections + 32768
+
+    @property
+    def memory_mb(self):
+        """Of the generator."""
+        return 512 + (self.buffers * OF_BUFFERS // 1_000_000 if self.many else 0)
+
+    @property
+    def patience(self):
+        """Seconds: opening takes a few milliseconds each."""
+        return 240 + self.connections / 100
+
+    @property
+    def waited_for(self):
+        """Flows that are there once the load is."""
+        return self.connections if self.mode == "kept" else 1
+
+    @property
+    def room(self):
+        """The dataplane's settings, for connections that are all in use."""
+        return {**room_for(self.connections), **({"buffers": self.connections + 65536} if self.many else {})}
+
+    def is_for(self, device):
+        return device == OURS or program_of(device) in self.peers
+
+    def port(self, device):
+        """Of the device's service."""
+        if device != OURS and self.peer_port:
+            return self.peer_port
+        return RSA_PORT if self.rsa else PLAIN_PORT if self.plain else SUITE_PORTS[self.suite]
+
+    def told(self, row, done, report):
+        """The generator's report, once it is known to be of a good run with what was to be negotiated, and as often resumed as was wanted."""
+        report = told(row, done, report, self.version, self.suite, self.group)
+        window = report["window"]
+        resumed, shaken = window["resumed_per_second"], window["handshakes_per_second"]
+        if self.mode == "close" and (shaken - resumed > FULL_ONES * shaken if self.resumed else resumed > 0):
+            raise LabError(f"row {row.number}: {resumed:.0f} of {shaken:.0f} handshakes a second were resumed")
+        return report
+
+
+def told(row, done, report, version=COMMON["tls"], suite=COMMON["suite"], group=COMMON["groups"]):
+    """A generator's report, once it is known to be of a good run."""
+    if done.returncode != 0 or report is None:
+        raise LabError(f"row {row.number}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+    for negotiated in report["clients"]["negotiated"]:
+        agreed = "" if version == "1.2" and negotiated["resumed"] else group   # RFC 5246 7.3: such a handshake has no key exchange
+        if (negotiated["version"], negotiated["suite"], negotiated["group"]) != (version, suite, agreed):
+            raise LabError(f"row {row.number}: negotiated {negotiated}")
+    return report
+
+
+@dataclasses.dataclass(frozen=True)
+class Spent:
+    """What a load has cost. `window`: the generator's report of it."""
+    window: dict
+    cost: dict
+    elapsed: float
+    over: tuple    # Watch.over()
+
+    @property
+    def busy(self):
+        return self.cost["core_seconds"] / self.elapsed
+
+    @property
+    def messages(self):
+        return self.window["messages_per_second"]
+
+    def a_request(self):
+        """Seconds of a core."""
+        return self.busy / self.messages
+
+    def cycles(self):
+        """Of the worker, for a request."""
+        return self.cost["worker_cycles"] / self.elapsed / self.messages
+
+    def control_us(self):
+        return self.cost["control_seconds"] / self.elapsed / self.messages * 1e6
+
+
+def sample(row, load, device, number, spent):
+    rate = spent.messages * (load.answer * 8e-9 if row.unit is GIGABITS else 1e-3)
+    octets = load.answer if row.unit is GIGABITS else 1
+    details = {f"{row.unit.name.split(' a ')[0]} a second raw": rate, DEVICE_BUSY: 100 * spent.busy, "generator busy %": 100 * spent.window["busy_share"],
+               "generator had % of its core": 100 * spent.window["cpu_share"]}
+    if device == OURS:
+        details |= {f"worker cycles {'an octet' if octets > 1 else 'a request'}": spent.cycles() / octets, "control us a request": spent.control_us()}
+    return Sample(row, device, rate / spent.busy, number, details, *spent.over)
+
+
+class Beside:
+    """What is done to an appliance while the generator runs, which is in the block: act(), once as many flows are there and the warm-up is over.
+    `over` is set when the block ends; whoever waits, waits for it."""
+
+    def __init__(self, appliance, flows=1):
+        self.appliance, self.wanted, self.over = appliance, flows, threading.Event()
+        self.thread = threading.Thread(target=self.watch)
+        self.failure = None
+
+    def flows(self):
+        try:
+            return self.appliance.show("flows")["total"]
+        except LabError:
+            return 0   # control does not answer yet
+
+    def watch(self):
+        while self.flows() < self.wanted:
+            if self.over.wait(0.2):
+                return
+        if self.over.wait(2 * WARM_UP):
+            return
+        try:
+            self.act()
+        except LabError as failure:
+            self.failure = failure
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+
+class Sampler(Beside):
+    """What the appliance has cost over some seconds."""
+
+    def __init__(self, appliance, seconds, flows=1):
+        super().__init__(appliance, flows)
+        self.seconds, self.cost, self.elapsed = seconds, None, 0.0
+
+    def act(self):
+        before, begun = sample_of(self.appliance), time.monotonic()
+        if not self.over.wait(self.seconds):
+            after, self.elapsed = sample_of(self.appliance), time.monotonic() - begun
+            self.cost = cost_of(before, after)
+
+    def spent(self):
+        if self.cost is None:
+            raise self.failure or LabError(f"there were never {self.wanted} flows for {self.seconds} s")
+        return self.cost, self.elapsed
