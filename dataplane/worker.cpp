@@ -69,6 +69,7 @@ void Worker::run() {
         if (now >= next_network_tick_) {
             network_->advance(now);
             next_network_tick_ = now + 50ms;
+            stack_->set_saturated(saturation_.judge(counters_.cycles_busy, counters_.cycles_total));
             for (drivers::Port* const port : settings_.ports)   // else the last frames of a burst stay referenced
                 if (settings_.index < port->transmit_queues()) port->reclaim(static_cast<std::uint16_t>(settings_.index));
             if (lanes_ != nullptr && lanes_->broken()) lanes_broken_.store(true, std::memory_order_relaxed);

@@ -11,6 +11,7 @@
 #include "dataplane/drop_reason.h"
 #include "dataplane/flow/flow_engine.h"
 #include "dataplane/network/network.h"
+#include "dataplane/saturation.h"
 #include "dataplane/steering/crossbar.h"
 #include "dataplane/tcp/stack.h"
 #include "dataplane/time.h"
@@ -113,6 +114,7 @@ class Worker {
     const drivers::CaptureTap* tap_ = nullptr;      ///< nullptr: nothing is captured
     std::vector<std::vector<rte_mbuf*>> backlog_;   ///< by interface
     Time next_network_tick_{};
+    Saturation saturation_;
     std::atomic<bool> stopping_{false};
     std::atomic<bool> lanes_broken_{false};
     alignas(64) std::atomic<const std::function<void(Worker&, Time)>*> task_{nullptr};

@@ -89,7 +89,7 @@ std::uint32_t Core::send_space(ControlBlock& cb) noexcept {
     const auto up_to = [held](std::uint32_t limit) { return limit > held ? limit - held : 0; };
     switch (transmit_pressure()) {
         case Pressure::none:
-            return up_to(std::min({settings_.send_buffer, std::max(settings_.initial_buffer, 2 * cb.cubic.cwnd()), transmit_share()}));
+            return up_to(std::min({settings_.send_buffer, std::max(settings_.initial_buffer, 2 * cb.cubic.cwnd()), transmit_share(), cached_share(cb, sent_held_)}));
         case Pressure::some: return up_to(std::min(settings_.send_buffer, kShareUnderPressure));
         case Pressure::full: break;
     }

@@ -42,6 +42,7 @@ constexpr Duration kPaceAhead = 1ms;               ///< the timer wheel's tick: 
 /// Octets that a connection may hold each way while buffers are short: a whole TLS record with room for alerts and key updates (RFC 8446 5.2:
 /// 2^14 + 256 and the header), since a user that moves whole records must be able to move one.
 constexpr std::uint32_t kShareUnderPressure = 24 * 1024;
+constexpr Duration kShortPath = 500us;             ///< the least round trip of one on which a saturated worker has connections hold less
 
 /// Of the connection that it is for.
 [[nodiscard]] inline Tuple tuple_of(const wire::Segment& segment) noexcept {
@@ -154,6 +155,7 @@ class Core {
     std::uint32_t half_open = 0;
     Stack::PortFilter port_filter = nullptr;
     void* port_filter_context = nullptr;
+    bool saturated = false;          ///< Stack::set_saturated()
     bool fast_path_enabled = true;   ///< off only in the test that compares it with the slow path
 
  private:
@@ -284,6 +286,9 @@ class Core {
     /// Octets that one connection may hold at most, by what others hold.
     [[nodiscard]] std::uint32_t receive_share() const noexcept;
     [[nodiscard]] std::uint32_t transmit_share() const noexcept;
+    /// Octets that a connection holds at most each way while the worker is saturated, by what all hold; no bound where that would cost throughput: on a long path, or where
+    /// the device is to cut frames as large as can be.
+    [[nodiscard]] std::uint32_t cached_share(const ControlBlock& cb, std::uint64_t held) const noexcept;
     /// Drops out-of-order octets of the connections that have waited longest for a gap to be filled until there is less pressure, but not
     /// those of `but`.
     void prune(const ControlBlock& but) noexcept;

@@ -11,6 +11,8 @@ namespace sallyport::tcp {
 namespace {
 
 constexpr unsigned kWokenAtOnce = 64;
+// Of a saturated worker: what its second-level cache has room for each way, and what a connection has room for even so (four records).
+constexpr std::uint32_t kCachedBuffers = 384, kLeastCached = 65536;
 
 Pressure pressure_of(std::uint64_t held, std::uint32_t budget) noexcept {
     if (budget == 0 || held < budget / 4 * 3) return Pressure::none;
@@ -36,6 +38,11 @@ std::uint32_t share_of(std::uint64_t held, std::uint32_t budget) noexcept {
 
 std::uint32_t Core::receive_share() const noexcept { return share_of(received_held_, settings_.receive_budget); }
 std::uint32_t Core::transmit_share() const noexcept { return share_of(sent_held_, settings_.transmit_budget); }
+
+std::uint32_t Core::cached_share(const ControlBlock& cb, std::uint64_t held) const noexcept {
+    if (!saturated || cb.rtt.minimum() == Duration{} || cb.rtt.minimum() > kShortPath || network_.segmentation(cb.path) > 0) return UINT32_MAX;
+    return std::max(share_of(held, kCachedBuffers), kLeastCached);
+}
 
 void Core::settle(ControlBlock& cb) noexcept {
     const std::uint32_t received = cb.receive_queue.buffers() + cb.transfer->reassembly.buffers();

@@ -213,6 +213,7 @@ Stack::Ready Stack::next_ready() noexcept { return impl_->next_ready(); }
 const Connection* Stack::ready_after(std::size_t others) const noexcept { return impl_->ready_after(others); }
 void Stack::prefetch(const Connection& connection) noexcept { tcp::prefetch(static_cast<const ControlBlock&>(connection)); }
 void Stack::output(Time now) { impl_->output(now); }
+void Stack::set_saturated(bool saturated) noexcept { impl_->saturated = saturated; }
 void Stack::advance(Time now) { impl_->advance(now); }
 Time Stack::next_timer() const noexcept { return impl_->next_timer(); }
 const Stack::Counters& Stack::counters() const noexcept { return impl_->counters; }

@@ -226,6 +226,9 @@ class Stack {
 
     /// Transmits what the windows allow on every connection that changed since the last call, and ACKs that are due, through the network.
     void output(Time now);
+    /// Whether the worker has been busy all the time. Then connections on short paths hold less of what is under way: more of it would bring no throughput, which the worker
+    /// bounds, and what comes back to a buffer would no longer be in its caches.
+    void set_saturated(bool saturated) noexcept;
     /// Timers: retransmission, delayed ACK, persist, keepalive, TIME-WAIT. Cheap when none is due.
     void advance(Time now);
     /// When advance() must be called next at the latest; Time::max() for never.

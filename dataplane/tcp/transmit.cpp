@@ -333,7 +333,7 @@ SeqNum Core::window_edge(const ControlBlock& cb) const noexcept {
     // While buffers are short nobody is promised more than a share; when there are none, only who holds nothing.
     std::uint32_t limit = cb.receive_bound();
     switch (receive_pressure()) {
-        case Pressure::none: limit = std::min(limit, receive_share()); break;
+        case Pressure::none: limit = std::min({limit, receive_share(), cached_share(cb, received_held_)}); break;
         case Pressure::some: limit = std::min(limit, kShareUnderPressure); break;
         case Pressure::full: limit = queued == 0 ? std::min(limit, 2u * cb.our_mss) : 0; break;
     }

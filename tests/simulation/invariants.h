@@ -181,8 +181,8 @@ class Invariants {
         if (!cb.synchronized()) return;
         expect(cb.rcv_nxt.at_or_before(cb.rcv_adv), "RCV.NXT is beyond the window that was promised");
         // RFC 9293 3.8.6.2.2: a window that has grown enough is told, to a peer that may be waiting for it: one that has a first flight's room learns it from the ACK of that. Another
-        // connection's buffers may open it, too, without a word.
-        if (cb.rcv_wnd() < tcp::Cubic::initial_window(cb.our_mss) && cb.octets_received > 0 && cb.unacknowledged == 0 && !cb.ack_now && !cb.peer_fin_taken && !cb.released && settings_.receive_budget == 0) {
+        // connection's buffers may open it, too, without a word, and on a short path a worker that is no longer saturated.
+        if (cb.rtt.minimum() > tcp::kShortPath && cb.rcv_wnd() < tcp::Cubic::initial_window(cb.our_mss) && cb.octets_received > 0 && cb.unacknowledged == 0 && !cb.ack_now && !cb.peer_fin_taken && !cb.released && settings_.receive_budget == 0) {
             const SeqNum edge = Access::window_edge(core_, cb);
             const std::uint32_t enough = std::min(cb.receive_limit / 2, 2u * cb.our_mss) + (2u << cb.rcv_wnd_shift);
             expect(!edge.after(cb.rcv_adv) || edge - cb.rcv_adv < enough, "the window has grown, and the peer was not told");

@@ -420,6 +420,7 @@ class Execution {
 
     void serve(int host) {
         tcp::Stack& stack = (host == 0 ? world_.client() : world_.server()).stack;
+        stack.set_saturated((world_.now().time_since_epoch() / 7ms + host) % 3 == 0);   // it comes and goes
         while (true) {
             const auto ready = stack.next_ready();
             if (ready.connection == nullptr) break;

@@ -297,6 +297,9 @@ std::expected<void, std::string> Generator::control(Time now, bool stop) {
     const Duration since = now - stage_begin_;
     if (now >= next_look_) {
         next_look_ = now + 20ms;
+        const bool saturated = saturation_.judge(cycles_.busy(), cycles_.busy() + cycles_.idle);
+        for (Side* const side : {client_side_.get(), backend_side_.get()})
+            if (side != nullptr) side->stack().set_saturated(saturated);
         if (clients_ && clients_->ready() > result_.most_ready) {
             result_.most_ready = clients_->ready();
             result_.resident = resident_octets();

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "crypto/aead_batch.h"
+#include "dataplane/saturation.h"
 #include "dataplane/worker.h"
 #include "tests/bench/generator/backends.h"
 #include "tests/bench/generator/clients.h"
@@ -107,6 +108,7 @@ class Generator {
     std::unique_ptr<Clients> clients_;
     std::unique_ptr<Backends> backends_;
     Cycles cycles_;
+    Saturation saturation_;
     Stage stage_ = Stage::linking;
     Time stage_begin_{}, next_look_{}, next_progress_{};
     Snapshot last_progress_;

@@ -125,6 +125,85 @@ TEST(SendBuffer, FollowsTheCongestionWindow) {
     EXPECT_EQ(peer.connection->send_space() + peer.connection->outstanding(), std::min(2 * cwnd, 4u << 20));
 }
 
+// ---- a saturated worker ----
+
+/// Octets that the connection takes to send until it has no more room.
+std::uint32_t fill_send_buffer(Connection& connection) {
+    const std::vector<std::byte> octets(kMss, std::byte{'x'});
+    while (const std::uint32_t space = connection.send_space()) EXPECT_TRUE(connection.send(std::span(octets).first(std::min(space, kMss))));
+    return connection.outstanding();
+}
+
+/// Octets that the peer may send until the window is shut, with all read that came before.
+std::uint32_t fill_receive_buffer(Peer& peer) {
+    static_cast<void>(peer.read());
+    peer.output();
+    while (const std::uint32_t window = peer.connection->status().rcv_wnd) peer.data(std::string(std::min(window, kMss), 'a'));
+    return peer.connection->readable();
+}
+
+constexpr std::uint32_t kRecords = 65536, kShared = 110'000;   // what a connection has room for to send at least, and alone
+constexpr std::uint32_t kWindow = 140'000;                     // that the peer of one is given at most
+
+/// Shows that it needs a larger window.
+void grow_window(Peer& peer) {
+    for (int i = 0; i < 3; ++i) round_trip(peer, 100'000);
+    ASSERT_GT(fill_receive_buffer(peer), 2 * kWindow);
+}
+
+TEST(Saturated, ShortPath_HoldsLess) {
+    Peer peer(large());
+    peer.establish();
+    grow_window(peer);
+    peer.core.saturated = true;
+    EXPECT_LT(fill_receive_buffer(peer), kWindow);
+    const std::uint32_t sent = fill_send_buffer(*peer.connection);
+    EXPECT_GE(sent, kRecords);
+    EXPECT_LT(sent, kShared);
+}
+
+TEST(Saturated, NoLonger_HoldsAsMuchAsBefore) {
+    Peer peer(large());
+    peer.establish();
+    grow_window(peer);
+    peer.core.saturated = true;
+    ASSERT_LT(fill_receive_buffer(peer), kWindow);
+    ASSERT_LT(fill_send_buffer(*peer.connection), kShared);
+    peer.core.saturated = false;
+    EXPECT_GT(fill_receive_buffer(peer), 2 * kWindow);
+    EXPECT_EQ(fill_send_buffer(*peer.connection), Settings{}.initial_buffer);
+}
+
+TEST(Saturated, ManyHoldMuch_EachHasRoomForRecords) {
+    Peer peer(large());
+    std::vector<Connection*> all;
+    for (int i = 0; i < 12; ++i) {
+        peer.them.port = static_cast<std::uint16_t>(6000 + i);
+        peer.ts_echo = 0;
+        peer.establish();
+        all.push_back(peer.connection);
+    }
+    peer.core.saturated = true;
+    for (Connection* const connection : all) EXPECT_GE(fill_send_buffer(*connection), kRecords);
+    EXPECT_EQ(all.back()->outstanding(), kRecords) << "the others hold all of the rest";
+}
+
+TEST(Saturated, LongPath_HoldsAsMuchAsItNeeds) {
+    Peer peer(large());
+    establish_far(peer);
+    grow_window(peer);
+    peer.core.saturated = true;
+    EXPECT_GT(fill_receive_buffer(peer), 2 * kWindow);
+    EXPECT_EQ(fill_send_buffer(*peer.connection), Settings{}.initial_buffer);
+}
+
+TEST(Saturated, DeviceCutsFrames_GetsThemAsLargeAsCanBe) {
+    Peer peer(large(), 1500, 40);
+    peer.establish();
+    peer.core.saturated = true;
+    EXPECT_EQ(fill_send_buffer(*peer.connection), Settings{}.initial_buffer);
+}
+
 // ---- pace ----
 
 /// Segments with payload of a round trip, by the time at which they left.
