@@ -222,9 +222,11 @@ void set_log_level(Level level) {
     spdlog::default_logger_raw()->set_level(to_spdlog(level));
 }
 
+bool logs(Level level) noexcept { return spdlog::default_logger_raw()->should_log(to_spdlog(level)); }
+
 void log(Level level, std::string_view event, std::initializer_list<Field> fields) {
     auto* logger = spdlog::default_logger_raw();
-    if (!logger->should_log(to_spdlog(level))) return;
+    if (!logs(level)) return;
     std::string line(event);
     for (const Field& field : fields) {
         line += ' ';

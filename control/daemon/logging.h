@@ -44,6 +44,8 @@ struct Field {
     Field(std::string_view k, T v) : key(k), value(std::format("{}", v)) {}
 };
 
+/// Whether log() would write a line of this level: asked before fields are made whose texts are worked out for each flow.
+[[nodiscard]] bool logs(Level level) noexcept;
 /// `event`: a word that names what happened, such as flow_ended; it stays the same from release to release.
 void log(Level level, std::string_view event, std::initializer_list<Field> fields = {});
 

@@ -206,6 +206,8 @@ void HandshakeWorker::record_backend_failure(const Session& session, const confi
                                              EndReason reason) {
     Service& service = *session.runtime->services[session.service];
     if (failure.violation) service.state.count(*failure.violation);
+    const auto now = FailureLog::Clock::now();
+    if (!session.runtime->failures->wants(now)) return;
     FailedHandshake failed;
     failed.leg = Leg::backend;
     failed.flow = text_of(session.id);
@@ -216,7 +218,7 @@ void HandshakeWorker::record_backend_failure(const Session& session, const confi
     failed.address = member.address.to_string();
     failed.failure = &failure;
     failed.reason = reason;
-    session.runtime->failures->add(failed, std::chrono::system_clock::now());
+    session.runtime->failures->add(failed, now);
 }
 
 }  // namespace sallyport::flows

@@ -173,18 +173,20 @@ void HandshakeWorker::record_client_failure(Session& session, const handshake::F
     handshake::Failure told = failure;
     if (!told.violation && reason == EndReason::client_not_tls) told.violation = policy::Violation::plain_text;
     if (told.violation) service.state.count(*told.violation);
-    const handshake::Offer offer = session.server->offer_with_fingerprint();
-    if (offer.early_data) service.state.count(policy::Violation::early_data);
-    FailedHandshake failed;
-    failed.leg = Leg::client;
-    failed.flow = text_of(session.id);
-    failed.source = session.client.to_string();
-    failed.service = service.settings.name;
-    failed.offer = &offer;
-    failed.negotiated = &session.server->negotiated();
-    failed.failure = &told;
-    failed.reason = reason;
-    session.runtime->failures->add(failed, std::chrono::system_clock::now());
+    if (session.server->offer().early_data) service.state.count(policy::Violation::early_data);
+    if (const auto now = FailureLog::Clock::now(); session.runtime->failures->wants(now)) {
+        const handshake::Offer offer = session.server->offer_with_fingerprint();
+        FailedHandshake failed;
+        failed.leg = Leg::client;
+        failed.flow = text_of(session.id);
+        failed.source = session.client.to_string();
+        failed.service = service.settings.name;
+        failed.offer = &offer;
+        failed.negotiated = &session.server->negotiated();
+        failed.failure = &told;
+        failed.reason = reason;
+        session.runtime->failures->add(failed, now);
+    }
     session.opening->started.finish(false, Clock::now());
     session.opening->connected.release();
 }
@@ -220,16 +222,17 @@ void HandshakeWorker::on_flow_ended(FlowId id, const channel::FlowEnded& ended) 
         record_client_failure(session, failure, reason);
     }
     state.leave();
-    daemon::log(daemon::Level::debug, "flow_ended",
-                {{"flow", text_of(id)},
-                 {"service", session.runtime->services[session.service]->settings.name},
-                 {"client", session.client.to_string()},
-                 {"reason", channel::name(reason)},
-                 {"client_in", ended.client_octets_in},
-                 {"client_out", ended.client_octets_out},
-                 {"backend_in", ended.backend_octets_in},
-                 {"backend_out", ended.backend_octets_out},
-                 {"duration_ns", ended.duration_ns}});
+    if (daemon::logs(daemon::Level::debug))
+        daemon::log(daemon::Level::debug, "flow_ended",
+                    {{"flow", text_of(id)},
+                     {"service", session.runtime->services[session.service]->settings.name},
+                     {"client", session.client.to_string()},
+                     {"reason", channel::name(reason)},
+                     {"client_in", ended.client_octets_in},
+                     {"client_out", ended.client_octets_out},
+                     {"backend_in", ended.backend_octets_in},
+                     {"backend_out", ended.backend_octets_out},
+                     {"duration_ns", ended.duration_ns}});
     record_flow(id, session, ended, channel::name(reason), channel::sentence(reason));
     leave_member(session);
     sessions_.erase(found);

@@ -100,25 +100,40 @@ management::FailureView view_of(const FailedHandshake& failed, std::chrono::syst
     return view;
 }
 
-void FailureLog::add(const FailedHandshake& failed, Clock::time_point now) {
-    management::FailureView view = view_of(failed, now);
+bool FailureLog::wants(Clock::time_point now) {
     std::uint64_t suppressed = 0;
-    bool log = false;
+    bool wanted = false;
     {
         const std::lock_guard lock(mutex_);
         ++total_;
         if (const auto second = std::chrono::floor<std::chrono::seconds>(now); second != second_) {
             second_ = second;
-            logged_ = 0;
+            logged_ = wanted_ = 0;
             std::swap(suppressed, suppressed_);
         }
+        wanted = wanted_ < kKept;
+        if (wanted) {
+            ++wanted_;
+        } else {
+            ++suppressed_;
+            ++not_logged_;
+        }
+    }
+    if (suppressed != 0) daemon::log(daemon::Level::warning, "handshake_failures_suppressed", {{"count", suppressed}});
+    return wanted;
+}
+
+void FailureLog::add(const FailedHandshake& failed, Clock::time_point now) {
+    management::FailureView view = view_of(failed, now);
+    bool log = false;
+    {
+        const std::lock_guard lock(mutex_);
         log = logged_ < kLoggedASecond;
         ++(log ? logged_ : suppressed_);
         if (!log) ++not_logged_;
         kept_.push_back(view);
         if (kept_.size() > kKept) kept_.pop_front();
     }
-    if (suppressed != 0) daemon::log(daemon::Level::warning, "handshake_failures_suppressed", {{"count", suppressed}});
     if (!log) return;
     if (failed.leg == channel::Leg::client)
         daemon::log(daemon::Level::info, "client_handshake_failed",

@@ -22,7 +22,8 @@ struct FailedHandshake {
     channel::EndReason reason = channel::EndReason::none;
 };
 
-/// The handshakes that failed: each leaves one record in the log, up to a bound, and one in a ring for `show failures`. Any thread.
+/// The handshakes that failed: each is counted, and leaves one record in the log and one in a ring for `show failures`, up to a bound of each in a second, so that
+/// a flood of them costs what counting does. Any thread.
 class FailureLog {
  public:
     using Clock = std::chrono::system_clock;
@@ -30,6 +31,9 @@ class FailureLog {
     /// Records a second in the log; those beyond are counted, and the count is logged when the next second begins.
     static constexpr std::uint64_t kLoggedASecond = 200;
 
+    /// Counts one more. True: it is to be described to add(). False: there were kKept this second.
+    [[nodiscard]] bool wants(Clock::time_point now);
+    /// Of one that was wanted, at the same time.
     void add(const FailedHandshake& failed, Clock::time_point now);
     /// The newest `limit`, newest first; 0: all that are kept.
     [[nodiscard]] management::FailuresView recent(std::size_t limit) const;
@@ -37,7 +41,7 @@ class FailureLog {
  private:
     mutable std::mutex mutex_;
     std::deque<management::FailureView> kept_;   ///< oldest first
-    std::uint64_t total_ = 0, not_logged_ = 0, suppressed_ = 0, logged_ = 0;
+    std::uint64_t total_ = 0, not_logged_ = 0, suppressed_ = 0, logged_ = 0, wanted_ = 0;   ///< the last three: this second
     std::chrono::sys_seconds second_{};
 };
 

@@ -146,14 +146,16 @@ void HandshakeWorker::fail_check(Check& check, const handshake::Failure& why) {
     const Pool& pool = *check.runtime->pools[check.pool];
     const configuration::Member& member = pool.settings().members[check.member];
     if (failure.violation) ++check.runtime->violations_of_checks[static_cast<std::size_t>(*failure.violation)];
-    FailedHandshake failed;
-    failed.leg = Leg::backend;
-    failed.pool = pool.settings().name;
-    failed.member = member.name;
-    failed.address = member.address.to_string();
-    failed.failure = &failure;
-    failed.reason = failure.reason == EndReason::none ? EndReason::backend_handshake_failed : failure.reason;
-    check.runtime->failures->add(failed, std::chrono::system_clock::now());
+    if (const auto now = FailureLog::Clock::now(); check.runtime->failures->wants(now)) {
+        FailedHandshake failed;
+        failed.leg = Leg::backend;
+        failed.pool = pool.settings().name;
+        failed.member = member.name;
+        failed.address = member.address.to_string();
+        failed.failure = &failure;
+        failed.reason = failure.reason == EndReason::none ? EndReason::backend_handshake_failed : failure.reason;
+        check.runtime->failures->add(failed, now);
+    }
     end_check(check.probe, failure.text);
 }
 

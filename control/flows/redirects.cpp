@@ -56,8 +56,9 @@ void HandshakeWorker::end_redirect(FlowId id, RedirectFlow& flow, EndReason reas
     Redirect& redirect = *flow.runtime->redirects[flow.redirect];
     ++(reason == EndReason::redirected ? redirect.redirected : redirect.refused);
     end_leg(flow.lane, id, Leg::client, 0, EndHow::close, reason);
-    daemon::log(daemon::Level::debug, channel::name(reason),
-                {{"flow", text_of(id)}, {"redirect", redirect.settings.name}, {"client", flow.client.to_string()}, {"why", why}});
+    if (daemon::logs(daemon::Level::debug))
+        daemon::log(daemon::Level::debug, channel::name(reason),
+                    {{"flow", text_of(id)}, {"redirect", redirect.settings.name}, {"client", flow.client.to_string()}, {"why", why}});
 }
 
 /// False when the flow is no redirect.

@@ -57,7 +57,7 @@ class Ours:
                      for port, certificate in ((PLAIN_PORT, lab.certificates.ecdsa), (RSA_PORT, lab.certificates.rsa2048))]
         pools = [Pool(f"web{port}", [f"{BACKEND}:{port}"], **trust) for port in dict.fromkeys(tls_ports.values())]
         return Configuration(services, [*pools, Pool("plain", [f"{BACKEND}:80"])], policy_level=1, log_level="warning",
-                             profile=profile, dataplane=dataplane)
+                             profile=profile, dataplane=dataplane, routes={"client": [{"to": network.MORE_CLIENTS, "via": network.CLIENT_ADDRESSES[0]}]})
 
     def pids(self):
         return [self.appliance.control.pid, self.appliance.dataplane.pid]

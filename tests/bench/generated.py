@@ -21,6 +21,7 @@ COMMON = {"tls": "1.3", "suite": AES_128, "backend_suite": AES_128, "groups": GR
 FULL_ONES = 0.02   # of handshakes that are to be resumed: those for which there was no session yet
 FEW = 4096   # connections, that the defaults of the generator and of the lab's configurations are for
 OF_BUFFERS = 4 * 4500   # octets of the generator's pools with one more buffer in each, and what their alignment wastes
+CLIENTS = "10.1.0.0/24"   # of more connections than one address has ports
 AT_ONCE = {"open_rate": 0, "opening_at_once": 256}   # the generator's options for more than few
 
 
@@ -41,6 +42,7 @@ class Load:
     version: str = "1.3"
     rsa: bool = False                  # the service's certificate, in place of ECDSA's
     resumed: bool = False              # each handshake for which there is a session
+    silent: bool = False               # mode close: no TLS and no request, each connection is closed as soon as it is open
     peers: tuple = ("nginx", "haproxy")
     peer_port: int = 0
     most_rounds: int = 99              # where opening the flows takes minutes
@@ -54,8 +56,14 @@ class Load:
         # RFC 8422 5.1: a 1.2 client's list names the certificate's curve, too.
         groups = self.group + (",secp256r1" if self.version == "1.2" else "")
         resume = {"resume": 100} if self.resumed else {}
+        more |= {"requests": 0, "clients": CLIENTS} if self.silent else {}
         return {**COMMON, "connections": self.connections, "answer_size": self.answer, "mode": self.mode, "tls": self.version, "suite": self.suite, **backend, "groups": groups,
                 **resume, **more}
+
+    @property
+    def flags(self):
+        """Of the generator, beside options()."""
+        return ["--plain"] if self.silent else []
 
     @property
     def many(self):
@@ -98,6 +106,8 @@ class Load:
     def told(self, row, done, report):
         """The generator's report, once it is known to be of a good run with what was to be negotiated, and as often resumed as was wanted."""
         report = told(row, done, report, self.version, self.suite, self.group)
+        if self.silent:
+            return report
         window = report["window"]
         resumed, shaken = window["resumed_per_second"], window["handshakes_per_second"]
         if self.mode == "close" and (shaken - resumed > FULL_ONES * shaken if self.resumed else resumed > 0):
@@ -119,6 +129,7 @@ def told(row, done, report, version=COMMON["tls"], suite=COMMON["suite"], group=
 @dataclasses.dataclass(frozen=True)
 class Spent:
     """What a load has cost. `window`: the generator's report of it."""
+    load: Load
     window: dict
     cost: dict
     elapsed: float
@@ -130,7 +141,8 @@ class Spent:
 
     @property
     def messages(self):
-        return self.window["messages_per_second"]
+        """A second: answers, or connections of which nothing more is wanted."""
+        return self.window["opened_per_second" if self.load.silent else "messages_per_second"]
 
     def a_request(self):
         """Seconds of a core."""
@@ -144,7 +156,8 @@ class Spent:
         return self.cost["control_seconds"] / self.elapsed / self.messages * 1e6
 
 
-def sample(row, load, device, number, spent):
+def sample(row, device, number, spent):
+    load = spent.load
     rate = spent.messages * (load.answer * 8e-9 if row.unit is GIGABITS else 1e-3)
     octets = load.answer if row.unit is GIGABITS else 1
     details = {f"{row.unit.name.split(' a ')[0]} a second raw": rate, DEVICE_BUSY: 100 * spent.busy, "generator busy %": 100 * spent.window["busy_share"],

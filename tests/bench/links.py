@@ -54,7 +54,7 @@ def measure_device(bench, name, of, number):
     try:
         with network.together() as (place, interfaces):
             for row, load in of:
-                yield generated.sample(row, load, device.name, number, spend(bench, row, load, device, place, interfaces))
+                yield generated.sample(row, device.name, number, spend(bench, row, load, device, place, interfaces))
     finally:
         device.stop()
 
@@ -64,10 +64,10 @@ def spend(bench, row, load, device, place, interfaces):
     watch = Watch(device.pids())
     meter = generated.Sampler(device.appliance, seconds, load.waited_for) if ours else Record(device)
     with meter:
-        done, report = run(bench, place, interfaces, port=load.port(device.name), listen=None if load.plain else devices.SUITE_PORTS[load.suite], plain=load.plain,
+        done, report = run(bench, place, interfaces, *load.flags, port=load.port(device.name), listen=None if load.plain else devices.SUITE_PORTS[load.suite], plain=load.plain,
                            memory_mb=load.memory_mb, patience=load.patience, warm_up=generated.WARM_UP, duration=seconds + (2 * generated.WARM_UP if ours else 0), **load.options())
     window = load.told(row, done, report)["window"]
-    return generated.Spent(window, *(meter.spent() if ours else meter.between(window["began"], window["ended"])), watch.over())
+    return generated.Spent(load, window, *(meter.spent() if ours else meter.between(window["began"], window["ended"])), watch.over())
 
 
 class Record:

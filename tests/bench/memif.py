@@ -10,7 +10,6 @@ from tests.bench.accounting import Watch
 from tests.bench.devices import OURS
 from tests.lab.between import Between
 
-CLIENTS = "10.1.0.0/24"
 FLOWS_OF_MEMBER = 40_000   # most: its ports, spread evenly over members, are then not so nearly used up that one is sought long
 
 
@@ -26,14 +25,14 @@ class Load(generated.Load):
                 mine = [(row, load) for row in rows if (load := load_of(row)).is_for(name) and number < load.most_rounds]
                 if name == OURS:
                     for row, load in mine:
-                        yield generated.sample(row, load, OURS, number, spend(bench, row, load))
+                        yield generated.sample(row, OURS, number, spend(bench, row, load))
                 elif mine:
                     yield from links.measure_device(bench, name, mine, number)
 
 
 def many(count):
     """The generator's options for more connections than its defaults are for."""
-    return {"connections": count, **generated.AT_ONCE, "clients": CLIENTS}
+    return {"connections": count, **generated.AT_ONCE, "clients": generated.CLIENTS}
 
 
 def between(lab, connections, memory_mb=512, **more):
@@ -53,14 +52,14 @@ def spend(bench, row, load, **more):
     options = load.options()
     if load.many:
         more |= {"dataplane": load.room}
-        options |= {"clients": CLIENTS}
+        options |= {"clients": generated.CLIENTS}
     if load.rsa:
         more |= {"certificates_of_service": [bench.lab.certificates.rsa2048]}
     link = between(bench.lab, load.connections, plain=load.plain, mtu=load.mtu, memory_mb=load.memory_mb, **more)
     watch = Watch([link.appliance.control.pid, link.appliance.dataplane.pid])
     try:
         with generated.Sampler(link.appliance, seconds, load.waited_for) as sampler:
-            done, report = link.run(**options, warm_up=generated.WARM_UP, duration=seconds + 2 * generated.WARM_UP, patience=load.patience)
-        return generated.Spent(load.told(row, done, report)["window"], *sampler.spent(), watch.over())
+            done, report = link.run(*load.flags, **options, warm_up=generated.WARM_UP, duration=seconds + 2 * generated.WARM_UP, patience=load.patience)
+        return generated.Spent(load, load.told(row, done, report)["window"], *sampler.spent(), watch.over())
     finally:
         link.stop()

@@ -36,7 +36,7 @@ class Between:
         service = Service("web", 443, "web", shown, settings={"handshake_timeout_ms": 60000, **(of_service or {})})
         others = [Service(f"other{number}", 20000 + number, "web", shown) for number in range(1, services)]
         self.config = Configuration([service, *others], [Pool("web", [f"{backend}:{80 if plain else 443}" for backend in self.backends], **trust)], profile="memif", devices=self.sockets, ports={"memif_role": "server", "mtu": mtu},
-                               routes={"client": [{"to": "10.1.0.0/16", "via": CLIENT}]}, state_directory=lab.directory / "state-memif", **settings)
+                               routes={"client": [{"to": network.MORE_CLIENTS, "via": CLIENT}]}, state_directory=lab.directory / "state-memif", **settings)
         self.appliance = Appliance(lab, lab.write_configuration(self.config, "memif.conf"), control_cores=control_cores)
         self.appliance.start_control()
         self.appliance.start_dataplane()

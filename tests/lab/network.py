@@ -18,6 +18,7 @@ APPLIANCE = {"client": ("192.0.2.1", "2001:db8:1::1"), "backend": ("198.51.100.1
 CLIENT_ADDRESSES = ("192.0.2.100", "2001:db8:1::100")
 # Of the kernel's TCP: a busy end has many connections to one address, most of them in TIME-WAIT.
 TUNED = ["net.ipv4.tcp_tw_reuse=1", "net.ipv4.ip_local_port_range=1024 65535", "net.core.somaxconn=8192", "net.ipv4.tcp_no_metrics_save=1", "net.ipv4.tcp_max_syn_backlog=8192"]
+MORE_CLIENTS = "10.1.0.0/16"   # behind the first client's address
 BACKEND_ADDRESSES = [(f"198.51.100.{n}", f"2001:db8:2::{n}") for n in range(10, 20)]
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -144,6 +145,7 @@ def kernel_addresses():
         v4, v6 = APPLIANCE[side]
         run("ip", "addr", "replace", f"{v4}/24", "dev", port)
         run("ip", "addr", "replace", f"{v6}/64", "dev", port, "nodad")
+    run("ip", "route", "replace", MORE_CLIENTS, "via", CLIENT_ADDRESSES[0])
 
 
 def no_kernel_addresses():

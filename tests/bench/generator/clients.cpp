@@ -133,7 +133,8 @@ void Clients::opened(ClientEnd& end) {
     end.ready = true;
     const Time ready = clock_.now();
     if (keeps() || measured(end.connected)) setup_.record(static_cast<std::uint64_t>((ready - end.connected).count()));
-    if (closing_) {
+    if (closing_ || settings_.closes_at_once) {
+        not_waiting(end);
         close(end);
         set_deadline(end, kLinger);
     } else if (keeps()) {

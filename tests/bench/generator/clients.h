@@ -38,6 +38,7 @@ class Clients : public Exchange<Clients, ClientEnd> {
     struct Settings {
         std::uint32_t connections = 1;             ///< at once
         std::uint32_t requests_per_connection = 0;
+        bool closes_at_once = false;          ///< each connection is opened for no request at all; requests_per_connection is not 0 all the same
         std::uint32_t active = 1;                  ///< kept connections with a request under way at once, at most; in a closed loop it is always the same ones
         std::vector<SocketAddress> targets;        ///< in turn
         AddressRange sources;                      ///< in turn; empty: the route's

@@ -183,7 +183,8 @@ Clients::Settings Generator::client_settings() const {
     Clients::Settings settings;
     settings.connections = options_.connections;
     settings.active = options_.active != 0 ? options_.active : options_.connections;
-    settings.requests_per_connection = options_.mode == Mode::close ? options_.requests_per_connection : 0;
+    settings.requests_per_connection = options_.mode == Mode::close ? std::max(options_.requests_per_connection, 1u) : 0;
+    settings.closes_at_once = options_.mode == Mode::close && options_.requests_per_connection == 0;
     settings.targets = options_.targets;
     for (const IpPrefix& prefix : options_.sources) settings.sources.add(prefix);
     settings.request = *RequestText::make(options_.host, options_.request_size, options_.answer_size, options_.path);

@@ -113,7 +113,7 @@ void check(Options& options, const Words& words) {
         throw Bad{std::format("--request-size {}: {}", options.request_size, request.error())};
     if (options.mode == Mode::idle && options.rate > 0) throw Bad{"--rate: has no meaning with --mode idle; --open-rate and --probe-rate are its rates"};
     if (options.active > 0 && (options.mode != Mode::kept || options.rate > 0)) throw Bad{"--active: is for a closed loop of kept connections: --mode kept, and no --rate"};
-    if (options.mode == Mode::close && options.rate > 0 && options.requests_per_connection != 1)
+    if (options.mode == Mode::close && options.rate > 0 && options.requests_per_connection > 1)
         throw Bad{"--requests: with --rate it is connections that are due, each with one request"};
     if (options.clients.plain && options.resume_percent > 0) throw Bad{"--resume: there are no sessions without TLS"};
     if (!options.backends.plain && options.backends.tls.tickets == 0 && options.resume_percent > 0 && options.loopback)
@@ -185,7 +185,7 @@ std::expected<Options, UsageError> parse_options(int argc, const char* const* ar
         ->default_str("kept");
     load->add_option("--connections", options.connections, "at once")->check(CLI::Range(1u, 16'000'000u))->capture_default_str();
     load->add_option("--active", options.active, "of these, with --mode kept and without --rate, that send requests; the others are idle (default: all)")->check(CLI::Range(1u, 16'000'000u));
-    load->add_option("--requests", options.requests_per_connection, "on each connection, with --mode close")->check(CLI::Range(1u, 1'000'000'000u))->capture_default_str();
+    load->add_option("--requests", options.requests_per_connection, "on each connection, with --mode close; 0: closed as soon as it is open")->check(CLI::Range(0u, 1'000'000'000u))->capture_default_str();
     load->add_option("--rate", options.rate, "open loop: requests (with --mode close: connections) due a second; without it each waits for the answer before")->check(positive);
     load->add_option("--spacing", options.spacing, "of an open loop: poisson or constant")
         ->transform(CLI::CheckedTransformer(std::map<std::string, Spacing>{{"poisson", Spacing::poisson}, {"constant", Spacing::constant}}))

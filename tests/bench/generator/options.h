@@ -43,7 +43,7 @@ struct Options {
     Mode mode = Mode::kept;
     std::uint32_t connections = 16;
     std::uint32_t active = 0;                   ///< of them, in a closed loop of mode kept, that are used; 0: all
-    std::uint32_t requests_per_connection = 1;  ///< mode close
+    std::uint32_t requests_per_connection = 1;  ///< mode close; 0: closed as soon as it is open
     std::string host = "www.example.com";       ///< of requests, and SNI
     std::string path;                           ///< of other servers
     std::uint64_t request_size = 0, answer_size = 1024;

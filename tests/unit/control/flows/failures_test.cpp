@@ -12,6 +12,9 @@ struct Failures : testing::Test {
     handshake::Negotiated negotiated;
     handshake::Failure failure;
     FailedHandshake failed;
+    void fail(FailureLog::Clock::time_point when) {
+        if (log.wants(when)) log.add(failed, when);
+    }
     FailureLog log;
     const FailureLog::Clock::time_point now{1'000'000s};
     void SetUp() override {
@@ -64,7 +67,7 @@ TEST_F(Failures, View_OfAHostileOfferIsBounded) {
 TEST_F(Failures, Ring_KeepsTheNewestThousand) {
     for (std::size_t i = 0; i < FailureLog::kKept + 5; ++i) {
         failed.flow = std::to_string(i);
-        log.add(failed, now + std::chrono::seconds(i));
+        fail(now + std::chrono::seconds(i));
     }
     const auto all = log.recent(0);
     ASSERT_EQ(all.failures.size(), FailureLog::kKept);
@@ -77,13 +80,21 @@ TEST_F(Failures, Ring_KeepsTheNewestThousand) {
 TEST_F(Failures, Log_IsBoundedASecond) {
     testing::internal::CaptureStderr();
     testing::internal::CaptureStdout();
-    for (std::uint64_t i = 0; i < FailureLog::kLoggedASecond + 30; ++i) log.add(failed, now);
+    for (std::uint64_t i = 0; i < FailureLog::kLoggedASecond + 30; ++i) fail(now);
     EXPECT_EQ(log.recent(1).not_logged, 30u);
-    log.add(failed, now + 1s);
+    fail(now + 1s);
     EXPECT_EQ(log.recent(1).not_logged, 30u);
     const std::string text = testing::internal::GetCapturedStderr() + testing::internal::GetCapturedStdout();
     EXPECT_NE(text.find("handshake_failures_suppressed"), std::string::npos);
     EXPECT_NE(text.find("count=30"), std::string::npos);
+}
+
+TEST_F(Failures, MoreInASecondThanTheRingHolds_AreCountedAndNotDescribed) {
+    for (std::size_t i = 0; i < FailureLog::kKept; ++i) ASSERT_TRUE(log.wants(now)) << i;
+    for (int i = 0; i < 3; ++i) EXPECT_FALSE(log.wants(now));
+    EXPECT_EQ(log.recent(1).total, FailureLog::kKept + 3);
+    EXPECT_EQ(log.recent(1).not_logged, 3u);
+    EXPECT_TRUE(log.wants(now + 1s));
 }
 
 }  // namespace
