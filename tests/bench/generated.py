@@ -86,7 +86,7 @@ class Load:
 
     @property
     def waited_for(self):
-        """Flows that are there once the load is."""
+        """Flows that have been opened once the load is there."""
         return self.connections if self.mode == "kept" else 1
 
     @property
@@ -168,22 +168,23 @@ def sample(row, device, number, spent):
 
 
 class Beside:
-    """What is done to an appliance while the generator runs, which is in the block: act(), once as many flows are there and the warm-up is over.
+    """What is done to an appliance while the generator runs, which is in the block: act(), once as many flows have been opened in it and the warm-up is over.
     `over` is set when the block ends; whoever waits, waits for it."""
 
     def __init__(self, appliance, flows=1):
         self.appliance, self.wanted, self.over = appliance, flows, threading.Event()
         self.thread = threading.Thread(target=self.watch)
-        self.failure = None
+        self.before, self.failure = 0, None
 
-    def flows(self):
+    def opened(self):
+        """So far; how many there are would be none at times, where each ends at once."""
         try:
-            return self.appliance.show("flows")["total"]
+            return sum(service["flows_total"] for service in self.appliance.show("services"))
         except LabError:
             return 0   # control does not answer yet
 
     def watch(self):
-        while self.flows() < self.wanted:
+        while self.opened() - self.before < self.wanted:
             if self.over.wait(0.2):
                 return
         if self.over.wait(2 * WARM_UP):
@@ -194,6 +195,7 @@ class Beside:
             self.failure = failure
 
     def __enter__(self):
+        self.before = self.opened()
         self.thread.start()
         return self
 
@@ -217,5 +219,5 @@ class Sampler(Beside):
 
     def spent(self):
         if self.cost is None:
-            raise self.failure or LabError(f"there were never {self.wanted} flows for {self.seconds} s")
+            raise self.failure or LabError(f"there were never {self.wanted} flows opened and then {self.seconds} s")
         return self.cost, self.elapsed

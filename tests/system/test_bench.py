@@ -5,8 +5,9 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from tests.bench import chart, devices, report, rows
+from tests.bench import chart, devices, generated, links, memif, report, rows
 from tests.bench.row import Row, Sample, Unit
+from tests.lab.lab import LabError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +123,55 @@ def test_the_table_is_consistent():
             assert set(getattr(way, "peers", ())) <= set(devices.PEERS)
     assert len({(row.number, row.title) for row in rows.ROWS}) == len(rows.ROWS)
     assert set(rows.QUICK) <= {row.number for row in rows.ROWS}
+
+
+def test_loads_of_the_generator_are_alike_on_each_path():
+    """What a row says of itself is what is asked of every device, wherever it is measured."""
+    both = [(way, other) for row in rows.ROWS for way in row.ways if type(way) is links.Load for other in row.ways if type(other) is memif.Load]
+    assert len(both) >= 15
+    for on_links, over_memif in both:
+        assert on_links.options() == over_memif.options() and on_links.peers == over_memif.peers and on_links.flags == over_memif.flags
+        assert on_links.is_for(devices.OURS) and on_links.is_for("hitch") == ("hitch" in on_links.peers)
+
+
+def test_ports_of_a_generators_load():
+    tls, plain = generated.Load(16, 1024, suite="TLS_AES_256_GCM_SHA384"), generated.Load(16, 1024, plain=True)
+    assert [tls.port(devices.OURS), plain.port("nginx")] == [444, devices.PLAIN_PORT]
+    assert tls.options()["backend_suite"] == tls.options()["suite"] == "TLS_AES_256_GCM_SHA384"
+    assert generated.Load(16, 1024, plain=True, rsa=True).port("hitch") == devices.RSA_PORT
+    resuming = generated.Load(16, 1024, peer_port=devices.RESUMING_PORT)
+    assert [resuming.port(devices.OURS), resuming.port("nginx")] == [443, devices.RESUMING_PORT]
+
+
+def run_of(load, *negotiated, **window):
+    return load.told(SPEED, type("Done", (), {"returncode": 0}), {"clients": {"negotiated": list(negotiated)}, "window": window})
+
+
+def test_a_run_with_other_parameters_is_refused():
+    agreed = {"version": "1.3", "suite": generated.AES_128, "group": "x25519", "resumed": False}
+    once, again = generated.Load(16, 1024, "close"), generated.Load(16, 1024, "close", resumed=True)
+    run_of(once, agreed, handshakes_per_second=100, resumed_per_second=0)
+    run_of(again, agreed, handshakes_per_second=100, resumed_per_second=99)
+    for load, change, resumed in ((once, {"group": "secp256r1"}, 0), (once, {"version": "1.2"}, 0), (once, {}, 1), (again, {}, 50)):
+        with pytest.raises(LabError):
+            run_of(load, {**agreed, **change}, handshakes_per_second=100, resumed_per_second=resumed)
+    short = generated.Load(16, 1024, "close", version="1.2", suite="TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", resumed=True)   # has no key exchange
+    run_of(short, {"version": "1.2", "suite": short.suite, "group": "", "resumed": True}, handshakes_per_second=100, resumed_per_second=100)
+
+
+def test_cost_of_a_peer_is_that_of_the_window():
+    class Device:
+        name = "nginx"
+
+        @staticmethod
+        def cost(before, after):
+            return {"core_seconds": after - before}
+
+    record = links.Record(Device())
+    record.looks = [(float(second), 10 * second) for second in range(10)]
+    assert record.between(2.5, 6.5) == ({"core_seconds": 30}, 3.0)
+    with pytest.raises(LabError):
+        record.between(2.5, 3.5)
 
 
 def test_what_was_measured_before_a_failure_is_told():

@@ -7,6 +7,7 @@ import pytest
 
 from tests.lab import certificates, network
 from tests.lab.between import Between, generator
+from tests.lab.lab import wait_for
 
 SUITES_13 = ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"]
 SUITES_12 = ["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"]
@@ -94,6 +95,16 @@ def test_no_tickets_no_resumption(lab):
 def test_several_requests_on_each_connection(lab):
     clients = agree(looped(lab, mode="close", requests=3, connections=2, answers=10, duration=60))
     assert clients["messages_in"] == 3 * clients["opened"]
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_connections_without_a_request(lab, tls):
+    report = looped(lab, *([] if tls else ["--plain", "--backend-plain"]), mode="close", requests=0, connections=4)
+    clients, backends = report["clients"], report["backends"]
+    assert clients["opened"] == clients["closed"] == backends["opened"] == backends["closed"] > 4
+    assert clients["messages_out"] == backends["messages_in"] == clients["failed"] == backends["failed"] == 0
+    assert clients["handshakes"] == (clients["opened"] if tls else 0)
+    assert report["window"]["opened_per_second"] > 0 and report["window"]["ended"] > report["window"]["began"]
 
 
 def test_idle_connections_answer_the_probe(lab):
@@ -274,3 +285,15 @@ def test_appliance_open_loop(between):
     report = between.run(rate=500, connections=20, duration=1)
     both(report)
     assert report["latency"]["last_octet"]["count"] + report["unsent"] == pytest.approx(500, abs=140)
+
+
+def test_appliance_connections_that_say_nothing(between):
+    """They are counted, as failed handshakes, and never more than a thousand a second described."""
+    both(between.run(connections=1))   # it is up after that
+    before, failures = between.appliance.show("services")[0], between.appliance.show("failures")
+    report = between.run("--plain", mode="close", requests=0, connections=8, duration=0.5)
+    opened = report["clients"]["opened"]
+    assert opened == report["clients"]["closed"] > 8 and report["clients"]["failed"] == report["backends"]["opened"] == 0
+    wait_for(f"{opened} flows to be over", lambda: between.appliance.show("services")[0]["handshakes_failed"] == before["handshakes_failed"] + opened)
+    assert between.appliance.show("services")[0]["flows_total"] == before["flows_total"] + opened
+    assert between.appliance.show("failures")["total"] == failures["total"] + opened
