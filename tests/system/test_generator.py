@@ -99,7 +99,7 @@ def test_several_requests_on_each_connection(lab):
 
 @pytest.mark.parametrize("tls", [True, False])
 def test_connections_without_a_request(lab, tls):
-    report = looped(lab, *([] if tls else ["--plain", "--backend-plain"]), mode="close", requests=0, connections=4)
+    report = looped(lab, *([] if tls else ["--plain", "--backend-plain"]), mode="close", requests=0, connections=4, open_rate=2000)
     clients, backends = report["clients"], report["backends"]
     assert clients["opened"] == clients["closed"] == backends["opened"] == backends["closed"] > 4
     assert clients["messages_out"] == backends["messages_in"] == clients["failed"] == backends["failed"] == 0
@@ -291,7 +291,7 @@ def test_appliance_connections_that_say_nothing(between):
     """They are counted, as failed handshakes, and never more than a thousand a second described."""
     both(between.run(connections=1))   # it is up after that
     before, failures = between.appliance.show("services")[0], between.appliance.show("failures")
-    report = between.run("--plain", mode="close", requests=0, connections=8, duration=0.5)
+    report = between.run("--plain", mode="close", requests=0, connections=8, open_rate=5000, duration=0.5)
     opened = report["clients"]["opened"]
     assert opened == report["clients"]["closed"] > 8 and report["clients"]["failed"] == report["backends"]["opened"] == 0
     wait_for(f"{opened} flows to be over", lambda: between.appliance.show("services")[0]["handshakes_failed"] == before["handshakes_failed"] + opened)
