@@ -132,7 +132,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(FailureView, time, side, flow, s
 struct FailuresView {
     std::vector<FailureView> failures;  ///< newest first
     std::uint64_t total = 0;            ///< since control was started, those that are no longer kept included
-    std::uint64_t not_logged = 0;       ///< left out of the log, which takes 200 a second; what is beyond 1,000 a second is in `total` alone
+    std::uint64_t not_logged = 0;       ///< left out of the log, which takes 200 a second; those beyond 1,000 a second are not in `failures` either
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(FailuresView, failures, total, not_logged)
 

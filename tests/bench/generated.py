@@ -10,7 +10,7 @@ import dataclasses
 import threading
 import time
 
-from tests.bench.devices import OURS, PEERS, PLAIN_PORT, RSA_PORT, SUITE_PORTS, cost_of, program_of, sample_of
+from tests.bench.devices import OURS, PLAIN_PORT, RSA_PORT, SUITE_PORTS, cost_of, program_of, sample_of
 from tests.bench.row import DEVICE_BUSY, GIGABITS, Sample
 from tests.lab.lab import LabError
 
@@ -124,6 +124,15 @@ def told(row, done, report, version=COMMON["tls"], suite=COMMON["suite"], group=
         if (negotiated["version"], negotiated["suite"], negotiated["group"]) != (version, suite, agreed):
             raise LabError(f"row {row.number}: negotiated {negotiated}")
     return report
+
+
+def rounds(bench, rows, kind):
+    """Who is measured when: (round, device's name, its rows, each with its load). `kind`: of the way that a row is measured by here."""
+    loads = [(row, next(way for way in row.ways if isinstance(way, kind))) for row in rows]
+    for number in range(bench.arguments.rounds):
+        for name in bench.devices:
+            if mine := [(row, load) for row, load in loads if load.is_for(name) and number < load.most_rounds]:
+                yield number, name, mine
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ import time
 
 from tests.bench import devices
 from tests.bench.accounting import Watch, process_seconds
-from tests.bench.devices import BACKEND, LISTEN, OURS, PLAIN_PORT, POOLED_PORT, RESUMING_PORT, RSA_PORT, program_of, template
+from tests.bench.devices import BACKEND, LISTEN, OURS, PLAIN_PORT, RSA_PORT, program_of, template
 from tests.bench.row import DEVICE_BUSY, GIGABITS, Sample
 from tests.lab.lab import LabError, Nginx, program
 

@@ -3,7 +3,6 @@ kernel's TCP of clients and backends, which would run in the sender's context an
 generator's context, and does not count.)
 """
 
-import contextlib
 import dataclasses
 import threading
 import time
@@ -25,15 +24,8 @@ class Load(generated.Load):
 
     @staticmethod
     def measure(bench, rows):
-        for number in range(bench.arguments.rounds):
-            for name in bench.devices:
-                mine = [(row, load) for row in rows if (load := load_of(row)).is_for(name) and number < load.most_rounds]
-                if mine:
-                    yield from measure_device(bench, name, mine, number)
-
-
-def load_of(row):
-    return next(way for way in row.ways if isinstance(way, Load))
+        for number, name, mine in generated.rounds(bench, rows, Load):
+            yield from measure_device(bench, name, mine, number)
 
 
 def run(bench, place, interfaces, *options, port=443, listen=None, plain=False, memory_mb=512, patience=300, **more):

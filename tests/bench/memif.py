@@ -20,14 +20,12 @@ class Load(generated.Load):
 
     @staticmethod
     def measure(bench, rows):
-        for number in range(bench.arguments.rounds):
-            for name in bench.devices:
-                mine = [(row, load) for row in rows if (load := load_of(row)).is_for(name) and number < load.most_rounds]
-                if name == OURS:
-                    for row, load in mine:
-                        yield generated.sample(row, OURS, number, spend(bench, row, load))
-                elif mine:
-                    yield from links.measure_device(bench, name, mine, number)
+        for number, name, mine in generated.rounds(bench, rows, Load):
+            if name == OURS:
+                for row, load in mine:
+                    yield generated.sample(row, OURS, number, spend(bench, row, load))
+            else:
+                yield from links.measure_device(bench, name, mine, number)
 
 
 def many(count):
@@ -40,10 +38,6 @@ def between(lab, connections, memory_mb=512, **more):
     settings = {"control_cores": [0], "policy_level": 1, "log_level": "warning", "certificates_of_service": [lab.certificates.ecdsa],
                 "dataplane": generated.room_for(connections), "members": -(-connections // FLOWS_OF_MEMBER)}
     return Between(lab, memory_mb=memory_mb, **{**settings, **more})
-
-
-def load_of(row):
-    return next(way for way in row.ways if isinstance(way, Load))
 
 
 def spend(bench, row, load, **more):
