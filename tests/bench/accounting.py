@@ -9,6 +9,11 @@ from tests.lab.lab import program
 
 TICK = os.sysconf("SC_CLK_TCK")
 MOST_STEAL, MOST_OTHERS = 0.01, 0.02   # shares of the machine; a measurement with more is disturbed
+FAR = 2.5    # times: SMT siblings are half as far from each other as cores that share a cache, those that share none five times as far
+TRIES = 3    # of a measurement that was disturbed
+SHARED = 150   # nanoseconds: cores that share a cache are nearer
+FIRST = 4    # times: how much longer the first wait is, in which those of another machine may be far for good
+LOOK = 0.5   # seconds between two looks at how far the cores are apart
 
 
 def stat_times(cpu=None):
@@ -53,6 +58,40 @@ def core_distance():
         return 0.0
     done = subprocess.run([program("core_distance"), "0", str(last)], capture_output=True, text=True)
     return float(done.stdout) if done.returncode == 0 else 0.0   # not where this process may not run on both
+
+
+class Nearness:
+    """How far the cores were from each other so far in this run. The host of a virtual machine moves them about, for a minute or so each time."""
+
+    def __init__(self, measured=core_distance):
+        self.measured, self.least = measured, 0.0
+
+    def near(self, apart):
+        """Whether that is about as near as they were at the nearest; 0 is not known, and neither."""
+        if apart > 0:
+            self.least = min(self.least or apart, apart)
+        return apart <= FAR * self.least
+
+    def wait(self, seconds):
+        """Until they are near, so long at most; the first time longer, and for what cores that share a cache have, since it is not known yet what near is here."""
+        first = self.least == 0
+        until = time.monotonic() + seconds * (FIRST if first else 1)
+        while time.monotonic() < until:
+            apart = self.measured()
+            if self.near(apart) and (not first or apart <= SHARED):
+                break
+            time.sleep(LOOK)
+
+
+def undisturbed(take, nearness, patience):
+    """A Sample that take() gives: the first of a few during which nothing disturbed it and the cores were near each other, or the last of them. How it came
+    out has no part in that. `patience`: seconds that each try waits for the cores at most."""
+    for _ in range(TRIES):
+        nearness.wait(patience)
+        sample = take()
+        if nearness.near(sample.apart) and not sample.disturbed:
+            break
+    return sample
 
 
 class Watch:

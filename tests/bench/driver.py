@@ -9,17 +9,20 @@ import subprocess
 import sys
 import time
 
-from tests.bench import chart, devices, idle, kernel, report, rows
+from tests.bench import accounting, chart, devices, idle, kernel, report, rows
 from tests.bench.environment import environment
 from tests.bench.row import NotMeasured
 from tests.lab.lab import Backend, Lab, LabError
 
 BEGUN = time.monotonic()
+PATIENCE = 20   # seconds
+FAILURES = (LabError, RuntimeError, OSError, subprocess.SubprocessError)   # of a measurement
 DEFAULT_DEVICES = "sallyport,nginx,haproxy,hitch,nginx-plain"
 EPILOG = """
 Core 0 is the device's under test (its dataplane and control, or its worker), core 1 the clients' and backends': leave the machine alone meanwhile.
 Figures are work per core-second of the device; ratios are to the best peer. Order A B A B, median with least and most over the rounds; a round in which
-something else had over 2 % of the machine, or the hypervisor over 1 %, does not count where three others do.
+something else had over 2 % of the machine, or the hypervisor over 1 %, or in which the cores were far from each other, is taken again, twice at most, and
+does not count where three others do.
 
 --json: an array of objects: row, name, unit, ours (median), peers (medians by name), ratio (to the best peer, null without one; above 1 we are better), target,
 moonshot, spread (least and most by device); and conditions, details (medians by device: raw rate, load, cost), rounds ([counted, measured] by device),
@@ -33,6 +36,17 @@ class Bench:
     def __init__(self, lab, arguments):
         self.lab, self.arguments = lab, arguments
         self.devices = arguments.devices
+        self.nearness = accounting.Nearness()
+        self.failed = {}   # by row: why it is measured no more
+
+    def sample(self, row, take):
+        """take()'s sample of a moment in which the machine was ours (accounting.undisturbed); none of a row that failed once, which keeps no other from being measured."""
+        if row in self.failed:
+            return
+        try:
+            yield accounting.undisturbed(take, self.nearness, self.arguments.patience)
+        except FAILURES as failure:
+            self.failed[row] = f"failed: {failure}"
 
     @functools.cache
     def backends(self):
@@ -60,6 +74,8 @@ def parse():
     parser.add_argument("--rounds", type=int, help="7 unless said")
     parser.add_argument("--seconds", type=int, help="of one measurement; 4 unless said")
     parser.add_argument("--devices", default=DEFAULT_DEVICES, help=f"of {', '.join(devices.DEVICES)} (-plain: without the kernel's offloads, MTU 1500); {DEFAULT_DEVICES} unless said")
+    parser.add_argument("--patience", type=float, default=PATIENCE, metavar="SECONDS",
+                        help=f"before each measurement, so long at most it waits for the host of a virtual machine to have the cores near each other, the first time {accounting.FIRST} times as long; {PATIENCE} unless said")
     parser.add_argument("--flows", type=int, help=f"rows 15 and 16: how many idle ones; {idle.DEFAULT} unless said")
     parser.add_argument("--profile", help="port profile of ours on veth, in place of each row's own")
     parser.add_argument("--json", help="also write everything to this file (a path in the checkout)")
@@ -103,11 +119,11 @@ def measure(bench, chosen):
                 say(f"round {sample.round + 1}, row {sample.row.number} {sample.row.title}: {sample.device} {report.number(sample.value)} {sample.row.unit.name}{disturbed}")
         except NotMeasured as reason:
             why = str(reason)
-        except (LabError, RuntimeError, OSError, subprocess.SubprocessError) as failure:   # what has been measured is not lost
+        except FAILURES as failure:   # what has been measured is not lost
             why = f"failed: {failure}"
         report.mark_far(samples)
         for row, way in group:
-            results.append(report.result(row, way, [sample for sample in samples if sample.row is row], why))
+            results.append(report.result(row, way, [sample for sample in samples if sample.row is row], bench.failed.get(row, why)))
             print(f"\n{report.text(results[-1])}", flush=True)
     return results
 

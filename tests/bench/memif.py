@@ -23,7 +23,7 @@ class Load(generated.Load):
         for number, name, mine in generated.rounds(bench, rows, Load):
             if name == OURS:
                 for row, load in mine:
-                    yield generated.sample(row, OURS, number, spend(bench, row, load))
+                    yield from bench.sample(row, lambda row=row, load=load: generated.sample(row, OURS, number, spend(bench, row, load)))
             else:
                 yield from links.measure_device(bench, name, mine, number)
 

@@ -3,11 +3,11 @@
 import dataclasses
 import statistics
 
+from tests.bench.accounting import FAR
 from tests.bench.devices import OURS
 from tests.bench.row import DEVICE_BUSY, Sample
 
 PEER_BOUND = 90   # percent: a device that was less busy waited for clients or backends, and its raw rate says little
-FAR = 2.5        # times: SMT siblings are half as far from each other as cores that share a cache, those that share none five times as far
 LEAST_CLEAN = 3   # rounds that nothing disturbed; with fewer, all rounds count, and the figure says so
 
 

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from tests.bench import chart, devices, generated, links, memif, report, rows
+from tests.bench import accounting, chart, devices, driver, generated, links, memif, report, rows
 from tests.bench.row import Row, Sample, Unit
 from tests.lab.lab import LabError
 
@@ -50,6 +50,72 @@ def test_rounds_with_the_cores_far_from_each_other_are_disturbed():
     unknown = samples(SPEED, "nginx", 1, 2)
     report.mark_far(unknown)
     assert not any(sample.disturbed for sample in unknown)
+
+
+class Machine:
+    """Cores that are as far apart as it was told, one look after the other, and then as at the last; waiting takes no time."""
+
+    def __init__(self, monkeypatch, *apart):
+        self.apart, self.now = list(apart), 0.0
+        monkeypatch.setattr(accounting.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(accounting.time, "sleep", self.sleep)
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+    def measured(self):
+        return self.apart.pop(0) if len(self.apart) > 1 else self.apart[0]
+
+
+@pytest.mark.parametrize("apart, waited", [
+    ([70], 0), ([470, 470, 80], 1), ([0], 0),   # 0 is not known
+    ([470], 40), ([200], 40)])                  # perhaps for good
+def test_first_wait_is_for_cores_that_share_a_cache(monkeypatch, apart, waited):
+    machine = Machine(monkeypatch, *apart)
+    accounting.Nearness(machine.measured).wait(10)
+    assert machine.now == pytest.approx(waited)
+
+
+@pytest.mark.parametrize("apart, waited", [([70, 120], 0), ([70, 470, 470, 80], 1), ([70, 470], 10), ([200, 400], 0), ([470, 470], 0)])
+def test_later_waits_are_for_cores_as_near_as_they_were(monkeypatch, apart, waited):
+    machine = Machine(monkeypatch, *apart[1:])
+    nearness = accounting.Nearness(machine.measured)
+    nearness.near(apart[0])
+    nearness.wait(10)
+    assert machine.now == pytest.approx(waited)
+
+
+@pytest.mark.parametrize("tries, taken", [
+    ([(False, 70)], 0), ([(True, 70), (False, 80)], 1), ([(False, 470), (True, 70), (False, 75)], 2), ([(False, 470)] * 9, 2), ([(False, 0)], 0)])
+def test_what_was_disturbed_is_measured_again(tries, taken):
+    nearness, of = accounting.Nearness(lambda: 70), samples(SPEED, "nginx", *range(len(tries)))
+    nearness.near(70)
+    for sample, (disturbed, apart) in zip(of, tries):
+        sample.disturbed, sample.apart = disturbed, apart
+    left = iter(of)
+    assert accounting.undisturbed(lambda: next(left), nearness, 1) is of[taken]
+
+
+def test_a_row_that_fails_keeps_no_other_from_being_measured(monkeypatch):
+    Machine(monkeypatch, 0)
+    bench = driver.Bench(None, type("Arguments", (), {"devices": [], "patience": 0}))
+
+    class Measured(Way):
+        @staticmethod
+        def measure(bench, of):
+            for number in range(2):
+                for row in of:
+                    yield from bench.sample(row, lambda row=row, number=number: samples(row, "nginx", take(row, number))[0])
+
+    def take(row, number):
+        if row is SPEED and number == 1:
+            raise LabError("no more")
+        return 3
+
+    monkeypatch.setattr(accounting, "core_distance", lambda: 0.0)
+    failed, good = driver.measure(bench, [(SPEED, Measured()), (ALONE, Measured())])
+    assert failed.why_not == "failed: no more" and failed.figures["nginx"].rounds == 1
+    assert good.why_not == "" and good.figures["nginx"].rounds == 2
 
 
 @pytest.mark.parametrize("row, ours, ratio, best, verdict", [
