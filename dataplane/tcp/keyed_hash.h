@@ -21,9 +21,18 @@ class KeyedHash {
     /// Of 64-bit words in memory order; the length takes part, as the algorithm has it.
     template <std::size_t Words>
     [[nodiscard]] std::uint64_t operator()(const std::array<std::uint64_t, Words>& words) const noexcept {
-        std::uint64_t v0 = k0_ ^ 0x736f6d6570736575, v1 = k1_ ^ 0x646f72616e646f6d;
-        std::uint64_t v2 = k0_ ^ 0x6c7967656e657261, v3 = k1_ ^ 0x7465646279746573;
-        const auto round = [&] {
+        State state{k0_ ^ 0x736f6d6570736575, k1_ ^ 0x646f72616e646f6d, k0_ ^ 0x6c7967656e657261, k1_ ^ 0x7465646279746573};
+        for (const std::uint64_t word : words) state.absorb(word);
+        state.absorb(std::uint64_t{(Words * 8) & 0xff} << 56);
+        return state.finish();
+    }
+
+ private:
+    /// Everything inlined, whatever the compiler thinks of its size: left to itself it kept the words in memory, and a hash took several times as long.
+    struct State {
+        std::uint64_t v0, v1, v2, v3;
+
+        [[gnu::always_inline]] void round() noexcept {
             v0 += v1;
             v1 = std::rotl(v1, 13) ^ v0;
             v0 = std::rotl(v0, 32);
@@ -34,21 +43,20 @@ class KeyedHash {
             v2 += v1;
             v1 = std::rotl(v1, 17) ^ v2;
             v2 = std::rotl(v2, 32);
-        };
-        const auto absorb = [&](std::uint64_t word) {
+        }
+        [[gnu::always_inline]] void absorb(std::uint64_t word) noexcept {
             v3 ^= word;
             round();
             round();
             v0 ^= word;
-        };
-        for (const std::uint64_t word : words) absorb(word);
-        absorb(std::uint64_t{(Words * 8) & 0xff} << 56);
-        v2 ^= 0xff;
-        for (int i = 0; i < 4; ++i) round();
-        return v0 ^ v1 ^ v2 ^ v3;
-    }
+        }
+        [[gnu::always_inline]] std::uint64_t finish() noexcept {
+            v2 ^= 0xff;
+            for (int i = 0; i < 4; ++i) round();
+            return v0 ^ v1 ^ v2 ^ v3;
+        }
+    };
 
- private:
     std::uint64_t k0_ = 0, k1_ = 0;
 };
 
