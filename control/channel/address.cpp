@@ -58,17 +58,6 @@ std::string SocketAddress::to_string() const {
     return "[" + address.to_string() + "]:" + std::to_string(port);
 }
 
-bool IpPrefix::contains(const IpAddress& other) const noexcept {
-    if (address.is_v4() != other.is_v4()) return false;
-    unsigned bits = address.is_v4() ? 96u + length : length;
-    std::size_t i = 0;
-    for (; bits >= 8; bits -= 8, ++i)
-        if (address.octets[i] != other.octets[i]) return false;
-    if (bits == 0) return true;
-    const auto mask = static_cast<std::uint8_t>(0xff00u >> bits);
-    return ((address.octets[i] ^ other.octets[i]) & mask) == 0;
-}
-
 std::expected<IpPrefix, std::string> IpPrefix::parse(std::string_view text) {
     const auto slash = text.find('/');
     if (slash == std::string_view::npos) return bad(text, "has no prefix length; write ADDRESS/LENGTH");

@@ -9,12 +9,6 @@
 
 namespace sallyport::tcp {
 
-namespace {
-
-constexpr std::uint32_t kMapped = 0xffff0000;   // octets 8 to 11 of an IPv4-mapped address, as they are read from memory
-
-}  // namespace
-
 std::array<std::uint64_t, 5> words_of(const Tuple& tuple) noexcept {
     std::array<std::uint64_t, 5> words;
     std::memcpy(words.data(), tuple.local.address.octets.data(), 16);
@@ -38,8 +32,7 @@ ConnectionTable::ConnectionTable(std::uint32_t max_connections, const KeyedHash&
 std::uint64_t ConnectionTable::hash(const Tuple& tuple) const noexcept {
     const std::array<std::uint64_t, 5> words = words_of(tuple);
     // Of IPv4 addresses only their last four octets differ (RFC 4291 2.5.5.2), and fewer words are less work. No tuple of IPv6 has as few.
-    const auto is_v4 = [&](std::size_t at) { return words[at] == 0 && static_cast<std::uint32_t>(words[at + 1]) == kMapped; };
-    if (!is_v4(0) || !is_v4(2)) return hash_(words);
+    if (!tuple.local.address.is_v4() || !tuple.remote.address.is_v4()) return hash_(words);
     return hash_(std::array{(words[1] & ~std::uint64_t{0xffffffff}) | words[3] >> 32, words[4]});
 }
 
