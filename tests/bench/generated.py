@@ -7,6 +7,7 @@ cost is taken within the generator's window (links.py).
 """
 
 import dataclasses
+import resource
 import threading
 import time
 
@@ -19,6 +20,8 @@ AES_128, GROUP = "TLS_AES_128_GCM_SHA256", "x25519"
 COMMON = {"tls": "1.3", "suite": AES_128, "backend_suite": AES_128, "groups": GROUP, "backend_groups": GROUP,
           "timeout": 60, "drain": 30, "settle": 2, "host": "www.example.com"}
 FULL_ONES = 0.02   # of handshakes that are to be resumed: those for which there was no session yet
+FILES = 2   # that a peer has open for each flow
+OTHER_FILES = 2000   # more than that, by far
 FEW = 4096   # connections, that the defaults of the generator and of the lab's configurations are for
 OF_BUFFERS = 4 * 4500   # octets of the generator's pools with one more buffer in each, and what their alignment wastes
 CLIENTS = "10.1.0.0/24"   # of more connections than one address has ports
@@ -97,6 +100,14 @@ class Load:
     def is_for(self, device):
         return device == OURS or program_of(device) in self.peers
 
+    def of(self, device):
+        """The same with as many connections as the device can have: a peer may have no more files open than this process may."""
+        if device == OURS:
+            return self
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        room = self.connections if most == resource.RLIM_INFINITY else (most - OTHER_FILES) // FILES
+        return dataclasses.replace(self, connections=min(self.connections, room))
+
     def port(self, device):
         """Of the device's service."""
         if device != OURS and self.peer_port:
@@ -131,7 +142,7 @@ def rounds(bench, rows, kind):
     loads = [(row, next(way for way in row.ways if isinstance(way, kind))) for row in rows]
     for number in range(bench.arguments.rounds):
         for name in bench.devices:
-            if mine := [(row, load) for row, load in loads if load.is_for(name) and number < load.most_rounds]:
+            if mine := [(row, load.of(name)) for row, load in loads if load.is_for(name) and number < load.most_rounds]:
                 yield number, name, mine
 
 
@@ -171,6 +182,8 @@ def sample(row, device, number, spent):
     octets = load.answer if row.unit is GIGABITS else 1
     details = {f"{row.unit.name.split(' a ')[0]} a second raw": rate, DEVICE_BUSY: 100 * spent.busy, "generator busy %": 100 * spent.window["busy_share"],
                "generator had % of its core": 100 * spent.window["cpu_share"]}
+    if load.many:
+        details["flows"] = load.connections
     if device == OURS:
         details |= {f"worker cycles {'an octet' if octets > 1 else 'a request'}": spent.cycles() / octets, "control us a request": spent.control_us()}
     return Sample(row, device, rate / spent.busy, number, details, *spent.over)

@@ -1,6 +1,7 @@
 """The parts of scripts/bench that measure nothing: figures from samples, the shape of the JSON, the chart, which rows are asked for."""
 
 import dataclasses
+import resource
 import xml.etree.ElementTree as ElementTree
 
 import pytest
@@ -207,6 +208,14 @@ def test_ports_of_a_generators_load():
     assert generated.Load(16, 1024, plain=True, rsa=True).port("hitch") == devices.RSA_PORT
     resuming = generated.Load(16, 1024, peer_port=devices.RESUMING_PORT)
     assert [resuming.port(devices.OURS), resuming.port("nginx")] == [443, devices.RESUMING_PORT]
+
+
+@pytest.mark.parametrize("files, flows", [(20_000, 9000), (resource.RLIM_INFINITY, 10_000), (1 << 20, 10_000)])
+def test_a_peer_has_as_many_flows_as_it_may_have_files_open(monkeypatch, files, flows):
+    monkeypatch.setattr(resource, "getrlimit", lambda of: (1024, files))
+    bench = type("Bench", (), {"arguments": type("Arguments", (), {"rounds": 1}), "devices": [devices.OURS, "nginx"]})
+    row = dataclasses.replace(SPEED, ways=(memif.Load(10_000, 1024),))
+    assert [(name, load.connections) for _, name, mine in generated.rounds(bench, [row], memif.Load) for _, load in mine] == [(devices.OURS, 10_000), ("nginx", flows)]
 
 
 def run_of(load, *negotiated, **window):
