@@ -13,6 +13,7 @@ FAR = 2.5    # times: SMT siblings are half as far from each other as cores that
 TRIES = 3    # of a measurement that was disturbed
 SHARED = 150   # nanoseconds: cores that share a cache are nearer
 FIRST = 4    # times: how much longer the first wait is, in which those of another machine may be far for good
+GRACE = 120  # seconds of waiting and measuring again that are never too many; in all it may be as long again as the measuring that counts
 LOOK = 0.5   # seconds between two looks at how far the cores are apart
 
 
@@ -65,6 +66,11 @@ class Nearness:
 
     def __init__(self, measured=core_distance):
         self.measured, self.least = measured, 0.0
+        self.lost = self.used = 0.0   # seconds that went into waiting and into what was measured again, and into what counts
+
+    def worthwhile(self):
+        """Whether there is time for more of the former."""
+        return self.lost <= GRACE + self.used
 
     def near(self, apart):
         """Whether that is about as near as they were at the nearest; 0 is not known, and neither."""
@@ -74,23 +80,28 @@ class Nearness:
 
     def wait(self, seconds):
         """Until they are near, so long at most; the first time longer, and for what cores that share a cache have, since it is not known yet what near is here."""
-        first = self.least == 0
-        until = time.monotonic() + seconds * (FIRST if first else 1)
+        first, begun = self.least == 0, time.monotonic()
+        until = begun + (seconds * (FIRST if first else 1) if self.worthwhile() else 0)
         while time.monotonic() < until:
             apart = self.measured()
             if self.near(apart) and (not first or apart <= SHARED):
                 break
             time.sleep(LOOK)
+        self.lost += time.monotonic() - begun
 
 
 def undisturbed(take, nearness, patience):
     """A Sample that take() gives: the first of a few during which nothing disturbed it and the cores were near each other, or the last of them. How it came
     out has no part in that. `patience`: seconds that each try waits for the cores at most."""
-    for _ in range(TRIES):
+    for tries in range(1, TRIES + 1):
         nearness.wait(patience)
+        begun = time.monotonic()
         sample = take()
-        if nearness.near(sample.apart) and not sample.disturbed:
+        took = time.monotonic() - begun
+        if tries == TRIES or not nearness.worthwhile() or nearness.near(sample.apart) and not sample.disturbed:
             break
+        nearness.lost += took
+    nearness.used += took
     return sample
 
 

@@ -97,6 +97,23 @@ def test_what_was_disturbed_is_measured_again(tries, taken):
     assert accounting.undisturbed(lambda: next(left), nearness, 1) is of[taken]
 
 
+def test_waiting_and_measuring_again_take_no_longer_than_measuring(monkeypatch):
+    """On a machine whose cores were near each other once and never again."""
+    machine, patience, each = Machine(monkeypatch, 470), 10, 5
+    nearness = accounting.Nearness(machine.measured)
+    nearness.near(70)
+
+    def take():
+        machine.sleep(each)
+        return Sample(SPEED, "nginx", 1, 0, apart=470)
+
+    many = 200
+    for _ in range(many):
+        accounting.undisturbed(take, nearness, patience)
+    assert machine.now > 1.9 * many * each   # it did try
+    assert machine.now <= 2 * many * each + accounting.GRACE + patience + each
+
+
 def test_a_row_that_fails_keeps_no_other_from_being_measured(monkeypatch):
     Machine(monkeypatch, 0)
     bench = driver.Bench(None, type("Arguments", (), {"devices": [], "patience": 0}))
