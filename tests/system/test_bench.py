@@ -114,8 +114,7 @@ def test_waiting_and_measuring_again_take_no_longer_than_measuring(monkeypatch):
     assert machine.now <= 2 * many * each + accounting.GRACE + patience + each
 
 
-def test_a_row_that_fails_keeps_no_other_from_being_measured(monkeypatch):
-    Machine(monkeypatch, 0)
+def test_a_row_that_fails_keeps_no_other_from_being_measured():
     bench = driver.Bench(None, type("Arguments", (), {"devices": [], "patience": 0}))
 
     class Measured(Way):
@@ -130,7 +129,6 @@ def test_a_row_that_fails_keeps_no_other_from_being_measured(monkeypatch):
             raise LabError("no more")
         return 3
 
-    monkeypatch.setattr(accounting, "core_distance", lambda: 0.0)
     failed, good = driver.measure(bench, [(SPEED, Measured()), (ALONE, Measured())])
     assert failed.why_not == "failed: no more" and failed.figures["nginx"].rounds == 1
     assert good.why_not == "" and good.figures["nginx"].rounds == 2
