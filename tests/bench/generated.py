@@ -101,11 +101,11 @@ class Load:
         return device == OURS or program_of(device) in self.peers
 
     def of(self, device):
-        """The same with as many connections as the device can have: a peer may have no more files open than this process may."""
+        """The same with as many connections as the device can have: a peer may have no more files open than this process may. A few are always asked for."""
         if device == OURS:
             return self
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        room = self.connections if most == resource.RLIM_INFINITY else (most - OTHER_FILES) // FILES
+        room = self.connections if most == resource.RLIM_INFINITY else max(FEW, (most - OTHER_FILES) // FILES)
         return dataclasses.replace(self, connections=min(self.connections, room))
 
     def port(self, device):

@@ -3,7 +3,7 @@
 import dataclasses
 import statistics
 
-from tests.bench.accounting import FAR
+from tests.bench.accounting import Nearness
 from tests.bench.devices import OURS
 from tests.bench.row import DEVICE_BUSY, Sample
 
@@ -60,9 +60,11 @@ class Result:
 def mark_far(samples):
     """Marks the rounds as disturbed in which the host of a virtual machine had its cores far from each other, by the nearest that they were: then all that
     goes from core to core takes as many times longer, and whom that hits is chance."""
-    known = [sample.apart for sample in samples if sample.apart > 0]
+    nearness = Nearness()
     for sample in samples:
-        sample.disturbed |= sample.apart > FAR * min(known, default=0)
+        nearness.near(sample.apart)
+    for sample in samples:
+        sample.disturbed |= not nearness.near(sample.apart)
 
 
 def figure(samples):

@@ -225,7 +225,7 @@ def test_ports_of_a_generators_load():
     assert [resuming.port(devices.OURS), resuming.port("nginx")] == [443, devices.RESUMING_PORT]
 
 
-@pytest.mark.parametrize("files, flows", [(20_000, 9000), (resource.RLIM_INFINITY, 10_000), (1 << 20, 10_000)])
+@pytest.mark.parametrize("files, flows", [(20_000, 9000), (resource.RLIM_INFINITY, 10_000), (1 << 20, 10_000), (1024, generated.FEW)])
 def test_a_peer_has_as_many_flows_as_it_may_have_files_open(monkeypatch, files, flows):
     monkeypatch.setattr(resource, "getrlimit", lambda of: (1024, files))
     bench = type("Bench", (), {"arguments": type("Arguments", (), {"rounds": 1}), "devices": [devices.OURS, "nginx"]})
