@@ -26,6 +26,7 @@ std::expected<drivers::Profile, std::string> profile_of(const std::string& name)
     if (name == "af_xdp") return drivers::Profile::af_xdp;
     if (name == "af_packet") return drivers::Profile::af_packet;
     if (name == "memif") return drivers::Profile::memif;
+    if (name == "virtio_user") return drivers::Profile::virtio_user;
     if (name == "tap") return drivers::Profile::tap;
     return std::unexpected("unknown port profile '" + name + "'");
 }
@@ -160,6 +161,7 @@ void Appliance::start_workers(unsigned workers) {
         interface.checksum_offload = ports_[i]->transmit_checksum();
         interface.ipv4_checksum_here = !ports_[i]->transmit_ipv4_checksum();
         interface.segmentation_buffers = ports_[i]->segmentation_buffers();
+        interface.cut_by_kernel = ports_[i]->cut_by_kernel();
         interface.receive_checksum_good = ports_[i]->receive_checksum();
         settings.network.interfaces.push_back(std::move(interface));
         for (const auto& route : configured.routes) settings.network.routes.push_back({route.to, route.via});

@@ -68,6 +68,8 @@ std::vector<std::string> eal_arguments(const EnvironmentSettings& settings, std:
     if (!hugepages)
         add({"--no-huge", "-m", std::to_string(settings.memory_mb == 0 ? kDefaultMemoryMb : settings.memory_mb)});
     if (!memif) add({hugepages ? "--in-memory" : "--no-shconf"});
+    // The switch maps our memory by files, of which there may be eight.
+    if (std::ranges::contains(settings.ports, Profile::virtio_user, &PortSettings::profile)) add({"--single-file-segments"});
 
     bool any_pci = false;
     for (const PortSettings& port : settings.ports)

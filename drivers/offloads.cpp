@@ -65,11 +65,14 @@ std::expected<Negotiated, std::string> negotiate(const rte_eth_dev_info& device,
     const auto receives = [&](std::uint64_t all) { return (device.rx_offload_capa & all) == all; };
     const auto transmits = [&](std::uint64_t all) { return (device.tx_offload_capa & all) == all; };
 
-    // What is received is checked by the device only when IP and TCP come together: the layers above ask one question for both. On transmit the IPv4
-    // header's costs next to nothing in software, and virtio has only TCP's.
-    constexpr std::uint64_t kReceiveChecksums = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM;
-    result.receive_checksum = receives(kReceiveChecksums);
-    if (result.receive_checksum) configuration.rxmode.offloads |= kReceiveChecksums;
+    // TCP's are what costs. The IPv4 header's costs next to nothing in software, and virtio has only TCP's; each received frame tells which of both were checked.
+    result.receive_checksum = receives(RTE_ETH_RX_OFFLOAD_TCP_CKSUM);
+    result.receive_ipv4_checksum = result.receive_checksum && receives(RTE_ETH_RX_OFFLOAD_IPV4_CKSUM);
+    if (result.receive_checksum) configuration.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_TCP_CKSUM;
+    if (result.receive_ipv4_checksum) configuration.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;
+    // A merged frame has no checksum of its own, and lies in as many buffers as it needs.
+    result.merged_receipt = wanted.allow_merging && result.receive_checksum && receives(RTE_ETH_RX_OFFLOAD_TCP_LRO);
+    if (result.merged_receipt) configuration.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_TCP_LRO | (device.rx_offload_capa & RTE_ETH_RX_OFFLOAD_SCATTER);
     result.transmit_checksum = transmits(RTE_ETH_TX_OFFLOAD_TCP_CKSUM);
     result.transmit_ipv4_checksum = result.transmit_checksum && transmits(RTE_ETH_TX_OFFLOAD_IPV4_CKSUM);
     if (result.transmit_checksum) configuration.txmode.offloads |= RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
@@ -105,12 +108,14 @@ std::expected<Negotiated, std::string> negotiate(const rte_eth_dev_info& device,
     }
 
     result.offloads = {
-        {"receive IPv4 and TCP checksum", true, result.receive_checksum},
+        {"receive TCP checksum", true, result.receive_checksum},
+        {"receive IPv4 checksum", true, result.receive_ipv4_checksum},
         {"transmit TCP checksum", true, result.transmit_checksum},
         {"transmit IPv4 checksum", true, result.transmit_ipv4_checksum},
         {"several buffers a frame on transmit", true, result.multi_segment_transmit},
         {"RSS by TCP ports", rss_wanted, result.rss},
-        {"TSO", wanted.allow_segmentation, result.segmentation_buffers != 0},
+        {kTso, wanted.allow_segmentation, result.segmentation_buffers != 0},
+        {kMergedSegments, wanted.allow_merging, result.merged_receipt},
     };
     return result;
 }

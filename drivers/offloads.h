@@ -20,6 +20,7 @@ struct Wanted {
     bool mtu_is_firm =
         true;  ///< false: the kernel or the peer cuts frames, what the device says about its MTU has no effect
     bool allow_segmentation = true;  ///< false: what the device says it can cut it does not cut well
+    bool allow_merging = false;     ///< segments that the device has merged on receipt (LRO) are wanted
     bool allow_rss = true;  ///< false: the device's queues are filled by something else than its RSS
 };
 
@@ -27,12 +28,16 @@ struct Negotiated {
     rte_eth_conf configuration{};
     std::uint16_t queues = 1;  ///< each way
     std::uint16_t receive_descriptors = 0, transmit_descriptors = 0;
-    bool rss = false, transmit_checksum = false, transmit_ipv4_checksum = false, receive_checksum = false, multi_segment_transmit = false;
+    bool rss = false, receive_ipv4_checksum = false, transmit_checksum = false, transmit_ipv4_checksum = false, receive_checksum = false, multi_segment_transmit = false,
+         merged_receipt = false;
     std::uint16_t segmentation_buffers = 0;  ///< that a frame may have which the device cuts (TSO); 0: it cuts none
     std::uint16_t rss_table_size = 0;
     std::vector<std::uint8_t> rss_key;  ///< as long as the device wants it; `configuration` does not point to it
     std::vector<Offload> offloads;
 };
+
+/// Names of Offload.
+constexpr const char *kTso = "TSO", *kMergedSegments = "merged segments on receipt";
 
 constexpr std::uint16_t kDefaultDescriptors = 1024;
 /// 64 KB, the most that an IP packet has, in buffers of one segment of Ethernet each.

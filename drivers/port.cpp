@@ -1,6 +1,7 @@
 #include "drivers/port.h"
 
 #include <rte_bus.h>
+#include <rte_bus_vdev.h>
 #include <rte_dev.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
@@ -121,6 +122,13 @@ std::expected<void, std::string> check_pools(const PortSettings& settings, std::
     return {};
 }
 
+// A virtual device is made directly: rte_dev_probe() sends the arguments around in messages, in which no more than 127 octets have room, and the path of a socket alone may have 107.
+int probe(const std::string& arguments, bool pci) {
+    if (pci) return rte_dev_probe(arguments.c_str());
+    const std::size_t comma = arguments.find(',');
+    return rte_vdev_init(arguments.substr(0, comma).c_str(), comma == std::string::npos ? "" : arguments.c_str() + comma + 1);
+}
+
 // Data of the frame in a fresh buffer of `pool`, with what goes with it. The frame loses its reference. Null when the
 // pool is empty.
 rte_mbuf* copied(rte_mbuf* frame, rte_mempool* pool) noexcept {
@@ -138,6 +146,14 @@ rte_mbuf* copied(rte_mbuf* frame, rte_mempool* pool) noexcept {
     copy->tx_offload = frame->tx_offload;
     rte_pktmbuf_free(frame);
     return copy;
+}
+
+// DPDK's vhost device tells the other side of a frame to be cut how to cut it, and says nowhere that it does; and what it has from there merged comes without being asked for.
+void takes_frames_to_be_cut(Negotiated& agreed) {
+    agreed.segmentation_buffers = kMostSegmentationBuffers;
+    agreed.merged_receipt = true;
+    for (Offload& offload : agreed.offloads)
+        if (std::string_view(offload.name) == kTso || std::string_view(offload.name) == kMergedSegments) offload = {offload.name, true, true};
 }
 
 }  // namespace
@@ -182,9 +198,12 @@ std::expected<std::unique_ptr<Port>, std::string> Port::open(const PortSettings&
             if (auto prepared = prepare_interface(settings); !prepared) return error(settings, prepared.error());
             return open_sockets(settings, queues, pool_of_queue);
         case Profile::memif:
-            if (settings.memif_server && !kernel::remove_stale_socket(settings.device))
+        case Profile::virtio_user:
+            if ((settings.memif_server || settings.profile == Profile::virtio_user) && !kernel::remove_stale_socket(settings.device))
                 return error(settings,
                              "another process listens on this socket, or it is not a socket; give a path of its own");
+            break;
+        case Profile::vhost_user:
             break;
         case Profile::tap:
             if (kernel::exists(settings.device))
@@ -207,7 +226,7 @@ std::expected<std::unique_ptr<Port>, std::string> Port::open_device(const PortSe
 
     // A card of the allow list was probed when the EAL started.
     if (rte_eth_dev_get_port_by_name(device_name.c_str(), &state->id) != 0) {
-        const int result = rte_dev_probe(device_arguments.c_str());
+        const int result = probe(device_arguments, pci);
         if (result != 0 || rte_eth_dev_get_port_by_name(device_name.c_str(), &state->id) != 0) {
             state->id = RTE_MAX_ETHPORTS;
             return error(
@@ -236,7 +255,9 @@ std::expected<std::unique_ptr<Port>, std::string> Port::open_device(const PortSe
     wanted.mtu_is_firm = pci || settings.profile == Profile::af_xdp;
     wanted.allow_rss = pci;
     // net_tap cuts in software, IPv4 alone, and what it cannot cut stays at the head of its queue for ever.
-    wanted.allow_segmentation = std::string_view(info.driver_name) != "net_tap";
+    const std::string_view driver = info.driver_name;
+    wanted.allow_segmentation = driver != "net_tap";
+    wanted.allow_merging = driver == "net_virtio" || driver == "net_virtio_user";   // what others merge has not been tried
     if (settings.profile != Profile::pci && wanted.descriptors == 0) {
         // Of the profile's figure as much as the device takes.
         const auto most = info.rx_desc_lim.nb_max == 0 ? UINT16_MAX : info.rx_desc_lim.nb_max;
@@ -246,6 +267,7 @@ std::expected<std::unique_ptr<Port>, std::string> Port::open_device(const PortSe
     if (!negotiated) return error(settings, negotiated.error());
     own.negotiated = std::move(*negotiated);
     Negotiated& agreed = own.negotiated;
+    if (settings.profile == Profile::vhost_user) takes_frames_to_be_cut(agreed);
     agreed.configuration.rx_adv_conf.rss_conf.rss_key = agreed.rss ? agreed.rss_key.data() : nullptr;
     agreed.configuration.rx_adv_conf.rss_conf.rss_key_len =
         agreed.rss ? static_cast<std::uint8_t>(agreed.rss_key.size()) : 0;
@@ -320,6 +342,11 @@ std::expected<std::unique_ptr<Port>, std::string> Port::open_device(const PortSe
             own.mac = std::to_array(address.addr_bytes);
         }
     }
+    if (settings.profile == Profile::vhost_user && !settings.mac.empty()) {   // the device takes every frame, whatever its address
+        if (rte_ether_unformat_addr(settings.mac.c_str(), &address) != 0)
+            return error(settings, std::format("'{}' is not a MAC address such as 02:00:00:00:00:01", settings.mac));
+        own.mac = std::to_array(address.addr_bytes);
+    }
     // af_xdp points the kernel at the buffer itself, by its place in the pool: one buffer, and data of its own.
     own.whole_frames_only = !agreed.multi_segment_transmit || settings.profile == Profile::af_xdp;
     bool up = false;
@@ -344,8 +371,8 @@ std::expected<std::unique_ptr<Port>, std::string> Port::open_sockets(const PortS
         {"transmit IPv4 checksum", true, false},
         {"several buffers a frame on transmit", true, true},
         {"RSS by TCP ports", false, false},
-        {"TSO", true, true},
-        {"merged segments on receipt", true, true},
+        {kTso, true, true},
+        {kMergedSegments, true, true},
     };
     const auto mac = kernel::mac(settings.device);
     if (!mac) return error(settings, "it has no MAC address");
@@ -355,7 +382,7 @@ std::expected<std::unique_ptr<Port>, std::string> Port::open_sockets(const PortS
     state->sockets = std::move(*sockets);
 
     const std::string stand_in = device_arguments(settings, queues, false);
-    if (const int result = rte_dev_probe(stand_in.c_str()); result != 0 || rte_eth_dev_get_port_by_name(stand_in.c_str(), &state->id) != 0) {
+    if (const int result = probe(stand_in, false); result != 0 || rte_eth_dev_get_port_by_name(stand_in.c_str(), &state->id) != 0) {
         state->id = RTE_MAX_ETHPORTS;
         return error(settings, std::format("DPDK did not make the device \"{}\": {}", stand_in, rte_strerror(-result)));
     }
@@ -391,6 +418,9 @@ bool Port::multi_segment_transmit() const noexcept {
 }
 std::uint16_t Port::segmentation_buffers() const noexcept {
     return state_->negotiated.segmentation_buffers;
+}
+bool Port::cut_by_kernel() const noexcept {
+    return state_->sockets != nullptr;
 }
 std::array<std::uint8_t, 6> Port::mac() const noexcept {
     return state_->mac;

@@ -14,12 +14,12 @@ struct rte_mempool;
 namespace sallyport::drivers {
 
 /// How a device is set up. See the README of this folder.
-enum class Profile : std::uint8_t { pci, af_xdp, af_packet, memif, tap };
+enum class Profile : std::uint8_t { pci, af_xdp, af_packet, memif, virtio_user, vhost_user, tap };
 
 struct PortSettings {
     std::string name;                ///< of the configuration, for messages
     Profile profile = Profile::af_packet;
-    std::string device;              ///< PCI address, kernel interface, memif socket path, or TAP interface name
+    std::string device;              ///< PCI address, kernel interface, path of the socket of memif, virtio_user and vhost_user, or TAP interface name
     std::uint16_t mtu = 1500;        ///< octets of an IP packet
     bool vlan = false;               ///< frames carry an 802.1Q tag (4 octets more)
     std::uint16_t queues = 0;        ///< wanted; 0: one a worker
@@ -71,13 +71,15 @@ class Port {
     [[nodiscard]] std::uint16_t transmit_queues() const noexcept;
     /// Whether the device spreads flows over its queues by RSS with our key; else steer in software.
     [[nodiscard]] bool has_rss() const noexcept;
-    /// Device fills in TCP checksums on transmit, and IPv4's, too; has checked both on receipt.
+    /// Device fills in TCP checksums on transmit, and IPv4's, too; tells of each received frame what it has checked (RTE_MBUF_F_RX_*_CKSUM_*).
     [[nodiscard]] bool transmit_checksum() const noexcept;
     [[nodiscard]] bool transmit_ipv4_checksum() const noexcept;
     [[nodiscard]] bool receive_checksum() const noexcept;
     [[nodiscard]] bool multi_segment_transmit() const noexcept;
     /// Packet buffers that a frame may have which the device cuts into TCP segments (TSO); 0: it cuts none.
     [[nodiscard]] std::uint16_t segmentation_buffers() const noexcept;
+    /// Whether that is the kernel's work (af_packet).
+    [[nodiscard]] bool cut_by_kernel() const noexcept;
     [[nodiscard]] std::array<std::uint8_t, 6> mac() const noexcept;
     [[nodiscard]] std::uint16_t id() const noexcept;
 

@@ -29,6 +29,10 @@ std::string_view name(Profile profile) noexcept {
             return "af_packet";
         case Profile::memif:
             return "memif";
+        case Profile::virtio_user:
+            return "virtio_user";
+        case Profile::vhost_user:
+            return "vhost_user";
         case Profile::tap:
             return "tap";
     }
@@ -45,6 +49,9 @@ std::uint16_t default_descriptors(Profile profile) noexcept {
             return 4096;  // what comes in the time slice of another thread on the same core
         case Profile::memif:
             return 1024;
+        case Profile::virtio_user:
+        case Profile::vhost_user:
+            return 256;  // what is received stays in its buffers until it has left: with more of them it would not stay in the core's cache
         case Profile::tap:
             return 512;
     }
@@ -76,6 +83,13 @@ std::string device_arguments(const PortSettings& settings, std::uint16_t queues,
                                device_name("net_memif", settings.name), settings.memif_server ? "server" : "client",
                                settings.device, slot, log2_slots, settings.mac.empty() ? "" : ",mac=" + settings.mac);
         }
+        case Profile::virtio_user:
+            // The switch connects to our socket, so that each side may end and come again. Buffers that are merged carry frames that are longer than one. Not packed rings: when
+            // the other side comes again, the driver's interrupt thread makes them anew, and gives a worker that is in them one millisecond to leave.
+            return std::format("{},path={},server=1,queues={},queue_size={},mrg_rxbuf=1,in_order=1{}", device_name("net_virtio_user", settings.name), settings.device,
+                               queues, slots, settings.mac.empty() ? "" : ",mac=" + settings.mac);
+        case Profile::vhost_user:
+            return std::format("{},iface={},client=1,queues={},tso=1", device_name("net_vhost", settings.name), settings.device, queues);
         case Profile::tap:
             return std::format("{},iface={}", device_name("net_tap", settings.name), settings.device);
     }

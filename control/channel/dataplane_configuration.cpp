@@ -15,7 +15,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::array<std::string_view, 5> kProfiles{"pci", "af_xdp", "af_packet", "memif", "tap"};
+constexpr std::array<std::string_view, 6> kProfiles{"pci", "af_xdp", "af_packet", "memif", "virtio_user", "tap"};
 constexpr Range kAny32{0, UINT32_MAX};
 
 /// A JSON object of which every member is asked for by name, once; what nobody asked for is an error.
@@ -140,7 +140,7 @@ PortConfiguration port_of(const json& value, const std::string& path) {
     object.read("profile", port.profile);
     if (std::ranges::find(kProfiles, port.profile) == kProfiles.end())
         throw std::runtime_error(object.path_of("profile") + " is '" + port.profile +
-                                 "', not one of pci, af_xdp, af_packet, memif, tap");
+                                 "', not one of pci, af_xdp, af_packet, memif, virtio_user, tap");
     object.read("device", port.device);
     object.read("mtu", port.mtu, limits::kMtu);
     object.read("vlan", port.vlan, limits::kVlan);

@@ -42,8 +42,8 @@ struct RouteConfiguration {
 
 struct PortConfiguration {
     std::string name;
-    std::string profile;           ///< pci, af_xdp, af_packet, memif, tap
-    std::string device;            ///< PCI address, kernel interface, memif socket path, or name of the TAP interface
+    std::string profile;           ///< pci, af_xdp, af_packet, memif, virtio_user, tap
+    std::string device;            ///< PCI address, kernel interface, path of the socket of memif and virtio_user, or name of the TAP interface
     std::uint16_t mtu = 1500;      ///< octets of an IP packet
     std::uint16_t vlan = 0;        ///< 802.1Q id that the port's traffic carries; 0: untagged
     std::uint16_t queues = 0;      ///< 0: one a worker, or as many as the device has

@@ -147,7 +147,7 @@ void Ports::device(Value& value, channel::PortConfiguration& port, const std::fi
                           "DOMAIN:BUS:DEVICE.FUNCTION as lspci -D prints it, such as \"0000:03:00.0\"");
         std::ranges::transform(port.device, port.device.begin(),
                                [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-    } else if (port.profile == "memif") {
+    } else if (port.profile == "memif" || port.profile == "virtio_user") {
         port.device = (directory / device.text).lexically_normal().string();
         if (port.device.size() > 107)
             problems_.add(device, "is too long for a UNIX socket", "a path of at most 107 octets");

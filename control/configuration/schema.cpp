@@ -15,7 +15,7 @@ constexpr std::uint32_t kMaxName = 63;     // a DNS label; fits every log line a
 constexpr std::uint32_t kMaxPath = 4095;   // PATH_MAX without the zero
 constexpr std::uint32_t kMaxSocket = 107;  // sun_path without the zero, unix(7)
 
-constexpr std::array<string_view, 5> kProfiles{"pci", "af_xdp", "af_packet", "memif", "tap"};
+constexpr std::array<string_view, 6> kProfiles{"pci", "af_xdp", "af_packet", "memif", "virtio_user", "tap"};
 constexpr std::array<string_view, 2> kMemifRoles{"client", "server"};
 constexpr std::array<string_view, 2> kBalances{"round_robin", "least_connections"};
 constexpr std::array<string_view, 2> kVersions{"1.3", "1.2"};
@@ -209,13 +209,13 @@ constexpr std::array kPort{
             .kind = Kind::text,
             .choices = kProfiles,
             .documentation = "how the device is driven: pci (any card that DPDK knows), af_xdp or af_packet (an "
-                             "interface of the kernel), memif (shared memory), tap"},
+                             "interface of the kernel), memif (shared memory), virtio_user (a switch of this machine by vhost-user), tap"},
     Setting{.name = "device",
             .kind = Kind::text,
             .least_items = 1,
             .most_items = kMaxPath,
             .documentation = "pci: address, such as \"0000:03:00.0\"; af_xdp, af_packet, tap: name of the interface; "
-                             "memif: path of the socket"},
+                             "memif, virtio_user: path of the socket"},
     Setting{.name = "mtu",
             .kind = Kind::integer,
             .fallback = "1500",

@@ -253,6 +253,8 @@ std::uint16_t Network::segmentation(const Path& path) const noexcept {
     return interface.checksum_offload ? interface.segmentation_buffers : std::uint16_t{0};
 }
 
+bool Network::cut_by_kernel(const Path& path) const noexcept { return segmentation(path) > 0 && state_->interfaces[path.interface].cut_by_kernel; }
+
 struct Network::Change::Tables {
     Tables(std::vector<Interface> with, std::span<const Route> over, std::uint64_t seed)
         : interfaces(std::move(with)), addresses(addresses_of(interfaces, seed)), routes(interfaces, over), gateways(over.begin(), over.end()) {}

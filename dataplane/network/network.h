@@ -34,7 +34,8 @@ struct Interface {
     bool ipv4_checksum_here = false;    ///< with checksum_offload: but for the IPv4 header's, which virtio leaves to us
     /// Packet buffers that a frame may have which the device cuts into segments (TSO); 0: it cuts none. Only with checksum_offload.
     std::uint16_t segmentation_buffers = 0;
-    bool receive_checksum_good = false; ///< the device has checked, trust RTE_MBUF_F_RX_*_CKSUM_GOOD; else software checks
+    bool cut_by_kernel = false;         ///< these frames go through the kernel's stack, to which a frame is dear and its length is not
+    bool receive_checksum_good = false; ///< the device has checked, trust RTE_MBUF_F_RX_*_CKSUM_GOOD and _NONE; else software checks
 };
 struct Route {
     IpPrefix to;
@@ -126,6 +127,8 @@ class Network {
                   std::uint8_t ecn, Time now, std::uint16_t segment_size = 0);
     /// Packet buffers that one call of send_tcp() may have on this path when the device is to cut it; 0: it cuts none.
     [[nodiscard]] std::uint16_t segmentation(const Path& path) const noexcept;
+    /// Whether it is the kernel that cuts them, so that they had better be as large as can be.
+    [[nodiscard]] bool cut_by_kernel(const Path& path) const noexcept;
 
     /// New addresses of the interfaces and new routes: what change() swaps in. The tables it replaces are in it afterwards, so that who made it
     /// can free them.

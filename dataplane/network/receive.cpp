@@ -126,7 +126,8 @@ auto Network::State::receive_tcp(const Frame& frame, const wire::IpHeader& ip, s
     if (!tcp) return std::unexpected(tcp.error());
     const std::uint64_t flag = frame.mbuf->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK;
     const bool trust = interfaces[frame.interface].receive_checksum_good;
-    if (!(trust && flag == RTE_MBUF_F_RX_L4_CKSUM_GOOD) &&
+    // "None": the octets were checked, or have crossed no wire; the field was left to the last device on the way (virtio).
+    if (!(trust && (flag == RTE_MBUF_F_RX_L4_CKSUM_GOOD || flag == RTE_MBUF_F_RX_L4_CKSUM_NONE)) &&
         ((trust && flag == RTE_MBUF_F_RX_L4_CKSUM_BAD) || !checksum_good(frame.mbuf, ip, offset, length)))
         return std::unexpected(DropReason::tcp_bad_checksum);
     result.kind = Received::Kind::tcp;

@@ -287,7 +287,7 @@ class Core {
     [[nodiscard]] std::uint32_t receive_share() const noexcept;
     [[nodiscard]] std::uint32_t transmit_share() const noexcept;
     /// Octets that a connection holds at most each way while the worker is saturated, by what all hold; no bound where that would cost throughput: on a long path, or where
-    /// the device is to cut frames as large as can be.
+    /// the kernel is to cut frames as large as can be.
     [[nodiscard]] std::uint32_t cached_share(const ControlBlock& cb, std::uint64_t held) const noexcept;
     /// Drops out-of-order octets of the connections that have waited longest for a gap to be filled until there is less pressure, but not
     /// those of `but`.

@@ -40,7 +40,7 @@ std::uint32_t Core::receive_share() const noexcept { return share_of(received_he
 std::uint32_t Core::transmit_share() const noexcept { return share_of(sent_held_, settings_.transmit_budget); }
 
 std::uint32_t Core::cached_share(const ControlBlock& cb, std::uint64_t held) const noexcept {
-    if (!saturated || cb.rtt.minimum() == Duration{} || cb.rtt.minimum() > kShortPath || network_.segmentation(cb.path) > 0) return UINT32_MAX;
+    if (!saturated || cb.rtt.minimum() == Duration{} || cb.rtt.minimum() > kShortPath || network_.cut_by_kernel(cb.path)) return UINT32_MAX;
     return std::max(share_of(held, kCachedBuffers), kLeastCached);
 }
 

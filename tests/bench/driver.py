@@ -69,8 +69,9 @@ def parse():
     parser.add_argument("--list", action="store_true", help="say which rows there are")
     parser.add_argument("--quick", action="store_true", help=f"rows {', '.join(map(str, rows.QUICK))} in three rounds of two seconds: under ten minutes")
     another = parser.add_mutually_exclusive_group()
-    another.add_argument("--generator", action="store_true", help="rows with our own generator for clients and backends of every device, on the veth links")
+    another.add_argument("--generator", dest="links", action="store_true", help="rows with our own generator for clients and backends of every device, on the veth links")
     another.add_argument("--memif", action="store_true", help="rows with our own generator for clients and backends, ours over memif, peers on the veth links")
+    another.add_argument("--virtio", action="store_true", help="as --memif, ours over virtio, where it has the offloads that peers have on the veth links")
     parser.add_argument("--only", default="", help="only rows with this in their title, such as '50 ms, 1.0%% loss'")
     parser.add_argument("--rounds", type=int, help="7 unless said")
     parser.add_argument("--seconds", type=int, help="of one measurement; 4 unless said")
@@ -102,7 +103,7 @@ def choose(numbers, arguments):
         if not any(row.number == number for row in rows.ROWS):
             print(f"Row {number} is not measured.")
         for row in mine:
-            wanted = "over_memif" if arguments.memif else "over_links" if arguments.generator else ""
+            wanted = next((f"over_{way}" for way in ("memif", "virtio", "links") if getattr(arguments, way)), "")
             ways = [way for way in row.ways if not wanted or getattr(way, wanted, False)]
             chosen += [(row, way) for way in ways[:1]]
     return chosen

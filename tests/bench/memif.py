@@ -1,4 +1,4 @@
-"""Rows over memif, with our own generator on both sides (tests/bench/generator): what the appliance costs without the kernel in its path.
+"""Rows over shared memory, memif or virtio, with our own generator on both sides (tests/bench/generator): what the appliance costs without the kernel in its path.
 
 No peer can stand there. It has the path that it can have: its kernel's sockets over veth, with the same generator for clients and backends (links.py).
 """
@@ -8,7 +8,7 @@ import dataclasses
 from tests.bench import generated, links
 from tests.bench.accounting import Watch
 from tests.bench.devices import OURS
-from tests.lab.between import Between
+from tests.lab.between import MEMIF, VIRTIO, Between
 
 FLOWS_OF_MEMBER = 40_000   # most: its ports, spread evenly over members, are then not so nearly used up that one is sought long
 
@@ -17,15 +17,23 @@ FLOWS_OF_MEMBER = 40_000   # most: its ports, spread evenly over members, are th
 class Load(generated.Load):
     over_memif = True
     conditions = "one generator for all; ours: over memif, a peer: on the kernel's sockets over af_packet on veth with the kernel's offloads"
+    wire = MEMIF
 
-    @staticmethod
-    def measure(bench, rows):
-        for number, name, mine in generated.rounds(bench, rows, Load):
+    @classmethod
+    def measure(cls, bench, rows):
+        for number, name, mine in generated.rounds(bench, rows, cls):
             if name == OURS:
                 for row, load in mine:
                     yield from bench.sample(row, lambda row=row, load=load: generated.sample(row, OURS, number, spend(bench, row, load)))
             else:
                 yield from links.measure_device(bench, name, mine, number)
+
+
+@dataclasses.dataclass(frozen=True)
+class OverVirtio(Load):
+    over_memif, over_virtio = False, True
+    conditions = "one generator for all, the offloads on for all; ours: over virtio, a peer: on the kernel's sockets over af_packet on veth"
+    wire = VIRTIO
 
 
 def many(count):
@@ -49,7 +57,7 @@ def spend(bench, row, load, **more):
         options |= {"clients": generated.CLIENTS}
     if load.rsa:
         more |= {"certificates_of_service": [bench.lab.certificates.rsa2048]}
-    link = between(bench.lab, load.connections, plain=load.plain, mtu=load.mtu, memory_mb=load.memory_mb, **more)
+    link = between(bench.lab, load.connections, plain=load.plain, mtu=load.mtu, memory_mb=load.memory_mb, wire=load.wire, **more)
     watch = Watch([link.appliance.control.pid, link.appliance.dataplane.pid])
     try:
         with generated.Sampler(link.appliance, seconds, load.waited_for) as sampler:

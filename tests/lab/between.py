@@ -1,5 +1,6 @@
-"""The appliance with its ports on memif sockets, and the load generator (tests/bench/generator) on both sides of it."""
+"""The appliance with its ports on memif or virtio sockets, and the load generator (tests/bench/generator) on both sides of it."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -23,19 +24,32 @@ def generator(lab, *options, patience=300, memory_mb=512, within=(), **more):
     return done, json.loads(file.read_text()) if file.exists() else None
 
 
+@dataclasses.dataclass(frozen=True)
+class Wire:
+    """Two profiles that speak to each other over a UNIX socket which the appliance makes."""
+    profile: str
+    settings: dict     # of the appliance's port
+    other_end: str     # the generator's profile
+
+
+MEMIF = Wire("memif", {"memif_role": "server"}, "memif")
+VIRTIO = Wire("virtio_user", {}, "vhost_user")
+
+
 class Between:
     """`plain`: backends without TLS. `memory_mb`: of the generator's packet buffers. `members`: of the pool, each with an address; the appliance has
     55,001 ports towards each. `of_service`: further settings of the service. `services`: how many there are, one that is used and others beside it."""
 
-    def __init__(self, lab, *, plain=False, members=1, control_cores=None, certificates_of_service=None, of_service=None, services=1, mtu=1500, memory_mb=512, **settings):
-        self.lab, self.plain, self.mtu, self.memory_mb = lab, plain, mtu, memory_mb
+    def __init__(self, lab, *, plain=False, members=1, control_cores=None, certificates_of_service=None, of_service=None, services=1, mtu=1500, memory_mb=512,
+                 wire=MEMIF, **settings):
+        self.lab, self.plain, self.mtu, self.memory_mb, self.wire = lab, plain, mtu, memory_mb, wire
         self.backends = [f"198.51.100.{10 + number}" for number in range(members)]
         self.sockets = {side: lab.directory / f"{side}s.sock" for side in ("client", "backend")}
         trust = {} if plain else {"server_name": certificates.BACKEND_NAME, "trust": str(lab.certificates.backend_ca)}
         shown = certificates_of_service or [lab.certificates.rsa, lab.certificates.ecdsa]
         service = Service("web", 443, "web", shown, settings={"handshake_timeout_ms": 60000, **(of_service or {})})
         others = [Service(f"other{number}", 20000 + number, "web", shown) for number in range(1, services)]
-        self.config = Configuration([service, *others], [Pool("web", [f"{backend}:{80 if plain else 443}" for backend in self.backends], **trust)], profile="memif", devices=self.sockets, ports={"memif_role": "server", "mtu": mtu},
+        self.config = Configuration([service, *others], [Pool("web", [f"{backend}:{80 if plain else 443}" for backend in self.backends], **trust)], profile=wire.profile, devices=self.sockets, ports={**wire.settings, "mtu": mtu},
                                routes={"client": [{"to": network.MORE_CLIENTS, "via": CLIENT}]}, state_directory=lab.directory / "state-memif", **settings)
         self.appliance = Appliance(lab, lab.write_configuration(self.config, "memif.conf"), control_cores=control_cores)
         self.appliance.start_control()
@@ -52,9 +66,9 @@ class Between:
         """As generator(), with ports, addresses and certificates."""
         certificate, key = self.lab.certificates.backend
         tls = ["--backend-plain"] if self.plain else ["--backend-certificate", certificate, "--backend-key", key]
-        return generator(self.lab, "--client-port", f"memif:{self.sockets['client']},mtu={self.mtu}", "--client-address", f"{CLIENT}/24",
+        return generator(self.lab, "--client-port", f"{self.wire.other_end}:{self.sockets['client']},mtu={self.mtu}", "--client-address", f"{CLIENT}/24",
                          "--client-gateway", network.APPLIANCE["client"][0], "--target", f"{network.APPLIANCE['client'][0]}:443",
-                         "--backend-port", f"memif:{self.sockets['backend']},mtu={self.mtu}", *(word for backend in self.backends for word in ("--backend-address", f"{backend}/24")),
+                         "--backend-port", f"{self.wire.other_end}:{self.sockets['backend']},mtu={self.mtu}", *(word for backend in self.backends for word in ("--backend-address", f"{backend}/24")),
                          *tls, "--ca", self.lab.certificates.ca, *options, memory_mb=self.memory_mb, **more)
 
     def stop(self):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import resource
+import types
 import xml.etree.ElementTree as ElementTree
 
 import pytest
@@ -209,11 +210,18 @@ def test_the_table_is_consistent():
 
 def test_loads_of_the_generator_are_alike_on_each_path():
     """What a row says of itself is what is asked of every device, wherever it is measured."""
-    both = [(way, other) for row in rows.ROWS for way in row.ways if type(way) is links.Load for other in row.ways if type(other) is memif.Load]
-    assert len(both) >= 15
-    for on_links, over_memif in both:
-        assert on_links.options() == over_memif.options() and on_links.peers == over_memif.peers and on_links.flags == over_memif.flags
+    both = [(way, other) for row in rows.ROWS for way in row.ways if type(way) is links.Load for other in row.ways if type(other) in (memif.Load, memif.OverVirtio)]
+    assert len(both) >= 30
+    for on_links, own_path in both:
+        assert on_links.options() == own_path.options() and on_links.peers == own_path.peers and on_links.flags == own_path.flags
         assert on_links.is_for(devices.OURS) and on_links.is_for("hitch") == ("hitch" in on_links.peers)
+
+
+@pytest.mark.parametrize("option, kind", [("links", links.Load), ("memif", memif.Load), ("virtio", memif.OverVirtio)])
+def test_the_path_that_is_asked_for_is_taken(option, kind):
+    arguments = types.SimpleNamespace(**{**dict.fromkeys(("links", "memif", "virtio"), False), option: True, "only": ""})
+    chosen = driver.choose([1, 17], arguments)
+    assert {type(way) for _, way in chosen} == {kind} and [row.number for row, _ in chosen] == [1, 17]
 
 
 def test_ports_of_a_generators_load():

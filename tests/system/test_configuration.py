@@ -91,7 +91,7 @@ CASES = [
     ('level = "info"', 'level = "loud"',
      ['{line}: log.level = "loud": is not known; one of trace, debug, info, warning or error']),
     ('profile = "af_xdp"', 'profile = "dpdk"',
-     ['{line}: ports.[0].profile = "dpdk": is not known; one of pci, af_xdp, af_packet, memif or tap']),
+     ['{line}: ports.[0].profile = "dpdk": is not known; one of pci, af_xdp, af_packet, memif, virtio_user or tap']),
     ('name = "clients";', '',
      ['{line}: ports.[0].name: is missing; what to call it']),
     ('name = "backends"', 'name = "clients"',

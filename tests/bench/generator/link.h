@@ -51,6 +51,7 @@ class Link {
     [[nodiscard]] bool transmit_checksum() const noexcept { return port_ ? port_->transmit_checksum() : true; }
     [[nodiscard]] bool transmit_ipv4_checksum() const noexcept { return port_ ? port_->transmit_ipv4_checksum() : true; }
     [[nodiscard]] std::uint16_t segmentation_buffers() const noexcept { return port_ ? port_->segmentation_buffers() : std::uint16_t{0}; }
+    [[nodiscard]] bool cut_by_kernel() const noexcept { return port_ && port_->cut_by_kernel(); }
     [[nodiscard]] bool receive_checksum() const noexcept { return port_ ? port_->receive_checksum() : true; }
     [[nodiscard]] bool is_up() const { return port_ ? port_->status().link_up : true; }
     [[nodiscard]] const drivers::Port* port() const noexcept { return port_.get(); }

@@ -123,11 +123,11 @@ void check(Options& options, const Words& words) {
 }  // namespace
 
 std::expected<drivers::PortSettings, std::string> parse_port(const std::string& text, std::uint16_t& vlan) {
-    static const std::map<std::string, drivers::Profile> kProfiles{{"pci", drivers::Profile::pci}, {"af_xdp", drivers::Profile::af_xdp}, {"af_packet", drivers::Profile::af_packet}, {"memif", drivers::Profile::memif}, {"tap", drivers::Profile::tap}};
+    static const std::map<std::string, drivers::Profile> kProfiles{{"pci", drivers::Profile::pci}, {"af_xdp", drivers::Profile::af_xdp}, {"af_packet", drivers::Profile::af_packet}, {"memif", drivers::Profile::memif}, {"virtio_user", drivers::Profile::virtio_user}, {"vhost_user", drivers::Profile::vhost_user}, {"tap", drivers::Profile::tap}};
     drivers::PortSettings port;
     const std::size_t colon = text.find(':');
     const auto profile = kProfiles.find(text.substr(0, colon));
-    if (colon == std::string::npos || profile == kProfiles.end()) return std::unexpected("is to be PROFILE:DEVICE with one of the profiles pci, af_xdp, af_packet, memif or tap");
+    if (colon == std::string::npos || profile == kProfiles.end()) return std::unexpected("is to be PROFILE:DEVICE with one of the profiles pci, af_xdp, af_packet, memif, virtio_user, vhost_user or tap");
     port.profile = profile->second;
     std::istringstream rest(text.substr(colon + 1));
     std::getline(rest, port.device, ',');

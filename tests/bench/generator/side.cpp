@@ -11,6 +11,7 @@ Side::Settings Side::with_link(Settings settings, const Link& link) {
     interface.checksum_offload = link.transmit_checksum();
     interface.ipv4_checksum_here = !link.transmit_ipv4_checksum();
     interface.segmentation_buffers = link.segmentation_buffers();
+    interface.cut_by_kernel = link.cut_by_kernel();
     interface.receive_checksum_good = link.receive_checksum();
     return settings;
 }

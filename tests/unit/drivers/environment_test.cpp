@@ -72,6 +72,15 @@ TEST(EalArguments, Memif_SharesItsFiles) {
     }
 }
 
+TEST(EalArguments, Virtio_HasFewFilesOfMemory) {
+    EnvironmentSettings settings;
+    settings.cores = {0};
+    settings.ports = {port(Profile::virtio_user, "/run/virtio.sock")};
+    for (const std::uint64_t pages : {0, 512}) EXPECT_THAT(eal_arguments(settings, pages), Contains("--single-file-segments"));
+    settings.ports = {port(Profile::vhost_user, "/run/virtio.sock")};
+    EXPECT_THAT(eal_arguments(settings, 512), Not(Contains("--single-file-segments")));
+}
+
 TEST(EalArguments, Pci_IsAllowedByAddressAndNothingElse) {
     EnvironmentSettings settings;
     settings.cores = {0};

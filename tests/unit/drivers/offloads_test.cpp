@@ -87,13 +87,13 @@ TEST(Negotiate, DeviceWithNothing_IsTakenWithSoftwareForAll) {
     for (const Offload& one : agreed->offloads) EXPECT_FALSE(one.got) << one.name;
 }
 
-TEST(Negotiate, HalfOfTheChecksums_IsNoneOnReceiptAndTcpsOnTransmit) {
+TEST(Negotiate, HalfOfTheChecksums_IsTcpsOrNone) {
     rte_eth_dev_info half = card();
     half.rx_offload_capa = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;
     half.tx_offload_capa = RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
     const auto agreed = negotiate(half, workers(1));
     ASSERT_TRUE(agreed);
-    EXPECT_FALSE(agreed->receive_checksum || agreed->transmit_ipv4_checksum);
+    EXPECT_FALSE(agreed->receive_checksum || agreed->receive_ipv4_checksum || agreed->transmit_ipv4_checksum);
     EXPECT_TRUE(agreed->transmit_checksum) << "virtio has no more";
     EXPECT_EQ(agreed->configuration.rxmode.offloads, 0u);
     EXPECT_EQ(agreed->configuration.txmode.offloads, RTE_ETH_TX_OFFLOAD_TCP_CKSUM);
@@ -102,6 +102,29 @@ TEST(Negotiate, HalfOfTheChecksums_IsNoneOnReceiptAndTcpsOnTransmit) {
     const auto without_tcp = negotiate(half, workers(1));
     EXPECT_FALSE(without_tcp->transmit_checksum || without_tcp->transmit_ipv4_checksum);
     EXPECT_EQ(without_tcp->configuration.txmode.offloads, 0u);
+
+    half.rx_offload_capa = RTE_ETH_RX_OFFLOAD_TCP_CKSUM;
+    const auto virtio = negotiate(half, workers(1));
+    EXPECT_TRUE(virtio->receive_checksum);
+    EXPECT_FALSE(virtio->receive_ipv4_checksum);
+    EXPECT_EQ(virtio->configuration.rxmode.offloads, RTE_ETH_RX_OFFLOAD_TCP_CKSUM);
+}
+
+TEST(Negotiate, MergedSegments_OnlyWhereWantedAndWithChecksums) {
+    constexpr std::uint64_t kMerges = RTE_ETH_RX_OFFLOAD_TCP_LRO;
+    Wanted wanted = workers(1);
+    EXPECT_FALSE(negotiate(card(), wanted)->merged_receipt);
+    EXPECT_FALSE(offload(*negotiate(card(), wanted), kMergedSegments).wanted);
+    wanted.allow_merging = true;
+    rte_eth_dev_info device = card();
+    const auto merges = negotiate(device, wanted);
+    EXPECT_TRUE(merges->merged_receipt);
+    EXPECT_EQ(merges->configuration.rxmode.offloads & (kMerges | RTE_ETH_RX_OFFLOAD_SCATTER), kMerges | RTE_ETH_RX_OFFLOAD_SCATTER);
+    device.rx_offload_capa = kMerges | RTE_ETH_RX_OFFLOAD_TCP_CKSUM;
+    EXPECT_EQ(negotiate(device, wanted)->configuration.rxmode.offloads, device.rx_offload_capa) << "virtio has no more";
+    device.rx_offload_capa = kMerges | RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;
+    EXPECT_FALSE(negotiate(device, wanted)->merged_receipt);
+    EXPECT_EQ(negotiate(device, wanted)->configuration.rxmode.offloads, 0u);
 }
 
 TEST(Negotiate, RssKey_IsAsLongAsTheCardWantsAndSymmetric) {

@@ -32,6 +32,13 @@ TEST(DeviceArguments, EachProfile) {
     EXPECT_EQ(device_arguments(memif, 1, false),
               "net_memif_lan_1,role=server,id=0,socket=/run/"
               "a.sock,socket-abstract=no,bsize=9024,rsize=11,mac=02:00:00:00:00:01");
+    PortSettings virtio = port(Profile::virtio_user, "/run/a.sock");
+    EXPECT_EQ(device_arguments(virtio, 2, false), "net_virtio_user_lan_1,path=/run/a.sock,server=1,queues=2,queue_size=256,mrg_rxbuf=1,in_order=1");
+    virtio.mac = "02:00:00:00:00:01";
+    virtio.descriptors = 1024;
+    EXPECT_EQ(device_arguments(virtio, 1, false),
+              "net_virtio_user_lan_1,path=/run/a.sock,server=1,queues=1,queue_size=1024,mrg_rxbuf=1,in_order=1,mac=02:00:00:00:00:01");
+    EXPECT_EQ(device_arguments(port(Profile::vhost_user, "/run/a.sock"), 2, false), "net_vhost_lan_1,iface=/run/a.sock,client=1,queues=2,tso=1");
 }
 
 TEST(RingBuffers, AreTheProfilesOrTheSettings) {

@@ -186,6 +186,42 @@ class PortTest : public testing::Test {
         rte_pktmbuf_free(whole);
     }
 
+    /// A frame that `from` is to cut arrives as it is, with the sizes to cut it by: what a card would be told, seen from the other side.
+    static void check_frame_to_be_cut(Port& from, Port& to, rte_mempool* buffers, std::uint16_t pieces) {
+        ASSERT_GE(from.segmentation_buffers(), pieces);
+        for (const bool ipv4 : {true, false}) {
+            SCOPED_TRACE(ipv4);
+            constexpr std::uint16_t kSize = 1000;
+            const std::uint16_t l3 = ipv4 ? 20 : 40, headers = static_cast<std::uint16_t>(14 + l3 + 20);
+            Frame frame = frame_of(headers + std::size_t{kSize} * pieces, 1);
+            std::fill(frame.begin() + 12, frame.begin() + headers, std::uint8_t{0});
+            frame[12] = ipv4 ? 0x08 : 0x86;
+            frame[13] = ipv4 ? 0x00 : 0xdd;
+            frame[14] = ipv4 ? 0x45 : 0x60;
+            frame[static_cast<std::size_t>(ipv4 ? 23 : 20)] = 6;
+            frame[static_cast<std::size_t>(14 + l3 + 12)] = 0x50;
+            rte_mbuf* head = mbuf_of(buffers, Frame(frame.begin(), frame.begin() + headers + kSize));
+            for (int i = 1; i < pieces; ++i)
+                ASSERT_EQ(rte_pktmbuf_chain(head, mbuf_of(buffers, Frame(frame.begin() + headers + i * kSize, frame.begin() + headers + (i + 1) * kSize))), 0);
+            head->ol_flags = RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_TCP_CKSUM |
+                             (ipv4 ? RTE_MBUF_F_TX_IPV4 | (from.transmit_ipv4_checksum() ? RTE_MBUF_F_TX_IP_CKSUM : 0) : RTE_MBUF_F_TX_IPV6);
+            head->l2_len = 14;
+            head->l3_len = l3;
+            head->l4_len = 20;
+            head->tso_segsz = kSize;
+            ASSERT_TRUE(transmit(from, head));
+            rte_mbuf* got = nullptr;
+            for (int i = 0; i < 5000 && to.receive(0, {&got, 1}) == 0; ++i) std::this_thread::sleep_for(1ms);
+            ASSERT_NE(got, nullptr);
+            const Frame octets = octets_of(got);
+            EXPECT_EQ(Frame(octets.begin() + headers, octets.end()), Frame(frame.begin() + headers, frame.end()));
+            EXPECT_NE(got->ol_flags & RTE_MBUF_F_RX_LRO, 0u);
+            EXPECT_EQ(got->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK, RTE_MBUF_F_RX_L4_CKSUM_NONE);
+            EXPECT_EQ(got->tso_segsz, kSize);
+            rte_pktmbuf_free(got);
+        }
+    }
+
     /// `port` opened on one end of a veth pair, or a tap: everything that must work with the kernel on the other side.
     static void check_against_kernel(Port& port, rte_mempool* from, const std::string& peer, std::uint16_t mtu) {
         RawSocket socket(peer);
@@ -260,7 +296,7 @@ TEST_F(PortTest, NullDevice_OpensWithWhatItHas) {
     EXPECT_EQ(status.driver, "net_null");
     EXPECT_EQ(status.packets_in, 1u);
     EXPECT_EQ(status.packets_out, 1u);
-    EXPECT_EQ(status.offloads.size(), 6u);
+    EXPECT_EQ(status.offloads.size(), 8u);
     port->reset();
     EXPECT_EQ(rte_eth_dev_count_avail(), 0);
     EXPECT_EQ(rte_mempool_avail_count(buffers), 5000u);
@@ -760,45 +796,81 @@ TEST_F(PortTest, TapFillsInChecksums_InBuffersThatTcpStillHolds) {
     }
 }
 
-// A virtio device takes what is to be cut as it is and tells its host how to cut it: what a card would be told, seen from the other side.
-TEST_F(PortTest, VirtioAndItsHost_FrameToBeCutArrivesWithItsSizes) {
-    const std::string path = testing::TempDir() + "/sallyport-vhost." + std::to_string(getpid());
-    rte_mempool* buffers = pool();
-    auto host = Port::open_device(settings_of(Profile::pci, "none"), "net_vhost0,iface=" + path + ",tso=1", 1, {&buffers, 1});
-    ASSERT_TRUE(host) << host.error();
-    auto port = Port::open_device(settings_of(Profile::pci, "none"), "net_virtio_user0,path=" + path + ",queues=1,queue_size=256,mac=02:00:00:00:00:07", 1, {&buffers, 1});
-    ASSERT_TRUE(port) << port.error();
-    ASSERT_GE((*port)->segmentation_buffers(), 4);
-    for (const bool ipv4 : {true, false}) {
-        SCOPED_TRACE(ipv4);
-        constexpr std::uint16_t kSize = 1000, kBuffers = 4;
-        const std::uint16_t l3 = ipv4 ? 20 : 40, headers = static_cast<std::uint16_t>(14 + l3 + 20);
-        Frame frame = frame_of(headers + kSize * kBuffers, 1);
-        std::fill(frame.begin() + 12, frame.begin() + headers, std::uint8_t{0});
-        frame[12] = ipv4 ? 0x08 : 0x86;
-        frame[13] = ipv4 ? 0x00 : 0xdd;
-        frame[14] = ipv4 ? 0x45 : 0x60;
-        frame[static_cast<std::size_t>(ipv4 ? 23 : 20)] = 6;
-        frame[static_cast<std::size_t>(14 + l3 + 12)] = 0x50;
-        rte_mbuf* head = mbuf_of(buffers, Frame(frame.begin(), frame.begin() + headers + kSize));
-        for (int i = 1; i < kBuffers; ++i)
-            ASSERT_EQ(rte_pktmbuf_chain(head, mbuf_of(buffers, Frame(frame.begin() + headers + i * kSize, frame.begin() + headers + (i + 1) * kSize))), 0);
-        head->ol_flags = RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_TCP_CKSUM |
-                         (ipv4 ? RTE_MBUF_F_TX_IPV4 | ((*port)->transmit_ipv4_checksum() ? RTE_MBUF_F_TX_IP_CKSUM : 0) : RTE_MBUF_F_TX_IPV6);
-        head->l2_len = 14;
-        head->l3_len = l3;
-        head->l4_len = 20;
-        head->tso_segsz = kSize;
-        ASSERT_TRUE(transmit(**port, head));
-        rte_mbuf* got = nullptr;
-        for (int i = 0; i < 5000 && (*host)->receive(0, {&got, 1}) == 0; ++i) std::this_thread::sleep_for(1ms);
-        ASSERT_NE(got, nullptr);
-        const Frame octets = octets_of(got);
-        EXPECT_EQ(Frame(octets.begin() + headers, octets.end()), Frame(frame.begin() + headers, frame.end()));
-        EXPECT_NE(got->ol_flags & RTE_MBUF_F_RX_LRO, 0u);
-        EXPECT_EQ(got->tso_segsz, kSize);
-        rte_pktmbuf_free(got);
+/// Until both ends say so; a virtio port learns of the other side when it asks.
+void wait_for_link(Port& port) {
+    bool up = false;
+    for (int i = 0; i < 10000 && !up; ++i) {
+        static_cast<void>(port.link_changed(up));
+        std::this_thread::sleep_for(1ms);
     }
+    ASSERT_TRUE(up) << "the two ends did not meet";
+}
+
+// A port of a software switch, and the switch: short and long frames both ways, what is cut and what is merged among them, and either may end and come again.
+TEST_F(PortTest, VirtioUserAndVhostUser_FramesGoBothWaysAgainAndAgain) {
+    std::string path = testing::TempDir() + "/sallyport-virtio." + std::to_string(getpid()) + '.';
+    path.resize(107, 'x');   // as long as it can be
+    rte_mempool* buffers = pool();
+    const auto open = [&](Profile profile) {
+        auto settings = settings_of(profile, path);
+        settings.mac = profile == Profile::virtio_user ? "02:00:00:00:00:07" : "02:00:00:00:00:08";
+        auto port = Port::open(settings, 1, {&buffers, 1});
+        EXPECT_TRUE(port) << port.error();
+        return port ? std::move(*port) : nullptr;
+    };
+    auto peer = open(Profile::vhost_user), own = open(Profile::virtio_user);   // the latter waits for the former
+    ASSERT_TRUE(own && peer);
+    EXPECT_EQ(own->mac(), (std::array<std::uint8_t, 6>{2, 0, 0, 0, 0, 7}));
+    EXPECT_EQ(peer->mac(), (std::array<std::uint8_t, 6>{2, 0, 0, 0, 0, 8}));
+    for (const auto& again : {&own, &peer, &own}) {
+        wait_for_link(*own);
+        wait_for_link(*peer);
+        EXPECT_TRUE(own->receive_checksum() && own->transmit_checksum() && own->multi_segment_transmit());
+        for (const auto& [from, to] : {std::pair{own.get(), peer.get()}, std::pair{peer.get(), own.get()}}) {
+            for (const std::size_t length : {60, 1000, 1514}) {
+                const Frame frame = frame_of(length, 5);
+                rte_mbuf* mbuf = mbuf_of(buffers, frame);
+                ASSERT_TRUE(transmit(*from, mbuf));
+                ASSERT_EQ(receive(*to), frame) << length;
+            }
+            check_several_buffers(*from, buffers, [to = to] { return receive(*to); });
+            check_frame_to_be_cut(*from, *to, buffers, 40);
+            // What TCP keeps a reference to stays as it was; the port's own is dropped by the time that the ring has come round.
+            const Frame frame = frame_of(1400, 9);
+            rte_mbuf* const kept = mbuf_of(buffers, frame);
+            rte_mbuf_refcnt_update(kept, 1);
+            rte_mbuf* mbuf = kept;
+            ASSERT_TRUE(transmit(*from, mbuf));
+            for (int i = 0; i < 600; ++i) {
+                mbuf = mbuf_of(buffers, frame_of(60, 1));
+                ASSERT_TRUE(transmit(*from, mbuf));
+                ASSERT_FALSE(receive(*to).empty());
+            }
+            EXPECT_EQ(rte_mbuf_refcnt_read(kept), 1);
+            EXPECT_EQ(octets_of(kept), frame);
+            rte_pktmbuf_free(kept);
+            ASSERT_FALSE(receive(*to).empty());
+        }
+        again->reset();
+        *again = open(again == &own ? Profile::virtio_user : Profile::vhost_user);
+        ASSERT_TRUE(*again);
+    }
+    peer.reset();
+    own.reset();
+    EXPECT_EQ(rte_mempool_avail_count(buffers), 5000u);
+    EXPECT_NE(access(path.c_str(), F_OK), 0) << "the socket is left behind";
+}
+
+TEST_F(PortTest, VirtioUser_SocketOfAnotherProcessIsRefused) {
+    const std::string path = testing::TempDir() + "/sallyport-virtio-busy." + std::to_string(getpid());
+    rte_mempool* buffers = pool();
+    auto peer = Port::open(settings_of(Profile::vhost_user, path), 1, {&buffers, 1});
+    ASSERT_TRUE(peer) << peer.error();
+    auto first = Port::open(settings_of(Profile::virtio_user, path), 1, {&buffers, 1});
+    ASSERT_TRUE(first) << first.error();
+    const auto second = Port::open(settings_of(Profile::virtio_user, path), 1, {&buffers, 1});
+    ASSERT_FALSE(second);
+    EXPECT_THAT(second.error(), HasSubstr("another process listens on this socket"));
 }
 
 TEST_F(PortTest, MemifOfTwoPorts_FramesGoBothWays) {
@@ -811,12 +883,7 @@ TEST_F(PortTest, MemifOfTwoPorts_FramesGoBothWays) {
     auto client_settings = settings_of(Profile::memif, path);
     auto client = Port::open(client_settings, 1, {&buffers, 1});
     ASSERT_TRUE(client) << client.error();
-    bool up = false;
-    for (int i = 0; i < 5000 && !up; ++i) {
-        static_cast<void>((*client)->link_changed(up));
-        std::this_thread::sleep_for(1ms);
-    }
-    ASSERT_TRUE(up) << "the two ends did not meet";
+    wait_for_link(**client);
     // A client offers buffers to the server as it polls.
     const auto poll_client = [&] {
         rte_mbuf* none = nullptr;

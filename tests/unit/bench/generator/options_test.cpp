@@ -33,6 +33,11 @@ TEST(ParsePort, Memif) {
     EXPECT_EQ(vlan, 7);
     EXPECT_TRUE(port->vlan);
     EXPECT_EQ(port->descriptors, 512);
+    const auto virtio = parse_port("vhost_user:/run/a.sock,mtu=9000", vlan);
+    ASSERT_TRUE(virtio) << virtio.error();
+    EXPECT_EQ(virtio->profile, drivers::Profile::vhost_user);
+    EXPECT_EQ(virtio->device, "/run/a.sock");
+    EXPECT_FALSE(parse_port("vhost_user:/run/a.sock,role=server", vlan));
 }
 
 TEST(ParsePort, PciAddressHasColons) {

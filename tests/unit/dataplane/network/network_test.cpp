@@ -406,6 +406,9 @@ TEST_F(NetworkTest, ReceiveChecksumFlags_AreTrustedOnlyIfTheInterfaceSaysSo) {
     Node c({.interfaces = {trusting}}, pool.get());
     EXPECT_EQ(c.receive(bad, at(1s), {}, good_flags).kind, Kind::tcp);
     EXPECT_EQ(c.receive(bad).kind, Kind::taken) << "the device said nothing";
+    auto unfinished = tcp_frame(kA4, kB4, 5);   // whose TCP checksum the last device on the way would have filled in
+    unfinished.back() ^= std::byte{1};
+    EXPECT_EQ(c.receive(unfinished, at(1s), {}, RTE_MBUF_F_RX_L4_CKSUM_NONE).kind, Kind::tcp);
     EXPECT_EQ(c.counted(DropReason::ip_bad_checksum), 1u);
     const auto good = tcp_frame(kA4, kB4, 5);
     EXPECT_EQ(c.receive(good, at(1s), {}, RTE_MBUF_F_RX_L4_CKSUM_BAD).kind, Kind::taken);

@@ -50,9 +50,9 @@ struct Offer {
 /// The other end of one connection, spoken by hand: each segment is given and each answer looked at. IPv4, our side is 192.0.2.1:443.
 class Peer {
  public:
-    /// `segmentation`: buffers of a frame that the device cuts.
-    explicit Peer(Settings settings = {}, std::uint16_t mtu = 1500, std::uint16_t segmentation = 0)
-        : pool(2047), network_(network_settings(mtu, segmentation), pool.get(), drops), core(with_secret(settings), pool.get(), network_, drops) {
+    /// `segmentation`: buffers of a frame that the device cuts, or the kernel for it.
+    explicit Peer(Settings settings = {}, std::uint16_t mtu = 1500, std::uint16_t segmentation = 0, bool cut_by_kernel = false)
+        : pool(2047), network_(network_settings(mtu, segmentation, cut_by_kernel), pool.get(), drops), core(with_secret(settings), pool.get(), network_, drops) {
         core.listen(us);
     }
 
@@ -209,13 +209,14 @@ class Peer {
         for (std::size_t i = 0; i < settings.secret.size(); ++i) settings.secret[i] += static_cast<std::uint8_t>(i * 7 + 1);
         return settings;
     }
-    static network::Network::Settings network_settings(std::uint16_t mtu, std::uint16_t segmentation) {
+    static network::Network::Settings network_settings(std::uint16_t mtu, std::uint16_t segmentation, bool cut_by_kernel) {
         network::Interface interface;
         interface.name = "test";
         interface.mac = {2, 0, 0, 0, 0, 1};
         interface.mtu = mtu;
         interface.segmentation_buffers = segmentation;
         interface.checksum_offload = segmentation != 0;
+        interface.cut_by_kernel = cut_by_kernel;
         interface.addresses = {{IpAddress::from_v4({192, 0, 2, 1}), 24}};
         network::Network::Settings result;
         result.interfaces = {interface};

@@ -197,11 +197,20 @@ TEST(Saturated, LongPath_HoldsAsMuchAsItNeeds) {
     EXPECT_EQ(fill_send_buffer(*peer.connection), Settings{}.initial_buffer);
 }
 
-TEST(Saturated, DeviceCutsFrames_GetsThemAsLargeAsCanBe) {
-    Peer peer(large(), 1500, 40);
+TEST(Saturated, KernelCutsFrames_GetsThemAsLargeAsCanBe) {
+    Peer peer(large(), 1500, 40, true);
     peer.establish();
     peer.core.saturated = true;
     EXPECT_EQ(fill_send_buffer(*peer.connection), Settings{}.initial_buffer);
+}
+
+TEST(Saturated, DeviceCutsFrames_HoldsLess) {
+    Peer peer(large(), 1500, 40);
+    peer.establish();
+    peer.core.saturated = true;
+    const std::uint32_t sent = fill_send_buffer(*peer.connection);
+    EXPECT_GE(sent, kRecords);
+    EXPECT_LT(sent, kShared);
 }
 
 // ---- pace ----
