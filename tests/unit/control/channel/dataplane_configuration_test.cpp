@@ -136,7 +136,7 @@ TEST(DataplaneConfiguration, WrongType_IsNamed) {
 
 TEST(DataplaneConfiguration, BadText_IsNamed) {
     EXPECT_EQ(complaint("/ports/0/profile", "e1000"),
-              "ports[0].profile is 'e1000', not one of pci, af_xdp, af_packet, memif, tap");
+              "ports[0].profile is 'e1000', not one of pci, af_xdp, af_packet, memif, virtio_user, tap");
     EXPECT_EQ(complaint("/ports/0/addresses/1", "2001:db8::1"),
               "ports[0].addresses[1]: '2001:db8::1' has no prefix length; write ADDRESS/LENGTH");
     EXPECT_EQ(complaint("/ports/0/routes/0/via", "gateway"),
