@@ -28,14 +28,15 @@ struct Piece {
     std::uint32_t length;
 };
 
-/// Walks over pieces. Whoever queued the record has checked that they hold what will be asked for.
 /// Fetches the cache lines of a piece that is worked on soon, to be written: what a card or another core has written or read comes over as a whole, with as many
 /// lines under way at a time as the core can have, and not as many as a cipher asks for. The processor's own prefetcher ends with each page.
+/// PREFETCHW itself, which the compiler would not emit for x86-64-v3: where a processor lacks it, it does nothing.
 void fetch(const Piece& piece) noexcept {
     constexpr std::uint32_t kLine = 64;
     for (std::uint32_t at = 0; at < piece.length; at += kLine) asm volatile("prefetchw %0" : : "m"(piece.data[at]));
 }
 
+/// Walks over pieces. Whoever queued the record has checked that they hold what will be asked for.
 class Cursor {
  public:
     explicit Cursor(const Piece* piece) noexcept : piece_(piece) {}

@@ -133,6 +133,8 @@ std::expected<std::unique_ptr<Appliance>, std::string> Appliance::start(const ch
     if (!copies) return std::unexpected(copies.error());
     appliance->capture_pool_ = *copies;
     for (const auto& settings : environment.ports) {
+        if (settings.profile == drivers::Profile::virtio_user)
+            daemon::log(daemon::Level::info, "port_waits", {{"port", settings.name}, {"text", "the start goes on when a switch has connected to " + settings.device}});
         auto port = drivers::Port::open(settings, workers, appliance->receive_pools_);
         if (!port) return std::unexpected(port.error());
         appliance->ports_.push_back(std::move(*port));

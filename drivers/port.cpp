@@ -76,6 +76,12 @@ std::expected<void, std::string> check_pci(const std::string& address) {
                              device->driver.empty() ? "no driver" : device->driver, address));
 }
 
+std::expected<rte_ether_addr, std::string> configured_mac(const PortSettings& settings) {
+    rte_ether_addr address;
+    if (rte_ether_unformat_addr(settings.mac.c_str(), &address) == 0) return address;
+    return Error(std::format("'{}' is not a MAC address such as 02:00:00:00:00:01", settings.mac));
+}
+
 std::expected<void, std::string> prepare_interface(const PortSettings& settings) {
     const std::string& interface = settings.device;
     if (!kernel::exists(interface))
@@ -88,10 +94,9 @@ std::expected<void, std::string> prepare_interface(const PortSettings& settings)
     if (auto done = kernel::set_mtu(interface, settings.mtu); !done)
         return Error(std::format("its MTU cannot be set to {}: {}", settings.mtu, done.error()));
     if (!settings.mac.empty()) {
-        rte_ether_addr address;
-        if (rte_ether_unformat_addr(settings.mac.c_str(), &address) != 0)
-            return Error(std::format("'{}' is not a MAC address such as 02:00:00:00:00:01", settings.mac));
-        if (auto done = kernel::set_mac(interface, std::to_array(address.addr_bytes)); !done)
+        const auto address = configured_mac(settings);
+        if (!address) return Error(address.error());
+        if (auto done = kernel::set_mac(interface, std::to_array(address->addr_bytes)); !done)
             return Error(std::format("its MAC address cannot be set to {}: {}", settings.mac, done.error()));
     }
     if (settings.profile == Profile::af_xdp) kernel::receive_unchanged(interface);
@@ -307,10 +312,9 @@ std::expected<std::unique_ptr<Port>, std::string> Port::open_device(const PortSe
                                 : ""));
     }
     if (pci && !settings.mac.empty()) {
-        rte_ether_addr address;
-        if (rte_ether_unformat_addr(settings.mac.c_str(), &address) != 0)
-            return error(settings, std::format("'{}' is not a MAC address such as 02:00:00:00:00:01", settings.mac));
-        if (const int result = rte_eth_dev_default_mac_addr_set(id, &address); result != 0)
+        auto wanted_mac = configured_mac(settings);
+        if (!wanted_mac) return error(settings, wanted_mac.error());
+        if (const int result = rte_eth_dev_default_mac_addr_set(id, &*wanted_mac); result != 0)
             return error(settings,
                          std::format("its MAC address cannot be set to {}: {}", settings.mac, rte_strerror(-result)));
     }
@@ -335,17 +339,12 @@ std::expected<std::unique_ptr<Port>, std::string> Port::open_device(const PortSe
             return error(settings, std::format("its MTU cannot be set to {}: {}", settings.mtu, done.error()));
         own.mac[0] = static_cast<std::uint8_t>((own.mac[0] | 0x02) & 0xfe);
         own.mac[5] ^= 1;
-        if (!settings.mac.empty()) {
-            if (rte_ether_unformat_addr(settings.mac.c_str(), &address) != 0)
-                return error(settings,
-                             std::format("'{}' is not a MAC address such as 02:00:00:00:00:01", settings.mac));
-            own.mac = std::to_array(address.addr_bytes);
-        }
     }
-    if (settings.profile == Profile::vhost_user && !settings.mac.empty()) {   // the device takes every frame, whatever its address
-        if (rte_ether_unformat_addr(settings.mac.c_str(), &address) != 0)
-            return error(settings, std::format("'{}' is not a MAC address such as 02:00:00:00:00:01", settings.mac));
-        own.mac = std::to_array(address.addr_bytes);
+    // These devices take every frame, whatever its address.
+    if (((settings.profile == Profile::tap && !own.interface.empty()) || settings.profile == Profile::vhost_user) && !settings.mac.empty()) {
+        const auto wanted_mac = configured_mac(settings);
+        if (!wanted_mac) return error(settings, wanted_mac.error());
+        own.mac = std::to_array(wanted_mac->addr_bytes);
     }
     // af_xdp points the kernel at the buffer itself, by its place in the pool: one buffer, and data of its own.
     own.whole_frames_only = !agreed.multi_segment_transmit || settings.profile == Profile::af_xdp;

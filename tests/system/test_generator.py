@@ -302,6 +302,7 @@ def test_appliance_comes_again(between):
     assert report is not None, done.stderr
     assert report["clients"]["mismatched_octets"] == report["backends"]["mismatched_octets"] == 0
     both(between.run(connections=4))
+    assert "port_waits" in (between.lab.directory / "dataplane.log").read_text(), "whoever looks why it does not start is told"
 
 
 def test_appliance_open_loop(between):
