@@ -1,5 +1,6 @@
 """CPU time: of processes, of cores, and what others took of a measurement."""
 
+import math
 import os
 import pathlib
 import subprocess
@@ -9,12 +10,14 @@ from tests.lab.lab import program
 
 TICK = os.sysconf("SC_CLK_TCK")
 MOST_STEAL, MOST_OTHERS = 0.01, 0.02   # shares of the machine; a measurement with more is disturbed
-FAR = 2.5    # times: SMT siblings are half as far from each other as cores that share a cache, those that share none five times as far
-TRIES = 3    # of a measurement that was disturbed
+FAR = 3      # times: SMT siblings are half as far from each other as cores that share a cache, those that share none five times as far
+TRIES = 4    # of a measurement that was disturbed
 SHARED = 150   # nanoseconds: cores that share a cache are nearer
 FIRST = 4    # times: how much longer the first wait is, in which those of another machine may be far for good
 GRACE = 120  # seconds of waiting and measuring again that are never too many; in all it may be as long again as the measuring that counts
-LOOK = 0.5   # seconds between two looks at how far the cores are apart
+LOOK = 0.5   # seconds between two looks at how far the cores are apart, while nothing is measured
+GLANCE = 0.1   # and while something is
+SETTLE = 0.5   # seconds after which the host has mostly placed cores that do not rest
 
 
 def stat_times(cpu=None):
@@ -52,19 +55,63 @@ def memory_kib(pid):
     return sum(int(fields[name].split()[0]) for name in ("Pss", "Shared_Hugetlb", "Private_Hugetlb"))
 
 
-def core_distance():
-    """Nanoseconds that a cache line takes from the first core to the last one and back; 0: unknown. On a virtual machine it changes when its host moves it."""
-    last = (os.cpu_count() or 1) - 1
-    if last == 0:
-        return 0.0
-    done = subprocess.run([program("core_distance"), "0", str(last)], capture_output=True, text=True)
-    return float(done.stdout) if done.returncode == 0 else 0.0   # not where this process may not run on both
+def distance_program(*options):
+    return [program("core_distance"), "0", str(os.cpu_count() - 1), *map(str, options)]
+
+
+class Awake:
+    """Keeps the first core and the last from being idle, behind all others: the host of a virtual machine moves a core when it wakes, and would as soon as the load begins."""
+    process = None   # as long as they are
+
+    @classmethod
+    def start(cls):
+        if cls.process is None and os.cpu_count() != 1:
+            cls.process = subprocess.Popen(distance_program("hold"), stderr=subprocess.DEVNULL)
+
+    @classmethod
+    def stop(cls):
+        if cls.process is not None:
+            cls.process.terminate()
+            cls.process.wait()
+            cls.process = None
+
+
+def settled_distance():
+    """How far the cores are apart that are kept awake from now on, once they have come to rest."""
+    Awake.start()
+    time.sleep(SETTLE)
+    distances = Distances()
+    time.sleep(SETTLE)
+    return distances.over()
+
+
+class Distances:
+    """How far the cores are apart while something is measured, again and again until over(): the host moves them most when they begin to be busy, and then every few
+    seconds, so that neither before nor after tells."""
+
+    def __init__(self):
+        more = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+        self.process = subprocess.Popen(distance_program(round(GLANCE * 1000)), **more) if os.cpu_count() != 1 else None
+
+    def over(self, began=0.0, ended=math.inf):
+        """Nanoseconds, which they were not farther apart in nine of ten looks between these moments (time.monotonic()); 0: unknown."""
+        if self.process is None:
+            return 0.0
+        self.process.terminate()
+        lines, _ = self.process.communicate()
+        return most([(float(moment), float(apart)) for moment, apart in (line.split() for line in lines.splitlines() if line.count(" ") == 1)], began, ended)
+
+
+def most(looks, began=0.0, ended=math.inf):
+    """What nine tenths of (moment, nanoseconds) within that time do not exceed. 0 is a look at which one of the cores was not to be had."""
+    known = sorted(apart for moment, apart in looks if began <= moment <= ended and apart > 0)
+    return known[math.ceil(0.9 * len(known)) - 1] if known else 0.0
 
 
 class Nearness:
     """How far the cores were from each other so far in this run. The host of a virtual machine moves them about, for a minute or so each time."""
 
-    def __init__(self, measured=core_distance):
+    def __init__(self, measured=settled_distance):
         self.measured, self.least = measured, 0.0
         self.lost = self.used = 0.0   # seconds that went into waiting and into what was measured again, and into what counts
 
@@ -86,6 +133,7 @@ class Nearness:
             apart = self.measured()
             if self.near(apart) and (not first or apart <= SHARED):
                 break
+            Awake.stop()
             time.sleep(LOOK)
         self.lost += time.monotonic() - begun
 
@@ -96,7 +144,10 @@ def undisturbed(take, nearness, patience):
     for tries in range(1, TRIES + 1):
         nearness.wait(patience)
         begun = time.monotonic()
-        sample = take()
+        try:
+            sample = take()
+        finally:
+            Awake.stop()
         took = time.monotonic() - begun
         if tries == TRIES or not nearness.worthwhile() or nearness.near(sample.apart) and not sample.disturbed:
             break
@@ -109,12 +160,13 @@ class Watch:
     """What the machine did beside known processes, from here on until over()."""
 
     def __init__(self, pids):
-        self.apart = core_distance()
+        self.distances = Distances()
         self.pids, self.begun = pids, time.monotonic()
         self.before, self.known_before = stat_times(), self.known()
 
     def known(self):
-        return sum(map(process_seconds, self.pids)) + own_seconds()
+        kept_awake = [Awake.process.pid] if Awake.process else []
+        return sum(map(process_seconds, [*self.pids, *kept_awake])) + own_seconds()
 
     def shares(self):
         """(stolen, taken by others) of all cores."""
@@ -123,7 +175,7 @@ class Watch:
         others = grown["busy"] - grown["softirq"] - (self.known() - self.known_before)
         return grown["steal"] / capacity, max(0.0, others) / capacity
 
-    def over(self):
-        """What a Sample is told of it: whether something else had too much of the machine, and how far its cores were apart, at most."""
+    def over(self, began=0.0, ended=math.inf):
+        """What a Sample is told of it: whether something else had too much of the machine, and how far its cores were apart between these moments."""
         stolen, others = self.shares()
-        return stolen > MOST_STEAL or others > MOST_OTHERS, max(self.apart, core_distance())
+        return stolen > MOST_STEAL or others > MOST_OTHERS, self.distances.over(began, ended)

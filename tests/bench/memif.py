@@ -62,6 +62,7 @@ def spend(bench, row, load, **more):
     try:
         with generated.Sampler(link.appliance, seconds, load.waited_for) as sampler:
             done, report = link.run(*load.flags, **options, warm_up=generated.WARM_UP, duration=seconds + 2 * generated.WARM_UP, patience=load.patience)
-        return generated.Spent(load, load.told(row, done, report)["window"], *sampler.spent(), watch.over())
+        window = load.told(row, done, report)["window"]
+        return generated.Spent(load, window, *sampler.spent(), watch.over(window["began"], window["ended"]))
     finally:
         link.stop()

@@ -1,7 +1,10 @@
 """The parts of scripts/bench that measure nothing: figures from samples, the shape of the JSON, the chart, which rows are asked for."""
 
 import dataclasses
+import os
 import resource
+import subprocess
+import time
 import types
 import xml.etree.ElementTree as ElementTree
 
@@ -87,8 +90,35 @@ def test_later_waits_are_for_cores_as_near_as_they_were(monkeypatch, apart, wait
     assert machine.now == pytest.approx(waited)
 
 
+@pytest.mark.parametrize("looks, apart", [
+    ([], 0), ([(1, 0), (2, 0)], 0),              # not known
+    ([(1, 70), (2, 0), (3, 90)], 90), ([(moment, 70) for moment in range(9)] + [(9, 500)], 70), ([(moment, 70) for moment in range(8)] + [(8, 500), (9, 500)], 500),
+    ([(0, 500), (5, 70), (6, 80), (9, 500)], 80)])
+def test_a_distance_is_one_that_was_hardly_ever_exceeded_meanwhile(looks, apart):
+    few = len(looks) == 4
+    assert accounting.most(looks, *((5, 6) if few else ())) == apart
+
+
+def test_cores_are_looked_at_while_they_are_busy():
+    """By the program itself: one look each tenth of a second, also when something polls on the cores all the time."""
+    accounting.Awake.start()
+    polling = [subprocess.Popen(["taskset", "-c", str(core), "sh", "-c", "while :; do :; done"]) for core in (0, os.cpu_count() - 1)]
+    try:
+        distances, begun = accounting.Distances(), time.monotonic()
+        time.sleep(1)
+        apart = distances.over(begun, time.monotonic())
+        assert apart > 0 or os.cpu_count() == 1
+        assert accounting.Awake.process is None or accounting.Awake.process.poll() is None
+    finally:
+        for process in polling:
+            process.kill()
+            process.wait()
+        accounting.Awake.stop()
+    assert accounting.Awake.process is None
+
+
 @pytest.mark.parametrize("tries, taken", [
-    ([(False, 70)], 0), ([(True, 70), (False, 80)], 1), ([(False, 470), (True, 70), (False, 75)], 2), ([(False, 470)] * 9, 2), ([(False, 0)], 0)])
+    ([(False, 70)], 0), ([(True, 70), (False, 80)], 1), ([(False, 470), (True, 70), (False, 75)], 2), ([(False, 470)] * 9, 3), ([(False, 0)], 0)])
 def test_what_was_disturbed_is_measured_again(tries, taken):
     nearness, of = accounting.Nearness(lambda: 70), samples(SPEED, "nginx", *range(len(tries)))
     nearness.near(70)
