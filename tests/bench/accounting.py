@@ -21,13 +21,13 @@ SETTLE = 0.5   # seconds after which the host has mostly placed cores that do no
 
 
 def stat_times(cpu=None):
-    """Seconds of a core, or of all together: busy, softirq, idle, steal."""
+    """Seconds of a core, or of all together: busy, softirq, idle (what keeps it awake then, Awake, has its time as "nice"), steal."""
     name = "cpu" if cpu is None else f"cpu{cpu}"
     for line in pathlib.Path("/proc/stat").read_text().splitlines():
         fields = line.split()
         if fields[0] == name:
             user, nice, system, idle, waiting, irq, softirq, steal = (int(f) / TICK for f in fields[1:9])
-            return {"busy": user + nice + system + irq + softirq, "softirq": irq + softirq, "idle": idle + waiting, "steal": steal}
+            return {"busy": user + system + irq + softirq, "softirq": irq + softirq, "idle": idle + waiting + nice, "steal": steal}
     raise RuntimeError(f"no {name} in /proc/stat")
 
 
@@ -165,8 +165,7 @@ class Watch:
         self.before, self.known_before = stat_times(), self.known()
 
     def known(self):
-        kept_awake = [Awake.process.pid] if Awake.process else []
-        return sum(map(process_seconds, [*self.pids, *kept_awake])) + own_seconds()
+        return sum(map(process_seconds, self.pids)) + own_seconds()
 
     def shares(self):
         """(stolen, taken by others) of all cores."""

@@ -117,6 +117,23 @@ def test_cores_are_looked_at_while_they_are_busy():
     assert accounting.Awake.process is None
 
 
+def test_cores_that_are_kept_awake_count_as_idle():
+    """Else a peer would be told to be busy all the time."""
+    accounting.Awake.start()
+    try:
+        def looked():
+            return accounting.process_seconds(accounting.Awake.process.pid), accounting.stat_times()["idle"]
+
+        if accounting.Awake.process is not None:
+            time.sleep(0.2)   # until it is behind others
+            before = looked()
+            time.sleep(1)
+            after = looked()
+            assert after[1] - before[1] > 0.8 * (after[0] - before[0]) - 0.05   # the clock's ticks
+    finally:
+        accounting.Awake.stop()
+
+
 @pytest.mark.parametrize("tries, taken", [
     ([(False, 70)], 0), ([(True, 70), (False, 80)], 1), ([(False, 470), (True, 70), (False, 75)], 2), ([(False, 470)] * 9, 3), ([(False, 0)], 0)])
 def test_what_was_disturbed_is_measured_again(tries, taken):
