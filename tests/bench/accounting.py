@@ -12,7 +12,7 @@ TICK = os.sysconf("SC_CLK_TCK")
 MOST_STEAL, MOST_OTHERS = 0.01, 0.02   # shares of the machine; a measurement with more is disturbed
 FAR = 3      # times: SMT siblings are half as far from each other as cores that share a cache, those that share none five times as far
 TRIES = 4    # of a measurement that was disturbed
-SHARED = 150   # nanoseconds: cores that share a cache are nearer
+SHARED = 200   # nanoseconds: cores that share a cache are nearer
 FIRST = 4    # times: how much longer the first wait is, in which those of another machine may be far for good
 GRACE = 120  # seconds of waiting and measuring again that are never too many; in all it may be as long again as the measuring that counts
 LOOK = 0.5   # seconds between two looks at how far the cores are apart, while nothing is measured
@@ -89,12 +89,18 @@ class Distances:
     """How far the cores are apart while something is measured, again and again until over(): the host moves them most when they begin to be busy, and then every few
     seconds, so that neither before nor after tells."""
 
+    running = None   # there is one at a time: one whose measurement failed ends with the next
+
     def __init__(self):
+        if Distances.running is not None:
+            Distances.running.over()
+        Distances.running = self
         more = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
         self.process = subprocess.Popen(distance_program(round(GLANCE * 1000)), **more) if os.cpu_count() != 1 else None
 
     def over(self, began=0.0, ended=math.inf):
         """Nanoseconds, which they were not farther apart in nine of ten looks between these moments (time.monotonic()); 0: unknown."""
+        Distances.running = None
         if self.process is None:
             return 0.0
         self.process.terminate()

@@ -74,7 +74,7 @@ class Machine:
 
 @pytest.mark.parametrize("apart, waited", [
     ([70], 0), ([470, 470, 80], 1), ([0], 0),   # 0 is not known
-    ([470], 40), ([200], 40)])                  # perhaps for good
+    ([470], 40), ([250], 40)])                  # perhaps for good
 def test_first_wait_is_for_cores_that_share_a_cache(monkeypatch, apart, waited):
     machine = Machine(monkeypatch, *apart)
     accounting.Nearness(machine.measured).wait(10)
@@ -115,6 +115,13 @@ def test_cores_are_looked_at_while_they_are_busy():
             process.wait()
         accounting.Awake.stop()
     assert accounting.Awake.process is None
+
+
+def test_looks_of_a_measurement_that_failed_end_with_the_next():
+    failed, next_one = accounting.Distances(), accounting.Distances()
+    assert os.cpu_count() == 1 or failed.process.poll() is not None and next_one.process.poll() is None
+    next_one.over()
+    assert accounting.Distances.running is None
 
 
 def test_cores_that_are_kept_awake_count_as_idle():
