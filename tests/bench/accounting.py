@@ -4,6 +4,7 @@ import math
 import os
 import pathlib
 import subprocess
+import tempfile
 import time
 
 from tests.lab.lab import program
@@ -95,8 +96,8 @@ class Distances:
         if Distances.running is not None:
             Distances.running.over()
         Distances.running = self
-        more = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-        self.process = subprocess.Popen(distance_program(round(GLANCE * 1000)), **more) if os.cpu_count() != 1 else None
+        self.looks = tempfile.TemporaryFile("w+")   # no pipe: some rows take longer than one has room for
+        self.process = subprocess.Popen(distance_program(round(GLANCE * 1000)), stdout=self.looks, stderr=subprocess.DEVNULL) if os.cpu_count() != 1 else None
 
     def over(self, began=0.0, ended=math.inf):
         """Nanoseconds, which they were not farther apart in nine of ten looks between these moments (time.monotonic()); 0: unknown."""
@@ -104,8 +105,10 @@ class Distances:
         if self.process is None:
             return 0.0
         self.process.terminate()
-        lines, _ = self.process.communicate()
-        return most([(float(moment), float(apart)) for moment, apart in (line.split() for line in lines.splitlines() if line.count(" ") == 1)], began, ended)
+        self.process.wait()
+        with self.looks as looks:
+            looks.seek(0)
+            return most([tuple(map(float, line.split())) for line in looks if line.endswith("\n")], began, ended)
 
 
 def most(looks, began=0.0, ended=math.inf):
@@ -115,7 +118,7 @@ def most(looks, began=0.0, ended=math.inf):
 
 
 class Nearness:
-    """How far the cores were from each other so far in this run. The host of a virtual machine moves them about, for a minute or so each time."""
+    """How far the cores were from each other so far in this run. The host of a virtual machine moves them about, for seconds or minutes each time."""
 
     def __init__(self, measured=settled_distance):
         self.measured, self.least = measured, 0.0

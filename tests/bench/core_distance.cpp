@@ -7,7 +7,6 @@
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -23,7 +22,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr int kTrips = 20;             // of an average
 constexpr double kMost = 10'000;       // nanoseconds: no machine is so large; something else ran in all averages
-constexpr int kLongest = 60'000;      // milliseconds from one look to the next
+constexpr int kShortest = 10, kLongest = 60'000;   // milliseconds from one look to the next
 constexpr std::chrono::microseconds kPatience{2000}, kEnough{50};   // of a meeting
 
 struct alignas(128) Line {
@@ -37,23 +36,23 @@ bool pin(int core) {
     return pthread_setaffinity_np(pthread_self(), sizeof cores, &cores) == 0;
 }
 
-bool number(std::string_view text, int& value, int most) {
+bool number(std::string_view text, int& value, int least, int most) {
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    return error == std::errc{} && end == text.data() + text.size() && value >= 0 && value <= most;
+    return error == std::errc{} && end == text.data() + text.size() && value >= least && value <= most;
 }
 
 /// Two threads, one on each core, that meet for a moment and send a cache line to and fro.
 class Meeting {
  public:
-    /// The first core's side. Nanoseconds, of the least average, once there has been one and `enough` is over; 0 where there was none within `patience`.
-    double lead(std::chrono::nanoseconds enough, std::chrono::nanoseconds patience) {
+    /// The first core's side. Nanoseconds, of the least average; 0 where there was none within kPatience.
+    double lead() {
         const Clock::time_point begun = Clock::now();
         double least = 0;
-        for (bool late = false; !late && !(least > 0 && least < kMost && Clock::now() - begun > enough);) {
+        for (bool late = false; !late && !(least > 0 && least < kMost && Clock::now() - begun > kEnough);) {
             const Clock::time_point before = Clock::now();
             for (int trip = 0; trip < kTrips && !late; ++trip) {
                 out_.value.store(++value_, std::memory_order_release);
-                for (unsigned tries = 1; back_.value.load(std::memory_order_acquire) != value_ && !late; ++tries) late = tries % 1024 == 0 && Clock::now() - begun > patience;
+                for (unsigned tries = 1; back_.value.load(std::memory_order_acquire) != value_ && !late; ++tries) late = tries % 1024 == 0 && Clock::now() - begun > kPatience;
             }
             const double each = std::chrono::duration<double, std::nano>(Clock::now() - before).count() / kTrips;
             if (!late && (least == 0 || each < least)) least = each;
@@ -61,9 +60,15 @@ class Meeting {
         met_.fetch_add(1, std::memory_order_release);
         return least < kMost ? least : 0;
     }
-    /// The other core's side, until the first has had its `count`th meeting.
-    void follow(unsigned count) {
-        while (met_.load(std::memory_order_relaxed) < count) back_.value.store(out_.value.load(std::memory_order_acquire), std::memory_order_release);
+    /// The other core's side, until the first has had what it wants, and no longer than that would wait: it may hang in telling what it has found.
+    void follow() {
+        const Clock::time_point begun = Clock::now();
+        const unsigned met = met_.load(std::memory_order_relaxed);
+        bool late = false;
+        for (unsigned tries = 1; met_.load(std::memory_order_relaxed) == met && !late; ++tries) {
+            back_.value.store(out_.value.load(std::memory_order_acquire), std::memory_order_release);
+            late = tries % 1024 == 0 && Clock::now() - begun > kPatience;
+        }
     }
 
  private:
@@ -72,21 +77,28 @@ class Meeting {
     unsigned value_ = 0;
 };
 
-void sleep_until(const timespec& moment) {
-    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &moment, nullptr) != 0) {}
-}
+/// The moments of the meetings, the same on both sides.
+class Moments {
+ public:
+    explicit Moments(std::chrono::milliseconds every) : every_(every) {}
+    /// Waits for the next that is not over yet.
+    Clock::time_point wait() {
+        do moment_ += every_;
+        while (moment_ < Clock::now());
+        std::this_thread::sleep_until(moment_);
+        return moment_;
+    }
 
-timespec later(timespec moment, int milliseconds) {
-    const long nanoseconds = moment.tv_nsec + milliseconds % 1000 * 1'000'000L;
-    return {moment.tv_sec + milliseconds / 1000 + nanoseconds / 1'000'000'000, nanoseconds % 1'000'000'000};
-}
+ private:
+    Clock::time_point moment_ = Clock::now();
+    std::chrono::milliseconds every_;
+};
 
 /// Meets again and again, and tells each time. Returns only where that is not possible.
 void watch(int here, int there, int every) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     static Meeting meeting;
-    timespec begun;
-    clock_gettime(CLOCK_MONOTONIC, &begun);
+    const Moments moments{std::chrono::milliseconds(every)};
     std::atomic<int> pinned{0};
     const auto ready = [&](int core) {
         const sched_param first{.sched_priority = 1};
@@ -95,17 +107,16 @@ void watch(int here, int there, int every) {
     };
     std::thread other([&] {
         ready(there);
-        timespec moment = begun;
-        for (unsigned count = 1; pinned.load() >= 0; ++count) {
-            sleep_until(moment = later(moment, every));
-            meeting.follow(count);
+        for (Moments own = moments; pinned.load() >= 0;) {
+            own.wait();
+            meeting.follow();
         }
     });
     ready(here);
-    for (timespec moment = begun; pinned.load() >= 0;) {
-        sleep_until(moment = later(moment, every));
-        const double apart = meeting.lead(kEnough, kPatience);
-        std::printf("%lld.%09ld %.0f\n", static_cast<long long>(moment.tv_sec), moment.tv_nsec, apart);
+    for (Moments own = moments; pinned.load() >= 0;) {
+        const std::chrono::duration<double> moment = own.wait().time_since_epoch();
+        const double apart = meeting.lead();
+        std::printf("%.6f %.0f\n", moment.count(), apart);
         std::fflush(stdout);
     }
     other.join();
@@ -137,9 +148,9 @@ void hold(int here, int there) {
 int main(int count, char** words) {
     int here = 0, there = 0, every = 0;
     const bool holds = count == 4 && std::string_view(words[3]) == "hold";
-    const bool understood = count == 4 && number(words[1], here, CPU_SETSIZE - 1) && number(words[2], there, CPU_SETSIZE - 1) && (holds || number(words[3], every, kLongest));
-    if (!understood || (!holds && every == 0)) {
-        std::fputs("usage: core_distance CORE CORE EVERY|hold   (EVERY: milliseconds)\n", stderr);
+    const bool understood = count == 4 && number(words[1], here, 0, CPU_SETSIZE - 1) && number(words[2], there, 0, CPU_SETSIZE - 1) && (holds || number(words[3], every, kShortest, kLongest));
+    if (!understood) {
+        std::fprintf(stderr, "usage: core_distance CORE CORE EVERY|hold   (EVERY: %d to %d milliseconds)\n", kShortest, kLongest);
         return 64;
     }
     holds ? hold(here, there) : watch(here, there, every);

@@ -38,7 +38,7 @@ class Row:
 @dataclasses.dataclass
 class Sample:
     """One device, measured once. `details`: further numbers, named with their unit. `disturbed`: something else had too much of the machine.
-    `apart`: nanoseconds from the first core to the last one and back (accounting.core_distance), 0 where that is not known."""
+    `apart`: nanoseconds from the first core to the last one and back (accounting.Distances), 0 where that is not known."""
     row: Row
     device: str
     value: float            # in the row's unit
