@@ -139,9 +139,20 @@ std::expected<std::unique_ptr<Appliance>, std::string> Appliance::start(const ch
         if (!port) return std::unexpected(port.error());
         appliance->ports_.push_back(std::move(*port));
     }
+    if (std::ranges::any_of(appliance->ports_, [](const auto& port) { return port->segmentation_buffers() > 0; }))
+        appliance->make_large_pools(workers, drivers::large_buffers_for(count));
     appliance->start_workers(workers);
     appliance->start_diagnostics(appliance->capture_pool_);
     return appliance;
+}
+
+void Appliance::make_large_pools(unsigned workers, std::uint32_t count) {
+    for (unsigned w = 0; w < workers; ++w) {
+        const auto made = drivers::make_buffer_pool("large" + std::to_string(w), count, drivers::kLargeDataRoom, SOCKET_ID_ANY);
+        // Everything works without them, at a higher price.
+        if (!made) daemon::log(daemon::Level::warning, "no_large_buffers", {{"text", made.error()}});
+        large_pools_.push_back(made.value_or(nullptr));
+    }
 }
 
 void Appliance::start_workers(unsigned workers) {
@@ -196,6 +207,7 @@ void Appliance::start_workers(unsigned workers) {
         settings.network.answer_neighbours = w == 0;
         fill_random({reinterpret_cast<std::uint8_t*>(&settings.network.random_seed), sizeof settings.network.random_seed});
         settings.buffers = transmit_pools_[w];
+        settings.tcp.large_buffers = large_pools_.empty() ? nullptr : large_pools_[w];
         workers_.push_back(std::make_unique<Worker>(settings, *clock_, *crossbar_));
         workers_.back()->engine().serve(services_.get());
     }
@@ -218,6 +230,7 @@ Appliance::~Appliance() {
     ports_.clear();
     for (rte_mempool* const pool : receive_pools_) drivers::free_buffer_pool(pool);
     for (rte_mempool* const pool : transmit_pools_) drivers::free_buffer_pool(pool);
+    for (rte_mempool* const pool : large_pools_) drivers::free_buffer_pool(pool);
     drivers::free_buffer_pool(capture_pool_);
 }
 

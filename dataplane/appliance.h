@@ -66,6 +66,7 @@ class Appliance {
 
  private:
     Appliance() = default;
+    void make_large_pools(unsigned workers, std::uint32_t count);
     void start_workers(unsigned workers);
     /// A worker hangs: its thread cannot be joined, and what it may use cannot be freed.
     [[noreturn]] static void end_process();
@@ -97,6 +98,7 @@ class Appliance {
     std::uint32_t connection_buffers_ = 0;       ///< of each pool that connections may hold
     std::vector<rte_mempool*> receive_pools_;    ///< one a worker
     std::vector<rte_mempool*> transmit_pools_;
+    std::vector<rte_mempool*> large_pools_;      ///< for devices that cut segments; empty without one
     rte_mempool* capture_pool_ = nullptr;
     std::vector<std::unique_ptr<drivers::Port>> ports_;
     std::unique_ptr<TscClock> clock_;

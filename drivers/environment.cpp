@@ -166,6 +166,10 @@ void free_buffer_pool(rte_mempool* pool) {
     rte_mempool_free(pool);
 }
 
+std::uint32_t large_buffers_for(std::uint32_t buffers) {
+    return std::clamp(buffers / 16, 16u, 1024u);
+}
+
 std::uint16_t data_room_for(const PortSettings& port) {
     // AF_XDP keeps 256 octets before the frame for its own use (XDP_PACKET_HEADROOM). 2048 is the least that all
     // profiles like.

@@ -80,7 +80,7 @@ void Core::take_congestion_echo(ControlBlock& cb, const Arrival& arrival) {
     if (cb.recovery != Recovery::open || arrival.ack.before(cb.recovery_point)) return;
     cb.recovery_point = cb.snd_nxt;
     cb.cubic.on_congestion(cb.snd_mss);
-    cb.cubic.set_cwnd(cb.cubic.ssthresh());
+    cb.cubic.set_cwnd(std::min(cb.cubic.cwnd(), cb.cubic.ssthresh()));   // which is two segments at least, and may be more than there is after a timeout
     cb.cwr_due = true;
     ++counters.congestion_echoes;
 }
@@ -120,7 +120,14 @@ void Core::drop_acknowledged(ControlBlock& cb, SeqNum ack, const Arrival& arriva
         if (segment.end().after(ack)) {
             if (ack.after(segment.seq)) {
                 const std::uint32_t part = ack - segment.seq;
-                if (!segment.sacked) delivery.delivered += part;
+                if (!segment.sacked && segment.length > segment.cut_to && part >= segment.cut_to) {   // of several, some
+                    SendSegment arrived = segment;
+                    arrived.length = static_cast<std::uint16_t>(part);
+                    arrived.fin = false;
+                    note_delivered(cb, arrived, arrival, delivery);
+                } else if (!segment.sacked) {
+                    delivery.delivered += part;
+                }
                 cb.transfer->send_buffer.trim_front(static_cast<std::uint16_t>(part));
             }
             break;
@@ -146,6 +153,16 @@ bool Core::undo_spurious(ControlBlock& cb, const Arrival& arrival) {
     cb.transfer->reno_sacked = 0;
     cb.transfer->duplicate_acks = 0;
     return true;
+}
+
+void Core::mark_first_lost(ControlBlock& cb) noexcept {
+    SendBuffer& buffer = cb.transfer->send_buffer;
+    rte_mbuf* first = buffer.front();
+    const SendSegment& segment = send_segment(first);
+    // Of several it is the first one; all of them, which is too much and no harm, where there is no buffer.
+    if (segment.length > segment.cut_to)
+        if (rte_mbuf* const cut = buffer.split(first, segment.cut_to, pool_)) first = cut;
+    buffer.mark_lost(first);
 }
 
 void Core::enter_recovery(ControlBlock& cb) {
@@ -185,14 +202,14 @@ void Core::recover(ControlBlock& cb, const Arrival& arrival, const Delivery& del
         if (delivery.acked > 0) {
             cb.transfer->reno_sacked = 0;
             cb.transfer->duplicate_acks = 0;
-            if (cb.recovery == Recovery::fast && in_flight) buffer.mark_lost(first);  // 3.2, step 3, partial
+            if (cb.recovery == Recovery::fast && in_flight) mark_first_lost(cb);  // 3.2, step 3, partial
         } else if (duplicate_ack) {
             if (cb.transfer->duplicate_acks < 255) ++cb.transfer->duplicate_acks;
             const std::uint32_t rest = cb.flight() - std::min(cb.flight(), buffer.lost_octets + cb.transfer->reno_sacked);
             const std::uint32_t segment = std::min<std::uint32_t>(cb.snd_mss, rest);
             cb.transfer->reno_sacked += segment;  // each stands for a segment that has left the network
             delivered += segment;
-            if (cb.recovery == Recovery::open && cb.transfer->duplicate_acks == 3 && in_flight) buffer.mark_lost(first);
+            if (cb.recovery == Recovery::open && cb.transfer->duplicate_acks == 3 && in_flight) mark_first_lost(cb);
         }
     }
 

@@ -98,7 +98,12 @@ std::uint32_t Core::send_space(ControlBlock& cb) noexcept {
 }
 
 std::size_t Core::reserve(ControlBlock& cb, std::uint32_t length, std::span<WritePiece> pieces) noexcept {
-    const std::size_t count = engage(cb).send_buffer.reserve(length, cb.snd_mss, pool_, pieces);
+    const Cutting cutting{.mss = cb.snd_mss,
+                          .most = most_to_cut(cb),
+                          .pool = pool_,
+                          .large = settings_.large_buffers,
+                          .weight = static_cast<std::uint8_t>(std::clamp(large_payload_ / max_payload_, 1u, 255u))};
+    const std::size_t count = engage(cb).send_buffer.reserve(length, cutting, pieces);
     if (count == 0) settle(cb);
     return count;
 }
@@ -160,7 +165,7 @@ void Core::hold_back(ControlBlock& cb) noexcept {
 
 void Core::set_nagle(ControlBlock& cb, bool on) noexcept {
     cb.nagle = on;
-    if (!on) mark_dirty(cb);
+    mark_dirty(cb);   // on: several in one buffer that waited to leave whole no longer do
 }
 
 void Core::close(ControlBlock& cb) noexcept {  // RFC 9293 3.10.4

@@ -84,6 +84,7 @@ struct Train {
     rte_mbuf* head = nullptr;    ///< owns a reference to each buffer
     rte_mbuf* last = nullptr;
     std::byte* header = nullptr; ///< of TCP, in the first buffer
+    std::uint32_t octets = 0;    ///< of payload
     bool ecn = false;
 };
 
@@ -219,6 +220,7 @@ class Core {
     [[nodiscard]] Duration reordering_window(const ControlBlock& cb) const noexcept;
     void tail_loss_probe_acknowledged(ControlBlock& cb, const Arrival& arrival, const Delivery& delivery, bool duplicate_ack);
     void recover(ControlBlock& cb, const Arrival& arrival, const Delivery& delivery, bool duplicate_ack);
+    void mark_first_lost(ControlBlock& cb) noexcept;   // for peers without SACK
     void enter_recovery(ControlBlock& cb);
     [[nodiscard]] bool undo_spurious(ControlBlock& cb, const Arrival& arrival);
     void take_congestion_echo(ControlBlock& cb, const Arrival& arrival);
@@ -233,6 +235,13 @@ class Core {
     /// Whether new segments may follow with which it can leave as one frame: then depart() must follow, too.
     enum class Departs : std::uint8_t { at_once, with_others };
     [[nodiscard]] bool transmit(ControlBlock& cb, rte_mbuf* buffer, Time now, Departs departs = Departs::at_once);
+    /// Octets that a buffer may hold for the device to cut, a multiple of SND.MSS; SND.MSS where it cuts none.
+    [[nodiscard]] std::uint16_t most_to_cut(const ControlBlock& cb) const noexcept;
+    /// What the path takes within kPaceAhead, where what leaves is spread.
+    [[nodiscard]] std::uint32_t leaves_at_once(const ControlBlock& cb) const noexcept;
+    /// Several segments in one buffer leave whole, or wait until they can, or one is cut off.
+    enum class Whole : std::uint8_t { goes, waits, cut };
+    [[nodiscard]] Whole leaves_whole(const ControlBlock& cb, const SendSegment& segments) const noexcept;
     /// Whether a new segment can go behind what waits in `train_`.
     [[nodiscard]] bool joins_train(const ControlBlock& cb, const SendSegment& segment, bool ecn) const noexcept;
     /// Sends what waits in `train_`.
@@ -340,6 +349,7 @@ class Core {
     Time last_cookie_ = Time::min();
     std::uint32_t max_send_segments_;
     std::uint32_t max_payload_;      ///< of one buffer of the pool
+    std::uint32_t large_payload_;    ///< of one of Settings::large_buffers; 0: there are none
     std::uint8_t rcv_wnd_shift_;     ///< for Settings::receive_buffer
 };
 

@@ -53,7 +53,7 @@ void Core::icmp_error(const network::Received::IcmpError& error, Time now) {
     if (!cb->synchronized()) return;
     // Segments in flight that are too long have been dropped on the way: again, cut by send_lost().
     for (rte_mbuf* at = cb->transfer->send_buffer.front(); at != cb->transfer->send_buffer.unsent(); at = send_segment(at).next)
-        if (send_segment(at).length > cb->snd_mss) cb->transfer->send_buffer.mark_lost(at);
+        if (std::min(send_segment(at).length, send_segment(at).cut_to) > cb->snd_mss) cb->transfer->send_buffer.mark_lost(at);
     if (cb->transfer->send_buffer.lost_octets > 0 && cb->recovery == Recovery::open) enter_recovery(*cb);
     if (cb->recovery == Recovery::fast) cb->cubic.set_cwnd(cb->in_flight() + cb->snd_mss);
     mark_dirty(*cb);

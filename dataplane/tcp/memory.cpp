@@ -46,7 +46,7 @@ std::uint32_t Core::cached_share(const ControlBlock& cb, std::uint64_t held) con
 
 void Core::settle(ControlBlock& cb) noexcept {
     const std::uint32_t received = cb.receive_queue.buffers() + cb.transfer->reassembly.buffers();
-    const std::uint32_t sent = cb.transfer->send_buffer.segments();
+    const std::uint32_t sent = cb.transfer->send_buffer.held();
     received_held_ += received;
     received_held_ -= cb.received_held;
     sent_held_ += sent;

@@ -69,17 +69,19 @@ void Core::rack_detect_loss(ControlBlock& cb, Time now) {  // 6.2, step 5
 
 void Core::tail_loss_probe(ControlBlock& cb) {  // 7.3
     if (cb.flight() == 0) return;
-    const SendBuffer& buffer = cb.transfer->send_buffer;
+    SendBuffer& buffer = cb.transfer->send_buffer;
     bool sent_new = false;
     if (rte_mbuf* next = buffer.unsent()) {
         const SendSegment& segment = send_segment(next);
         const std::uint32_t used = segment.seq - cb.snd_una;
-        if (segment.length <= cb.snd_mss && used + segment.sequence_length() <= cb.snd_wnd) {
+        if (segment.length > cb.snd_mss && used + cb.snd_mss <= cb.snd_wnd) next = buffer.split(next, cb.snd_mss, pool_);
+        if (next != nullptr && send_segment(next).length <= cb.snd_mss && used + send_segment(next).sequence_length() <= cb.snd_wnd)
             sent_new = transmit(cb, next, now_);
-        }
     }
     if (!sent_new) {
         rte_mbuf* last = buffer.unsent() != nullptr ? send_segment(buffer.unsent()).previous : buffer.back();
+        while (last != nullptr && send_segment(last).length > cb.snd_mss)   // the last one of several
+            if (buffer.split(last, cb.snd_mss, pool_) == nullptr) return;
         if (last == nullptr || !transmit(cb, last, now_)) return;
     }
     cb.tlp_retransmission = !sent_new;
@@ -99,7 +101,7 @@ void Core::tail_loss_probe_acknowledged(ControlBlock& cb, const Arrival& arrival
         if (cb.recovery != Recovery::open || cb.recovery_point.after(cb.transfer->tlp_end)) return;
         cb.recovery_point = cb.snd_nxt;
         cb.cubic.on_congestion(cb.snd_mss);
-        cb.cubic.set_cwnd(cb.cubic.ssthresh());
+        cb.cubic.set_cwnd(std::min(cb.cubic.cwnd(), cb.cubic.ssthresh()));
         cb.cwr_due = cb.ecn;
     } else if (duplicate_ack && !delivery.new_sack) {
         cb.tlp_outstanding = false;

@@ -6,6 +6,16 @@
 
 namespace sallyport::tcp {
 
+namespace {
+/// Whether at least one of several segments in a buffer is in the range, but not all are.
+bool covers_a_part(const SendSegment& several, const SackRange& range) noexcept {
+    const bool all = several.seq.at_or_after(range.start) && several.end().at_or_before(range.end);
+    const std::uint32_t before = several.seq.before(range.start) ? range.start - several.seq : 0;
+    const std::uint32_t first = (before + several.cut_to - 1) / several.cut_to * several.cut_to;   // of those that lie behind the beginning of the range
+    return !all && first < several.length && (several.seq + std::min<std::uint32_t>(first + several.cut_to, several.length)).at_or_before(range.end);
+}
+}  // namespace
+
 void Core::apply_sacks(ControlBlock& cb, const Arrival& arrival, Delivery& delivery) {
     const auto blocks = arrival.options.sacks();
     SendBuffer& buffer = cb.transfer->send_buffer;
@@ -48,8 +58,18 @@ void Core::apply_sack(ControlBlock& cb, const SackRange& range, const Arrival& a
         }
     }
     for (; at != buffer.unsent(); at = send_segment(at).next) {
+        if (send_segment(at).seq.at_or_after(range.end)) break;
+        // Several in one buffer of which it covers some: one after another is cut off, as far as it reaches. Never less than what was a segment, whatever the peer
+        // says, so that they are no more than they were on the wire.
+        while (send_segment(at).length > send_segment(at).cut_to && !send_segment(at).sacked && covers_a_part(send_segment(at), range)) {
+            rte_mbuf* const front = buffer.split(at, send_segment(at).cut_to, pool_);
+            if (front == nullptr) break;
+            if (send_segment(front).seq.at_or_after(range.start)) {
+                at = front;
+                break;
+            }
+        }
         SendSegment& segment = send_segment(at);
-        if (segment.seq.at_or_after(range.end)) break;
         if (segment.sacked || segment.seq.before(range.start) || segment.end().after(range.end)) continue;
         delivery.new_sack = true;
         note_delivered(cb, segment, arrival, delivery);

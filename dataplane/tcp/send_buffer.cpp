@@ -32,22 +32,32 @@ rte_mbuf* make_segment(rte_mempool* pool) noexcept {
     if (buffer != nullptr) {
         send_segment(buffer) = SendSegment{};
         send_segment(buffer).offset = RTE_PKTMBUF_HEADROOM;
+        send_segment(buffer).weight = 1;
+    }
+    return buffer;
+}
+
+rte_mbuf* make_large_segment(const Cutting& cutting) noexcept {
+    rte_mbuf* buffer = make_segment(cutting.large);
+    if (buffer != nullptr) {
+        send_segment(buffer).large = true;
+        send_segment(buffer).weight = cutting.weight;
     }
     return buffer;
 }
 
 }  // namespace
 
-std::size_t SendBuffer::reserve(std::uint32_t length, std::uint16_t mss, rte_mempool* pool,
-                                std::span<WritePiece> pieces) noexcept {
+std::size_t SendBuffer::reserve(std::uint32_t length, const Cutting& cutting, std::span<WritePiece> pieces) noexcept {
     SALLYPORT_CHECK(reserved_ == 0);
     if (length == 0) return 0;
     std::uint32_t left = length;
     std::size_t count = 0;
-    if (unsent_ != nullptr && !send_segment(tail_).fin && send_segment(tail_).length < mss) {
+    if (unsent_ != nullptr && !send_segment(tail_).fin) {
         const SendSegment& last = send_segment(tail_);
+        const std::uint32_t most = last.large ? cutting.most : cutting.mss;
         const std::uint32_t buffer_room = std::uint32_t{tail_->buf_len} - last.offset - last.length;
-        const std::uint32_t room = std::min({std::uint32_t{mss} - last.length, buffer_room, left});
+        const std::uint32_t room = last.length < most ? std::min({most - last.length, buffer_room, left}) : 0;
         if (room > 0) {
             if (pieces.empty()) return 0;
             pieces[count++] = {payload_of(tail_) + last.length, room};
@@ -55,21 +65,19 @@ std::size_t SendBuffer::reserve(std::uint32_t length, std::uint16_t mss, rte_mem
             left -= room;
         }
     }
-    const std::size_t buffers = (left + mss - 1) / mss;
-    if (count + buffers > pieces.size()) {
-        reserved_in_tail_ = 0;
-        return 0;
-    }
     rte_mbuf** link = &reserved_head_;
-    for (std::size_t i = 0; i < buffers; ++i) {
-        rte_mbuf* buffer = make_segment(pool);
+    while (left > 0) {
+        rte_mbuf* buffer = nullptr;
+        if (count < pieces.size()) {
+            if (cutting.most > cutting.mss && left >= Cutting::kWorthALarge * cutting.mss) buffer = make_large_segment(cutting);
+            if (buffer == nullptr) buffer = make_segment(cutting.pool);
+        }
         if (buffer == nullptr) {
-            reserved_ = length;
             give_back();
             return 0;
         }
         SendSegment& segment = send_segment(buffer);
-        segment.length = static_cast<std::uint16_t>(std::min<std::uint32_t>(left, mss));
+        segment.length = static_cast<std::uint16_t>(std::min<std::uint32_t>(left, segment.large ? cutting.most : cutting.mss));
         left -= segment.length;
         pieces[count++] = {payload_of(buffer), segment.length};
         *link = buffer;
@@ -130,6 +138,7 @@ void SendBuffer::link_after(rte_mbuf* buffer, rte_mbuf* where) noexcept {
     (where != nullptr ? send_segment(where).next : head_) = buffer;
     (segment.next != nullptr ? send_segment(segment.next).previous : tail_) = buffer;
     ++segments_;
+    held_ += segment.weight;
 }
 
 void SendBuffer::List::insert_after(rte_mbuf* buffer, rte_mbuf* where) noexcept {
@@ -176,23 +185,27 @@ void SendBuffer::sent_again(rte_mbuf* buffer) noexcept {
     in_flight_.insert_after(buffer, in_flight_.last);
 }
 
-bool SendBuffer::split(rte_mbuf* buffer, std::uint16_t length, rte_mempool* pool) noexcept {
-    rte_mbuf* rest = make_segment(pool);
-    if (rest == nullptr) return false;
-    SendSegment& first = send_segment(buffer);
-    SendSegment& second = send_segment(rest);
-    second = first;
-    second.offset = RTE_PKTMBUF_HEADROOM;
-    second.seq = first.seq + length;
-    second.length = static_cast<std::uint16_t>(first.length - length);
-    std::memcpy(payload_of(rest), payload_of(buffer) + length, second.length);
+rte_mbuf* SendBuffer::split(rte_mbuf* buffer, std::uint16_t length, rte_mempool* pool) noexcept {
+    rte_mbuf* front = make_segment(pool);
+    if (front == nullptr) return nullptr;
+    SALLYPORT_CHECK(length <= rte_pktmbuf_tailroom(front));
+    SendSegment& rest = send_segment(buffer);
+    SendSegment& first = send_segment(front);
+    if (rest.sacked) sacked_segments -= rest.on_wire();
+    first = rest;
+    first.offset = RTE_PKTMBUF_HEADROOM;
     first.length = length;
-    first.fin = false;
-    link_after(rest, buffer);
-    if (first.sacked) ++sacked_segments;
-    if (List* const list = list_of(first)) list->insert_after(rest, buffer);
-    if (highest_sacked_ == buffer) highest_sacked_ = rest;
-    return true;
+    first.weight = 1;
+    first.large = first.fin = false;
+    std::memcpy(payload_of(front), payload_of(buffer), length);
+    rest.seq += length;
+    rest.offset = static_cast<std::uint16_t>(rest.offset + length);
+    rest.length = static_cast<std::uint16_t>(rest.length - length);
+    link_after(front, rest.previous);
+    if (rest.sacked) sacked_segments += first.on_wire() + rest.on_wire();
+    if (List* const list = list_of(rest)) list->insert_after(front, rest.earlier);
+    if (unsent_ == buffer) unsent_ = front;
+    return front;
 }
 
 rte_mbuf* SendBuffer::replace(rte_mbuf* buffer, rte_mempool* pool) noexcept {
@@ -200,6 +213,10 @@ rte_mbuf* SendBuffer::replace(rte_mbuf* buffer, rte_mempool* pool) noexcept {
     if (copy == nullptr) return nullptr;
     SendSegment& segment = send_segment(copy);
     segment = send_segment(buffer);
+    SALLYPORT_CHECK(segment.length <= rte_pktmbuf_tailroom(copy));
+    held_ -= segment.weight - 1u;
+    segment.weight = 1;
+    segment.large = false;
     segment.offset = RTE_PKTMBUF_HEADROOM;
     std::memcpy(payload_of(copy), payload_of(buffer), segment.length);
     (segment.previous != nullptr ? send_segment(segment.previous).next : head_) = copy;
@@ -221,11 +238,12 @@ void SendBuffer::pop_front() noexcept {
     rte_mbuf* buffer = head_;
     SendSegment& segment = send_segment(buffer);
     forget_marks(segment, segment.sequence_length());
-    if (segment.sacked) --sacked_segments;
+    if (segment.sacked) sacked_segments -= segment.on_wire();
     if (List* const list = list_of(segment)) list->remove(buffer);
     if (highest_sacked_ == buffer) highest_sacked_ = nullptr;
     octets_ -= segment.length;
     --segments_;
+    held_ -= segment.weight;
     head_ = segment.next;
     (head_ != nullptr ? send_segment(head_).previous : tail_) = nullptr;
     if (unsent_ == buffer) unsent_ = head_;
@@ -235,9 +253,11 @@ void SendBuffer::pop_front() noexcept {
 void SendBuffer::trim_front(std::uint16_t length) noexcept {
     SendSegment& segment = send_segment(head_);
     forget_marks(segment, length);
+    if (segment.sacked) sacked_segments -= segment.on_wire();
     segment.seq += length;
     segment.offset = static_cast<std::uint16_t>(segment.offset + length);
     segment.length = static_cast<std::uint16_t>(segment.length - length);
+    if (segment.sacked) sacked_segments += segment.on_wire();
     octets_ -= length;
 }
 
@@ -249,7 +269,7 @@ void SendBuffer::mark_sacked(rte_mbuf* buffer) noexcept {
     segment.lost = segment.retransmitted = false;
     segment.sacked = true;
     sacked_octets += segment.sequence_length();
-    ++sacked_segments;
+    sacked_segments += segment.on_wire();
     if (highest_sacked_ == nullptr || segment.seq.after(send_segment(highest_sacked_).seq)) highest_sacked_ = buffer;
 }
 
@@ -317,7 +337,7 @@ void SendBuffer::clear() noexcept {
     }
     head_ = tail_ = unsent_ = highest_sacked_ = nullptr;
     in_flight_ = lost_ = {};
-    octets_ = segments_ = 0;
+    octets_ = segments_ = held_ = 0;
     sacked_octets = lost_octets = retransmitted_octets = sacked_segments = 0;
 }
 

@@ -14,7 +14,8 @@ namespace sallyport::tcp {
 
 using crypto::WritePiece;
 
-/// State of one segment that we send, in the private area of the packet buffer that holds its payload.
+/// State of one segment that we send, in the private area of the packet buffer that holds its payload; or of several, which the device cuts (TSO), as long as
+/// nothing is known of them that does not hold for all.
 struct SendSegment {
     rte_mbuf* next;
     rte_mbuf* previous;
@@ -24,15 +25,31 @@ struct SendSegment {
     SeqNum seq;
     std::uint16_t offset;        ///< of the payload in the buffer: lower layers move the buffer's own offset
     std::uint16_t length;        ///< octets of payload
+    std::uint16_t cut_to;        ///< octets of payload that a segment has at most on the wire, since the latest transmission; 0: never sent
     std::uint8_t transmissions;  ///< 0: never sent; saturates
+    std::uint8_t weight;         ///< ordinary buffers that this one counts as
     bool fin : 1;                ///< FIN follows the payload
     bool sacked : 1;             ///< selectively acknowledged (RFC 6675)
     bool lost : 1;               ///< deemed lost, to be sent again
     bool retransmitted : 1;      ///< lost, and the retransmission is in flight
+    bool large : 1;              ///< a buffer for several segments
 
     /// SEG.LEN: what it occupies in sequence space.
     [[nodiscard]] std::uint32_t sequence_length() const noexcept { return std::uint32_t{length} + (fin ? 1 : 0); }
     [[nodiscard]] SeqNum end() const noexcept { return seq + sequence_length(); }
+    /// Segments that it is on the wire.
+    [[nodiscard]] std::uint32_t on_wire() const noexcept { return length <= cut_to || cut_to == 0 ? 1u : (std::uint32_t{length} + cut_to - 1) / cut_to; }
+};
+
+/// Into which buffers goes what is appended: of `mss` octets each, from `pool`; or, where the device cuts segments itself and there are kWorthALarge of them, of
+/// up to `most` octets, a multiple of that, from `large`, as long as it has any. Pools are borrowed; `large` may be null when `most` is `mss`.
+struct Cutting {
+    static constexpr std::uint32_t kWorthALarge = 3;
+    std::uint16_t mss;
+    std::uint16_t most;
+    rte_mempool* pool;
+    rte_mempool* large = nullptr;
+    std::uint8_t weight = 1;     ///< SendSegment's, of a buffer from `large`
 };
 [[nodiscard]] SendSegment& send_segment(rte_mbuf* buffer) noexcept;
 
@@ -59,16 +76,16 @@ class SendBuffer {
     [[nodiscard]] rte_mbuf* highest_sacked() const noexcept { return highest_sacked_; }
     [[nodiscard]] std::uint32_t octets() const noexcept { return octets_; }  ///< payload, sent or not
     [[nodiscard]] std::uint32_t segments() const noexcept { return segments_; }
+    [[nodiscard]] std::uint32_t held() const noexcept { return held_; }      ///< buffers, by weight
 
     /// Of what is in flight, in sequence space (RFC 6675's and Linux's accounting).
     std::uint32_t sacked_octets = 0, lost_octets = 0, retransmitted_octets = 0;
-    std::uint32_t sacked_segments = 0;
+    std::uint32_t sacked_segments = 0;   ///< on the wire
 
     // ---- writing ----
-    /// Sets pieces for `length` octets: room of the last segment if it was never sent, then new buffers of at most `mss` octets.
-    /// Returns their number; 0 (and no change) when `pool` is empty or `pieces` too short.
-    [[nodiscard]] std::size_t reserve(std::uint32_t length, std::uint16_t mss, rte_mempool* pool,
-                                      std::span<WritePiece> pieces) noexcept;
+    /// Sets pieces for `length` octets: room of the last segment if it was never sent, then new buffers.
+    /// Returns their number; 0 (and no change) when the pools are empty or `pieces` too short.
+    [[nodiscard]] std::size_t reserve(std::uint32_t length, const Cutting& cutting, std::span<WritePiece> pieces) noexcept;
     void append(SeqNum seq) noexcept;  ///< `seq`: of the first octet after all that was appended before
     void give_back() noexcept;
     [[nodiscard]] bool reserved() const noexcept { return reserved_ > 0; }
@@ -79,9 +96,10 @@ class SendBuffer {
     /// The first unsent segment has been sent; or one that was sent before, again.
     void sent() noexcept;
     void sent_again(rte_mbuf* buffer) noexcept;
-    /// Cuts a segment in two: `length` octets stay in it, the rest is copied into a new one behind it. False: no buffer.
-    [[nodiscard]] bool split(rte_mbuf* buffer, std::uint16_t length, rte_mempool* pool) noexcept;
-    /// Puts a copy in the place of a buffer that the device still holds. Null: no buffer free.
+    /// Cuts a segment in two: the first `length` octets, for which an ordinary buffer has room, are copied into a new one before it, which is returned; the rest
+    /// stays where it is, also while the device still reads all of it. Null: no buffer.
+    [[nodiscard]] rte_mbuf* split(rte_mbuf* buffer, std::uint16_t length, rte_mempool* pool) noexcept;
+    /// Puts a copy, in an ordinary buffer, which has room for it, in the place of one that the device still holds. Null: no buffer free.
     [[nodiscard]] rte_mbuf* replace(rte_mbuf* buffer, rte_mempool* pool) noexcept;
 
     // ---- acknowledging ----
@@ -124,6 +142,7 @@ class SendBuffer {
     std::uint16_t reserved_in_tail_ = 0;  ///< of them in the last segment
     std::uint32_t octets_ = 0;
     std::uint32_t segments_ = 0;
+    std::uint32_t held_ = 0;
 };
 
 }  // namespace sallyport::tcp

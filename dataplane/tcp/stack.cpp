@@ -47,6 +47,7 @@ Core::Core(const Settings& settings, rte_mempool* transmit_buffers, network::Net
       ports_(settings.port_low, settings.port_high, hash_), cookie_(hash_),
       max_send_segments_(std::max(kMaxSendSegments, settings.send_buffer / 1024)),
       max_payload_(std::uint32_t{rte_pktmbuf_data_room_size(transmit_buffers)} - RTE_PKTMBUF_HEADROOM),
+      large_payload_(settings.large_buffers == nullptr ? 0 : std::uint32_t{rte_pktmbuf_data_room_size(settings.large_buffers)} - RTE_PKTMBUF_HEADROOM),
       rcv_wnd_shift_(shift_for(settings.receive_buffer)) {
     SALLYPORT_CHECK(settings.port_low > 0 && settings.port_low <= settings.port_high);
 }

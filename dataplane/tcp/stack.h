@@ -55,6 +55,9 @@ struct Settings {
     /// Packet buffers that all connections together may hold: received ones, in order or not, and ones to be sent or acknowledged. What
     /// the pools hold beyond is for rings, bursts, and segments without payload, which therefore always find a buffer. 0: no bound.
     std::uint32_t receive_budget = 0, transmit_budget = 0;
+    /// For several segments at once, on paths whose device cuts them (TSO): a pool with a larger data room, borrowed; null: none. Where it is empty, ordinary
+    /// buffers do. One counts in `transmit_budget` as the ordinary ones whose room it has.
+    rte_mempool* large_buffers = nullptr;
     std::uint16_t port_low = 10000, port_high = 65000;   ///< ephemeral ports for connect()
     std::array<std::uint8_t, 32> secret{};   ///< of ISNs (RFC 6528), ports (RFC 6056), cookies; anew at each start
     /// Of timestamp offsets: the same after a restart, as the clock goes on from `timestamp_base`. A peer that still holds a connection of

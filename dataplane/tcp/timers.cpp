@@ -110,6 +110,7 @@ Verdict Core::retransmit_fired(ControlBlock& cb) {
             return cb.synchronized() ? retransmission_timeout(cb) : syn_timeout(cb);
         case RetransmitTimer::tail_loss_probe:
             tail_loss_probe(cb);
+            settle(cb);   // a segment may have been cut
             // 7.3: the retransmission timer runs from the probe on; no further probe before an ACK.
             cb.retransmit_timer = RetransmitTimer::timeout;
             arm(cb, Timer::retransmit, now_ + cb.rtt.rto());

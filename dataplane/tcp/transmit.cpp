@@ -92,13 +92,19 @@ void Core::send_lost(ControlBlock& cb, Time now) {
     SendBuffer& buffer = cb.transfer->send_buffer;
     while (rte_mbuf* at = buffer.first_lost()) {
         const SendSegment& segment = send_segment(at);
-        if (segment.length > cb.snd_mss && !buffer.split(at, cb.snd_mss, pool_)) return;  // the path MTU has become smaller
+        if (segment.length > cb.snd_mss) {   // they were several, or the path MTU has become smaller
+            if (buffer.split(at, cb.snd_mss, pool_) == nullptr) return;
+            continue;
+        }
         // A peer may take back a window that it gave (RFC 9293 3.8.6: the sender must bear it), and Linux drops a segment that
         // reaches beyond it as a whole: what is sent again is cut to the window. With none at all the first segment is the probe.
         const std::uint32_t used = segment.seq - cb.snd_una;
         const std::uint32_t room = cb.snd_wnd > used ? cb.snd_wnd - used : 0;
         if (room == 0 && used > 0) return;
-        if (room > 0 && segment.length > room && !buffer.split(at, static_cast<std::uint16_t>(room), pool_)) return;
+        if (room > 0 && segment.length > room) {
+            if (buffer.split(at, static_cast<std::uint16_t>(room), pool_) == nullptr) return;
+            continue;
+        }
         if (!cwnd_allows(cb, segment.sequence_length()) || !transmit(cb, at, now)) return;
     }
 }
@@ -109,8 +115,16 @@ void Core::send_new(ControlBlock& cb, Time now, bool force) {
     if (buffer.unsent() != nullptr && cb.flight() == 0 && now - cb.last_sent > cb.rtt.rto()) cb.cubic.on_idle(cb.snd_mss);
     bool limited = false;
     while (rte_mbuf* at = buffer.unsent()) {
-        SendSegment& segment = send_segment(at);
-        if (segment.length > cb.snd_mss && !buffer.split(at, cb.snd_mss, pool_)) break;
+        const SendSegment& segment = send_segment(at);
+        const Whole whole = segment.length > cb.snd_mss ? leaves_whole(cb, segment) : Whole::goes;
+        if (whole == Whole::waits) {
+            limited = !cwnd_allows(cb, segment.sequence_length());
+            break;
+        }
+        if (whole == Whole::cut) {
+            if (buffer.split(at, cb.snd_mss, pool_) == nullptr) break;
+            continue;
+        }
         if (!cwnd_allows(cb, segment.sequence_length())) {
             limited = true;
             break;
@@ -128,13 +142,36 @@ void Core::send_new(ControlBlock& cb, Time now, bool force) {
             // Silly window avoidance (RFC 9293 3.8.6.2.1): less than a segment goes only when it is half of the largest window seen,
             // or when the persist timer says so.
             const bool worth_it = room >= cb.max_snd_wnd / 2 || (force && cb.flight() == 0);
-            if (room == 0 || !worth_it || !buffer.split(at, static_cast<std::uint16_t>(room), pool_)) break;
+            if (room == 0 || !worth_it || buffer.split(at, static_cast<std::uint16_t>(room), pool_) == nullptr) break;
+            continue;
         }
         if (!transmit(cb, at, now, Departs::with_others)) break;
     }
     depart(cb, now);
     // RFC 9438 5.8 and RFC 7661: the window may grow only while it is what limits.
     cb.cwnd_limited = limited || (cb.cubic.slow_start() && cb.in_flight() * 2 > cb.cubic.cwnd());
+}
+
+std::uint16_t Core::most_to_cut(const ControlBlock& cb) const noexcept {
+    const std::uint32_t mss = cb.snd_mss;
+    if (large_payload_ == 0 || cb.nagle || network_.segmentation(cb.path) == 0) return cb.snd_mss;
+    // A quarter of the windows, so that enough is in flight while one waits for room; and no more than may leave at once where bursts are spread.
+    const std::uint32_t most = std::min({large_payload_, cb.cubic.cwnd() / 4, cb.snd_wnd / 4, leaves_at_once(cb)});
+    return most < Cutting::kWorthALarge * mss ? cb.snd_mss : static_cast<std::uint16_t>(most / mss * mss);
+}
+
+std::uint32_t Core::leaves_at_once(const ControlBlock& cb) const noexcept {
+    if (!settings_.pacing || cb.rtt.srtt() <= kPaceAhead) return UINT32_MAX;
+    return static_cast<std::uint32_t>(std::uint64_t{cb.cubic.cwnd()} * static_cast<std::uint64_t>(kPaceAhead.count()) / static_cast<std::uint64_t>(cb.rtt.srtt().count()));
+}
+
+Core::Whole Core::leaves_whole(const ControlBlock& cb, const SendSegment& segments) const noexcept {
+    if (network_.segmentation(cb.path) == 0 || cb.nagle) return Whole::cut;   // the route has changed, or the last one may not leave
+    const std::uint32_t length = segments.sequence_length(), used = segments.seq - cb.snd_una;
+    if (length > leaves_at_once(cb)) return Whole::cut;   // the path has become slower
+    if (cb.in_flight() + length <= cb.cubic.cwnd() && used + length <= cb.snd_wnd) return Whole::goes;
+    // What is in flight is several times as much then, so that an ACK of it comes without delay.
+    return cb.flight() > 0 && length <= std::min(cb.cubic.cwnd(), cb.snd_wnd) / 4 ? Whole::waits : Whole::cut;
 }
 
 bool Core::transmit(ControlBlock& cb, rte_mbuf* buffer, Time now, Departs departs) {
@@ -170,6 +207,7 @@ bool Core::transmit(ControlBlock& cb, rte_mbuf* buffer, Time now, Departs depart
         train_.last->next = buffer;
         train_.last = buffer;
         train_.head->pkt_len += segment.length;
+        train_.octets += segment.length;
         ++train_.head->nb_segs;
         wire::add_tcp_flags(train_.header, flags & (kFin | kPsh));   // the device leaves them to the last segment
     } else {
@@ -180,6 +218,7 @@ bool Core::transmit(ControlBlock& cb, rte_mbuf* buffer, Time now, Departs depart
     }
 
     segment.sent_at = now;
+    segment.cut_to = cb.snd_mss;
     if (again) {
         if (!cb.undo_possible && cb.recovery != Recovery::open) {
             cb.undo_possible = true;
@@ -197,7 +236,7 @@ bool Core::transmit(ControlBlock& cb, rte_mbuf* buffer, Time now, Departs depart
     cb.last_sent = now;
     cb.octets_sent += segment.length;
     counters.octets_out += segment.length;
-    ++counters.segments_out;
+    counters.segments_out += segment.on_wire();
     // SACK blocks do not fit beside a full segment's payload: where there are any, an ACK of their own follows.
     const bool ack_follows = cb.ack_now && cb.transfer->reassembly.anything_to_tell();
     ack_sent(cb);
@@ -205,7 +244,7 @@ bool Core::transmit(ControlBlock& cb, rte_mbuf* buffer, Time now, Departs depart
 
     rte_mbuf_refcnt_update(buffer, 1);
     if (joins) return true;
-    train_ = {.head = buffer, .last = buffer, .header = rte_pktmbuf_mtod(buffer, std::byte*), .ecn = ecn};
+    train_ = {.head = buffer, .last = buffer, .header = rte_pktmbuf_mtod(buffer, std::byte*), .octets = segment.length, .ecn = ecn};
     if (departs == Departs::at_once) depart(cb, now);
     return true;
 }
@@ -214,7 +253,8 @@ bool Core::joins_train(const ControlBlock& cb, const SendSegment& segment, bool 
     if (train_.head == nullptr || train_.head->nb_segs >= network_.segmentation(cb.path)) return false;
     const SendSegment& last = send_segment(train_.last);   // all but the last have the size by which the device cuts
     constexpr std::uint32_t kMostOctets = 0xffff - 256;    // of an IP packet, with room for headers
-    return last.length == cb.snd_mss && !last.fin && segment.length > 0 && segment.seq == last.end() && ecn == train_.ecn &&
+    const bool full = last.length == cb.snd_mss || (last.length > cb.snd_mss && last.length % cb.snd_mss == 0);
+    return full && !last.fin && segment.length > 0 && segment.seq == last.end() && ecn == train_.ecn &&
            train_.head->pkt_len + segment.length <= kMostOctets;
 }
 
@@ -223,9 +263,10 @@ void Core::depart(ControlBlock& cb, Time now) {
     rte_mbuf* const head = train_.head;
     if (head == nullptr) return;
     const bool ecn = train_.ecn;
+    const std::uint32_t octets = train_.octets;
     train_.head = train_.last = nullptr;
-    const auto size = head->nb_segs > 1 ? cb.snd_mss : std::uint16_t{0};
-    if (size != 0) counters.segmented += head->nb_segs;
+    const auto size = octets > cb.snd_mss ? cb.snd_mss : std::uint16_t{0};
+    if (size != 0) counters.segmented += (octets + size - 1) / size;
     network_.send_tcp(head, cb.tuple.local.address, cb.tuple.remote.address, cb.path, ecn ? wire::kEcnCapable : 0, now, size);
 }
 

@@ -98,7 +98,7 @@ class Invariants {
 
     void held(const ControlBlock& cb) {
         expect(cb.received_held == cb.receive_queue.buffers() + cb.transfer->reassembly.buffers(), "received_held is not settled");
-        expect(cb.sent_held == cb.transfer->send_buffer.segments(), "sent_held is not settled");
+        expect(cb.sent_held == cb.transfer->send_buffer.held(), "sent_held is not settled");
         expect(cb.transfer->reassembly.buffers() <= settings_.max_reassembly_segments, "more segments out of order than allowed");
         expect(cb.transfer->send_buffer.octets() <= settings_.send_buffer, "more to send than allowed");
         expect(cb.receive_queue.octets() <= settings_.receive_buffer + settings_.receive_buffer / 8 + 2u * (1u << cb.rcv_wnd_shift) + 2u * cb.our_mss,
@@ -167,10 +167,14 @@ class Invariants {
         rte_mbuf* const at = cb.transfer->send_buffer.unsent();
         if (at == nullptr || !cb.can_send() || armed(cb, tcp::Timer::pace)) return false;
         const tcp::SendSegment& segment = tcp::send_segment(at);
-        if (segment.length > cb.snd_mss) return false;   // it is cut first, and there may be no buffer for that
+        if (segment.length > cb.snd_mss && !segment.large) return false;   // it is cut first, and there may be no buffer for that
         if (cb.nagle && cb.flight() > 0 && segment.length < cb.snd_mss && segment.next == nullptr && !segment.fin) return false;
-        const std::uint32_t pipe = cb.in_flight(), length = segment.sequence_length();
-        return (pipe == 0 || pipe + length <= cb.cubic.cwnd()) && segment.seq - cb.snd_una + length <= cb.snd_wnd;
+        const std::uint32_t pipe = cb.in_flight(), length = segment.sequence_length(), used = segment.seq - cb.snd_una;
+        const auto allowed = [&](std::uint32_t octets) { return (pipe == 0 || pipe + octets <= cb.cubic.cwnd()) && used + octets <= cb.snd_wnd; };
+        if (segment.length <= cb.snd_mss) return allowed(length);
+        // Several in one buffer: whole, or one of them, unless they wait for the ACK of several times as much.
+        const bool waits = !cb.nagle && cb.flight() > 0 && length <= std::min(cb.cubic.cwnd(), cb.snd_wnd) / 4;
+        return pipe + length <= cb.cubic.cwnd() && used + length <= cb.snd_wnd ? true : !waits && allowed(cb.snd_mss);
     }
 
     void sequence(const ControlBlock& cb) {
@@ -195,7 +199,7 @@ class Invariants {
 
     void send_buffer(const ControlBlock& cb) {
         const tcp::SendBuffer& buffer = cb.transfer->send_buffer;
-        std::uint32_t octets = 0, segments = 0, sacked = 0, sacked_segments = 0, lost = 0, retransmitted = 0;
+        std::uint32_t octets = 0, segments = 0, held = 0, sacked = 0, sacked_segments = 0, lost = 0, retransmitted = 0;
         SeqNum next = cb.synchronized() ? cb.snd_una : cb.iss + 1;
         bool unsent = false;
         const rte_mbuf* previous = nullptr;
@@ -216,14 +220,17 @@ class Invariants {
             next = segment.end();
             octets += segment.length;
             ++segments;
-            if (segment.sacked) sacked += segment.sequence_length(), ++sacked_segments;
+            held += segment.weight;
+            expect(segment.on_wire() == 1 || segment.transmissions <= 1, "several segments were sent again at once");
+            expect(segment.large || segment.weight == 1, "an ordinary buffer counts as several");
+            if (segment.sacked) sacked += segment.sequence_length(), sacked_segments += segment.on_wire();
             if (segment.lost) lost += segment.sequence_length();
             if (segment.retransmitted) retransmitted += segment.sequence_length();
             previous = at;
         }
         expect(buffer.back() == previous, "the list of segments does not end at its end");
         expect(unsent || !cb.synchronized() || next == cb.snd_nxt, "what is in flight does not end at SND.NXT");
-        expect(octets == buffer.octets() && segments == buffer.segments(), "the send buffer counts wrongly");
+        expect(octets == buffer.octets() && segments == buffer.segments() && held == buffer.held(), "the send buffer counts wrongly");
         expect(sacked == buffer.sacked_octets && sacked_segments == buffer.sacked_segments, "sacked octets are counted wrongly");
         expect(lost == buffer.lost_octets, "lost octets are counted wrongly");
         expect(retransmitted == buffer.retransmitted_octets, "retransmitted octets are counted wrongly");

@@ -74,7 +74,7 @@ Generator::~Generator() {
     backend_side_.reset();
     loopback_.reset();
     for (const Pools& pools : {client_pools_, backend_pools_})
-        for (rte_mempool* const pool : {pools.receive, pools.transmit})
+        for (rte_mempool* const pool : {pools.receive, pools.transmit, pools.large})
             if (pool != nullptr) drivers::free_buffer_pool(pool);
 }
 
@@ -128,8 +128,10 @@ std::expected<void, std::string> Generator::make_pools(const std::string& name, 
     const std::uint32_t descriptors = side.port ? drivers::ring_buffers(port) : 1024;
     const std::uint32_t count = options_.buffers != 0 ? options_.buffers : drivers::buffers_for_worker(descriptors, descriptors, std::min(options_.connections, kBusy));
     pools.for_connections = drivers::buffers_for_connections(count, descriptors);
-    for (const auto& [what, pool] : {std::pair{"_receive", &pools.receive}, {"_transmit", &pools.transmit}}) {
-        const auto made = drivers::make_buffer_pool(name + what, count, drivers::data_room_for(port), SOCKET_ID_ANY);
+    const std::uint16_t room = drivers::data_room_for(port);
+    for (const auto& [what, pool, buffers, data_room] : {std::tuple{"_receive", &pools.receive, count, room}, {"_transmit", &pools.transmit, count, room},
+                                                         {"_large", &pools.large, drivers::large_buffers_for(count), drivers::kLargeDataRoom}}) {
+        const auto made = drivers::make_buffer_pool(name + what, buffers, data_room, SOCKET_ID_ANY);
         if (!made) return std::unexpected(made.error());
         *pool = *made;
     }
@@ -175,6 +177,7 @@ std::expected<void, std::string> Generator::make_side(const char* name, const Si
     fill_random(settings.tcp.secret);
     fill_random(settings.tcp.timestamp_secret);
     settings.buffers = pools.transmit;
+    settings.tcp.large_buffers = pools.large;
     made = std::make_unique<Side>(std::move(settings), std::move(link));
     return {};
 }

@@ -74,6 +74,7 @@ class Generator {
     struct Pools {
         rte_mempool* receive = nullptr;
         rte_mempool* transmit = nullptr;
+        rte_mempool* large = nullptr;   ///< for a device that cuts segments
         std::uint32_t for_connections = 0;
     };
     [[nodiscard]] std::expected<void, std::string> make_pools(const std::string& name, const SideOptions& side, Pools& pools);

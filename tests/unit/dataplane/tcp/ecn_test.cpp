@@ -201,6 +201,20 @@ TEST_F(EcnCapable, Ece_ReducesOnceAWindow_AndSaysCwr) {
     EXPECT_EQ(said, 1u) << "the first new segment alone";
 }
 
+TEST_F(EcnCapable, EceAfterATimeout_DoesNotWidenTheWindow) {   // one segment then, which is less than the least threshold
+    peer.write(100);
+    peer.output();
+    peer.after(3s);
+    ASSERT_GE(peer.connection->status().timeouts, 1u);
+    acknowledge(100);
+    peer.write(4 * kMss);
+    peer.output();
+    const std::uint32_t before = peer.connection->status().cwnd;
+    ASSERT_LT(before, 2 * kMss);
+    acknowledge(10, kEce);
+    EXPECT_EQ(peer.connection->status().cwnd, before);
+}
+
 TEST_F(EcnCapable, EceAndAProbeThatRepairedALoss_ReducedOnce) {   // both tell of the same window
     peer.write(10 * kMss);
     peer.output();

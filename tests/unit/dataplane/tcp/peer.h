@@ -50,13 +50,16 @@ struct Offer {
 /// The other end of one connection, spoken by hand: each segment is given and each answer looked at. IPv4, our side is 192.0.2.1:443.
 class Peer {
  public:
-    /// `segmentation`: buffers of a frame that the device cuts, or the kernel for it.
-    explicit Peer(Settings settings = {}, std::uint16_t mtu = 1500, std::uint16_t segmentation = 0, bool cut_by_kernel = false)
-        : pool(2047), network_(network_settings(mtu, segmentation, cut_by_kernel), pool.get(), drops), core(with_secret(settings), pool.get(), network_, drops) {
+    /// `segmentation`: buffers of a frame that the device cuts, or the kernel for it. `large_buffers`: so many, for several segments each.
+    explicit Peer(Settings settings = {}, std::uint16_t mtu = 1500, std::uint16_t segmentation = 0, bool cut_by_kernel = false, std::uint32_t large_buffers = 0)
+        : pool(2047), large(large_buffers == 0 ? nullptr : std::make_unique<BufferPool>(large_buffers, 16128)),
+          network_(network_settings(mtu, segmentation, cut_by_kernel), pool.get(), drops),
+          core(with_secret(settings, large.get()), pool.get(), network_, drops) {
         core.listen(us);
     }
 
     BufferPool pool;
+    std::unique_ptr<BufferPool> large;   ///< null: none
     DropCounters drops;
 
  private:
@@ -205,7 +208,8 @@ class Peer {
     }
 
  private:
-    static Settings with_secret(Settings settings) {
+    static Settings with_secret(Settings settings, const BufferPool* large) {
+        settings.large_buffers = large == nullptr ? nullptr : large->get();
         for (std::size_t i = 0; i < settings.secret.size(); ++i) settings.secret[i] += static_cast<std::uint8_t>(i * 7 + 1);
         return settings;
     }

@@ -176,7 +176,7 @@ TEST(ReassemblyQueue, AtItsBound_DropsTheNew) {
 /// Reserves and fills `length` octets that continue at `from`.
 bool write(SendBuffer& buffer, test::BufferPool& pool, SeqNum seq, std::uint32_t from, std::uint32_t length, std::uint16_t mss) {
     std::array<WritePiece, 64> pieces;
-    const std::size_t count = buffer.reserve(length, mss, pool.get(), pieces);
+    const std::size_t count = buffer.reserve(length, {.mss = mss, .most = mss, .pool = pool.get()}, pieces);
     if (count == 0) return false;
     for (std::size_t i = 0; i < count; ++i)
         for (std::uint32_t j = 0; j < pieces[i].length; ++j) pieces[i].data[j] = static_cast<std::byte>(from++ % 251);
@@ -215,10 +215,10 @@ TEST(SendBuffer, ReserveFails_NothingChanges) {
     test::BufferPool pool(4);
     SendBuffer buffer;
     std::array<WritePiece, 64> pieces;
-    EXPECT_EQ(buffer.reserve(5000, 1000, pool.get(), pieces), 0u) << "no buffers";
+    EXPECT_EQ(buffer.reserve(5000, {.mss = 1000, .most = 1000, .pool = pool.get()}, pieces), 0u) << "no buffers";
     EXPECT_EQ(pool.in_use(), 0u);
-    EXPECT_EQ(buffer.reserve(3000, 1000, pool.get(), std::span(pieces).first(2)), 0u) << "too few pieces";
-    EXPECT_EQ(buffer.reserve(3000, 1000, pool.get(), pieces), 3u);
+    EXPECT_EQ(buffer.reserve(3000, {.mss = 1000, .most = 1000, .pool = pool.get()}, std::span(pieces).first(2)), 0u) << "too few pieces";
+    EXPECT_EQ(buffer.reserve(3000, {.mss = 1000, .most = 1000, .pool = pool.get()}, pieces), 3u);
     buffer.give_back();
     EXPECT_EQ(pool.in_use(), 0u);
     EXPECT_TRUE(buffer.empty());
@@ -229,7 +229,7 @@ TEST(SendBuffer, SplitTrimReplace_KeepOctets) {
     SendBuffer buffer;
     ASSERT_TRUE(write(buffer, pool, SeqNum(0), 0, 2500, 1000));
     ASSERT_TRUE(buffer.append_fin(SeqNum(2500), pool.get()));
-    ASSERT_TRUE(buffer.split(buffer.back(), 200, pool.get()));
+    ASSERT_NE(buffer.split(buffer.back(), 200, pool.get()), nullptr);
     EXPECT_TRUE(send_segment(buffer.back()).fin);
     EXPECT_EQ(send_segment(buffer.back()).seq, SeqNum(2200));
     ASSERT_NE(buffer.replace(buffer.front(), pool.get()), nullptr);
@@ -276,7 +276,7 @@ TEST(SendBuffer, InFlightByTime_LostBySequence) {
     buffer.sent_again(at[0]);
     EXPECT_EQ(order(buffer.oldest()), (Order{1000, 4000, 0}));
     EXPECT_EQ(buffer.retransmitted_octets, 1000u);
-    ASSERT_TRUE(buffer.split(at[2], 400, pool.get()));
+    ASSERT_NE(buffer.split(at[2], 400, pool.get()), nullptr);
     EXPECT_EQ(order(buffer.first_lost()), (Order{2000, 2400}));
     buffer.mark_lost(at[0]);
     EXPECT_EQ(order(buffer.first_lost()), (Order{0, 2000, 2400})) << "first what is first in the stream";
