@@ -14,6 +14,7 @@
 #include <fstream>
 #include <thread>
 
+#include "control/handshake/key_provider.h"
 #include "drivers/environment.h"
 
 namespace sallyport::generator {
@@ -90,6 +91,9 @@ std::expected<void, std::string> Generator::set_up() {
     clock_ = std::make_unique<TscClock>();
     batch_ = std::make_unique<crypto::AeadBatch>();
 
+    // What a handshake costs us, the device under test has not to do: the cheaper it is, the more of it one core asks for.
+    const bool tls_clients = options_.has_clients() && !options_.clients.plain, tls_backends = options_.has_backends() && !options_.backends.plain;
+    if ((tls_clients || tls_backends)) handshake::load_key_provider();
     if (options_.has_clients() && !options_.clients.plain) {
         auto tls = TlsContext::make_client(options_.clients.tls);
         if (!tls) return std::unexpected("clients' TLS: " + tls.error());
