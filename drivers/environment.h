@@ -53,7 +53,7 @@ void free_buffer_pool(rte_mempool* pool);
 
 /// Of buffers that hold several segments for a device that cuts them: eleven of an MTU of 1500. Cards take 16,383 octets a descriptor at most.
 constexpr std::uint16_t kLargeDataRoom = 16128;
-/// How many of them go with a pool of `buffers` ordinary ones: what many connections have in flight at once, in half as much memory.
+/// How many of them go with a pool of `buffers` ordinary ones: half of their octets, 1,024 at most.
 [[nodiscard]] std::uint32_t large_buffers_for(std::uint32_t buffers);
 
 /// Octets of data room (headroom not counted) that a port's frames need, so that each fits in one buffer. A pool serves several ports with

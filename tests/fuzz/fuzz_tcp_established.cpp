@@ -14,7 +14,7 @@ namespace {
 std::byte octet_at(std::uint32_t offset) { return static_cast<std::byte>((offset * 167) ^ (offset >> 8)); }
 
 struct Session {
-    Session(const tcp::Settings& settings, bool v4, std::uint8_t offer) : host(settings, v4) {
+    Session(const tcp::Settings& settings, bool v4, bool cuts, std::uint8_t offer) : host(settings, v4, cuts) {
         host.heard = [this](const Spoken& segment) { hear(segment); };
         wire::TcpOptions options;
         if ((offer & 1) == 0) options.mss = (offer & 2) == 0 ? 1460 : 100;
@@ -143,7 +143,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if ((choice & 16) != 0) settings.receive_budget = settings.transmit_budget = 20;
     for (std::size_t i = 0; i < settings.secret.size(); ++i) settings.secret[i] = static_cast<std::uint8_t>(i * 7 + 1);
     {
-        Session session(settings, (choice & 32) == 0, offer);
+        Session session(settings, (choice & 32) == 0, (choice & 64) != 0, offer);
         TcpHost& host = session.host;
         while (!input.empty()) {
             const std::uint8_t what = input.octet();

@@ -10,6 +10,7 @@
 #include "dataplane/network/network.h"
 #include "dataplane/wire/tcp_options.h"
 #include "tests/fuzz/input.h"
+#include "tests/simulation/card.h"
 #include "tests/simulation/frame.h"
 #include "tests/simulation/invariants.h"
 #include "tests/unit/eal.h"
@@ -43,8 +44,9 @@ struct Spoken {
 /// A stack at 192.0.2.1 or 2001:db8::1, port 443, that talks to one neighbour (2), whose frames are made here, with good checksums.
 class TcpHost {
  public:
-    TcpHost(tcp::Settings settings, bool v4)
-        : v4_(v4), network_(network_settings(v4), pool().get(), drops_), stack(settings, pool().get(), network_, drops_) {
+    /// `cuts`: its card cuts segments (TSO), and there are buffers for several.
+    TcpHost(tcp::Settings settings, bool v4, bool cuts = false)
+        : v4_(v4), cuts_(cuts), network_(network_settings(v4, cuts), pool().get(), drops_), stack(with_large_buffers(settings, cuts), pool().get(), network_, drops_) {
         static_cast<void>(network_.route(peer(), now, network::Network::Use::open));
         meet();
         stack.listen({us(), kPort});
@@ -57,8 +59,12 @@ class TcpHost {
         static auto* const made = new test::BufferPool(4095);
         return *made;
     }
+    static test::BufferPool& large_buffers() {
+        static auto* const made = new test::BufferPool(7, 16128);
+        return *made;
+    }
     /// When all is destroyed, nothing may be left.
-    static void expect_nothing_left() { expect(pool().in_use() == 0, "packet buffers leaked"); }
+    static void expect_nothing_left() { expect(pool().in_use() + large_buffers().in_use() == 0, "packet buffers leaked"); }
 
     static constexpr std::uint16_t kPort = 443;
     [[nodiscard]] IpAddress us() const { return address(1); }
@@ -136,11 +142,17 @@ class TcpHost {
         result.octets = {0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last};
         return result;
     }
-    static network::Network::Settings network_settings(bool v4) {
+    static tcp::Settings with_large_buffers(tcp::Settings settings, bool cuts) {
+        if (cuts) settings.large_buffers = large_buffers().get();
+        return settings;
+    }
+    static network::Network::Settings network_settings(bool v4, bool cuts) {
         network::Interface interface;
         interface.name = "fuzz";
         interface.mac = {2, 0, 0, 0, 0, 1};
         interface.addresses = {*IpPrefix::parse(v4 ? "192.0.2.1/24" : "2001:db8::1/64")};
+        interface.checksum_offload = cuts;
+        interface.segmentation_buffers = cuts ? 45 : 0;
         network::Network::Settings result;
         result.interfaces = {interface};
         result.max_neighbours = 4;
@@ -193,14 +205,22 @@ class TcpHost {
         if (rte_mbuf* frame = buffer_of(octets)) receive(frame);
         take_frames(heard);
     }
+    void tell(const rte_mbuf* frame, const std::function<void(const Spoken&)>& hear) const {
+        const std::span octets(rte_pktmbuf_mtod(frame, std::byte*), frame->data_len);
+        const auto view = simulation::FrameView::of(octets);
+        if (!view || !hear) return;
+        const std::size_t options = ip_end() + 20;
+        hear({.port = view->destination_port(), .flags = view->flags(), .seq = view->seq(), .ack = view->ack(), .window = view->window(),
+              .options = {octets.begin() + static_cast<std::ptrdiff_t>(options), octets.begin() + static_cast<std::ptrdiff_t>(view->headers())},
+              .payload = {octets.begin() + static_cast<std::ptrdiff_t>(view->headers()), octets.end()}});
+    }
     void take_frames(const std::function<void(const Spoken&)>& hear, bool keep = false) {
         for (rte_mbuf* frame : network_.to_transmit(0)) {
-            const std::span octets(rte_pktmbuf_mtod(frame, std::byte*), frame->data_len);
-            if (const auto view = simulation::FrameView::of(octets); view && hear) {
-                const std::size_t options = ip_end() + 20;
-                hear({.port = view->destination_port(), .flags = view->flags(), .seq = view->seq(), .ack = view->ack(), .window = view->window(),
-                      .options = {octets.begin() + static_cast<std::ptrdiff_t>(options), octets.begin() + static_cast<std::ptrdiff_t>(view->headers())},
-                      .payload = {octets.begin() + static_cast<std::ptrdiff_t>(view->headers()), octets.end()}});
+            const auto pieces = cuts_ ? simulation::what_leaves(*frame, pool().get()) : std::vector<rte_mbuf*>{};
+            if (pieces.empty()) tell(frame, hear);
+            for (rte_mbuf* const piece : pieces) {
+                tell(piece, hear);
+                rte_pktmbuf_free(piece);
             }
             if (keep)
                 kept_.push_back(frame);
@@ -210,7 +230,7 @@ class TcpHost {
         network_.taken(0);
     }
 
-    bool v4_;
+    bool v4_, cuts_;
     DropCounters drops_;
     network::Network network_;
     std::vector<rte_mbuf*> kept_;

@@ -93,7 +93,7 @@ std::expected<void, std::string> Generator::set_up() {
 
     // What a handshake costs us, the device under test has not to do: the cheaper it is, the more of it one core asks for.
     const bool tls_clients = options_.has_clients() && !options_.clients.plain, tls_backends = options_.has_backends() && !options_.backends.plain;
-    if ((tls_clients || tls_backends)) handshake::load_key_provider();
+    if (tls_clients || tls_backends) handshake::load_key_provider();
     if (options_.has_clients() && !options_.clients.plain) {
         auto tls = TlsContext::make_client(options_.clients.tls);
         if (!tls) return std::unexpected("clients' TLS: " + tls.error());
