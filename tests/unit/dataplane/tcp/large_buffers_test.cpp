@@ -292,6 +292,22 @@ TEST_F(LargeBuffers, PathMtuShrinks_AllIsSentAgainInShorterOnes) {
     for (const auto& frame : peer.sent) EXPECT_LE(frame.payload.size(), 1348u);
 }
 
+TEST_F(LargeBuffers, PathMtuShrinks_ShorterOnesInFlightAreNotSentAgain) {   // sent while the path was thought to take less than it does (RFC 4821 7.7)
+    ControlBlock* const cb = CoreTestAccess::only(peer.core);
+    cb->path.mtu = 1000;
+    cb->snd_mss = 948;
+    write(11 * 948);
+    peer.output();
+    ASSERT_EQ(peer.sent[0].segment_size, 948);
+    cb->path.mtu = 1500;
+    cb->snd_mss = kMss;
+    peer.icmp(network::Received::IcmpError::What::packet_too_big, peer.rcv_nxt, 1400);
+    peer.output();
+    ASSERT_EQ(peer.connection->mss(), 1348);
+    EXPECT_TRUE(peer.sent.empty());
+    EXPECT_EQ(buffer().lost_octets, 0u);
+}
+
 struct LargeBuffersWithoutSack : LargeBuffers {
     void SetUp() override { open({.sack = false}); }
 };
