@@ -102,7 +102,7 @@ std::size_t Core::reserve(ControlBlock& cb, std::uint32_t length, std::span<Writ
                           .most = most_to_cut(cb),
                           .pool = pool_,
                           .large = settings_.large_buffers,
-                          .weight = static_cast<std::uint8_t>(std::clamp(large_payload_ / max_payload_, 1u, 255u))};
+                          .weight = large_weight_};
     const std::size_t count = engage(cb).send_buffer.reserve(length, cutting, pieces);
     if (count == 0) settle(cb);
     return count;

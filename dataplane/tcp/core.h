@@ -350,6 +350,7 @@ class Core {
     std::uint32_t max_send_segments_;
     std::uint32_t max_payload_;      ///< of one buffer of the pool
     std::uint32_t large_payload_;    ///< of one of Settings::large_buffers; 0: there are none
+    std::uint8_t large_weight_;      ///< ordinary buffers that one of these counts as
     std::uint8_t rcv_wnd_shift_;     ///< for Settings::receive_buffer
 };
 

@@ -48,6 +48,7 @@ Core::Core(const Settings& settings, rte_mempool* transmit_buffers, network::Net
       max_send_segments_(std::max(kMaxSendSegments, settings.send_buffer / 1024)),
       max_payload_(std::uint32_t{rte_pktmbuf_data_room_size(transmit_buffers)} - RTE_PKTMBUF_HEADROOM),
       large_payload_(settings.large_buffers == nullptr ? 0 : std::uint32_t{rte_pktmbuf_data_room_size(settings.large_buffers)} - RTE_PKTMBUF_HEADROOM),
+      large_weight_(static_cast<std::uint8_t>(std::clamp(large_payload_ / max_payload_, 1u, 255u))),
       rcv_wnd_shift_(shift_for(settings.receive_buffer)) {
     SALLYPORT_CHECK(settings.port_low > 0 && settings.port_low <= settings.port_high);
 }

@@ -60,7 +60,7 @@ class TcpHost {
         return *made;
     }
     static test::BufferPool& large_buffers() {
-        static auto* const made = new test::BufferPool(7, 16128);
+        static auto* const made = new test::BufferPool(7, drivers::kLargeDataRoom);
         return *made;
     }
     /// When all is destroyed, nothing may be left.

@@ -174,7 +174,7 @@ class Invariants {
         if (segment.length <= cb.snd_mss) return allowed(length);
         // Several in one buffer: whole, or one of them, unless they wait for the ACK of several times as much.
         const bool waits = !cb.nagle && cb.flight() > 0 && length <= std::min(cb.cubic.cwnd(), cb.snd_wnd) / 4;
-        return pipe + length <= cb.cubic.cwnd() && used + length <= cb.snd_wnd ? true : !waits && allowed(cb.snd_mss);
+        return (pipe + length <= cb.cubic.cwnd() && used + length <= cb.snd_wnd) || (!waits && allowed(cb.snd_mss));
     }
 
     void sequence(const ControlBlock& cb) {

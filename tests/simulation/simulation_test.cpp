@@ -618,7 +618,7 @@ constexpr std::uint64_t kConnections = 200'000;
 #endif
 
 TEST(Simulation, RandomConnectionsThroughRandomNetworks_EndWithEveryOctetInOrder) {
-    test::BufferPool pool(8191), large(63, 16128);   // few of these, so that at times there is none
+    test::BufferPool pool(8191), large(63, drivers::kLargeDataRoom);   // few of these, so that at times there is none
     const std::uint64_t only = variable("SALLYPORT_SIMULATION_SEED", 0);
     alone = only != 0;
     // Seeds are dealt out to the processes in turn.

@@ -132,10 +132,8 @@ std::expected<void, std::string> Generator::make_pools(const std::string& name, 
     const std::uint32_t descriptors = side.port ? drivers::ring_buffers(port) : 1024;
     const std::uint32_t count = options_.buffers != 0 ? options_.buffers : drivers::buffers_for_worker(descriptors, descriptors, std::min(options_.connections, kBusy));
     pools.for_connections = drivers::buffers_for_connections(count, descriptors);
-    const std::uint16_t room = drivers::data_room_for(port);
-    for (const auto& [what, pool, buffers, data_room] : {std::tuple{"_receive", &pools.receive, count, room}, {"_transmit", &pools.transmit, count, room},
-                                                         {"_large", &pools.large, drivers::large_buffers_for(count), drivers::kLargeDataRoom}}) {
-        const auto made = drivers::make_buffer_pool(name + what, buffers, data_room, SOCKET_ID_ANY);
+    for (const auto& [what, pool] : {std::pair{"_receive", &pools.receive}, {"_transmit", &pools.transmit}}) {
+        const auto made = drivers::make_buffer_pool(name + what, count, drivers::data_room_for(port), SOCKET_ID_ANY);
         if (!made) return std::unexpected(made.error());
         *pool = *made;
     }
@@ -143,7 +141,7 @@ std::expected<void, std::string> Generator::make_pools(const std::string& name, 
 }
 
 /// Nothing is made, and that is no error, where there is no such side.
-std::expected<void, std::string> Generator::make_side(const char* name, const SideOptions& side, const Pools& pools, unsigned loopback_end, std::unique_ptr<Side>& made) {
+std::expected<void, std::string> Generator::make_side(const char* name, const SideOptions& side, Pools& pools, unsigned loopback_end, std::unique_ptr<Side>& made) {
     if (!side.port && !options_.loopback) return {};
     std::unique_ptr<Link> link;
     if (side.port) {
@@ -156,6 +154,11 @@ std::expected<void, std::string> Generator::make_side(const char* name, const Si
         link = std::make_unique<Link>(std::move(*opened));
     } else {
         link = std::make_unique<Link>(*loopback_, loopback_end, std::array<std::uint8_t, 6>{2, 0, 0, 0, 0, static_cast<std::uint8_t>(loopback_end + 1)});
+    }
+    if (link->segmentation_buffers() > 0) {
+        const auto large = drivers::make_buffer_pool(std::string(name) + "_large", drivers::large_buffers_for(pools.transmit->size), drivers::kLargeDataRoom, SOCKET_ID_ANY);
+        if (!large) return std::unexpected(large.error());
+        pools.large = *large;
     }
     network::Interface interface;
     interface.name = name;

@@ -78,7 +78,7 @@ class Generator {
         std::uint32_t for_connections = 0;
     };
     [[nodiscard]] std::expected<void, std::string> make_pools(const std::string& name, const SideOptions& side, Pools& pools);
-    [[nodiscard]] std::expected<void, std::string> make_side(const char* name, const SideOptions& side, const Pools& pools, unsigned loopback_end, std::unique_ptr<Side>& made);
+    [[nodiscard]] std::expected<void, std::string> make_side(const char* name, const SideOptions& side, Pools& pools, unsigned loopback_end, std::unique_ptr<Side>& made);
     [[nodiscard]] Clients::Settings client_settings() const;
 
     enum class Stage : std::uint8_t { linking,

@@ -14,8 +14,8 @@ using wire::kFin;
 using wire::kPsh;
 
 constexpr std::uint32_t kMss = 1448;              // with timestamps
-constexpr std::uint32_t kWhole = 11;              // segments that a buffer of 16,128 octets holds
-constexpr std::uint32_t kWeight = 16128 / 2048;   // of one
+constexpr std::uint32_t kWhole = 11;              // segments that a large buffer holds
+constexpr std::uint32_t kWeight = drivers::kLargeDataRoom / 2048;   // of one
 
 /// The peer has a round-trip time of 1 ms and a congestion window of 400 segments; what was sent is acknowledged.
 struct LargeBuffers : testing::Test {

@@ -52,7 +52,7 @@ class Peer {
  public:
     /// `segmentation`: buffers of a frame that the device cuts, or the kernel for it. `large_buffers`: so many, for several segments each.
     explicit Peer(Settings settings = {}, std::uint16_t mtu = 1500, std::uint16_t segmentation = 0, bool cut_by_kernel = false, std::uint32_t large_buffers = 0)
-        : pool(2047), large(large_buffers == 0 ? nullptr : std::make_unique<BufferPool>(large_buffers, 16128)),
+        : pool(2047), large(large_buffers == 0 ? nullptr : std::make_unique<BufferPool>(large_buffers, drivers::kLargeDataRoom)),
           network_(network_settings(mtu, segmentation, cut_by_kernel), pool.get(), drops),
           core(with_secret(settings, large.get()), pool.get(), network_, drops) {
         core.listen(us);
