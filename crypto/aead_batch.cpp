@@ -147,10 +147,14 @@ struct BatchKey {
 /// An expanded key that outlives the batch.
 struct KeptKey {
     ExpandedKey expanded;
-    const RecordProtection* owner = nullptr;   ///< null: nothing is kept here; never followed
-    std::uint64_t last_flush = 0;              ///< that used it
     std::array<std::byte, kMaxKeyLength> key;
     Aead aead;
+};
+
+/// Whose it is. These stand apart, so that a connection for which no key is kept, among many, has its answer from one cache line.
+struct Keeper {
+    const RecordProtection* owner = nullptr;   ///< null: nothing is kept; never followed
+    std::uint64_t last_flush = 0;              ///< that used it
 };
 
 /// IPsec-MB's direct functions for one length of AES key.
@@ -393,6 +397,7 @@ struct alignas(64) AeadBatch::State {
     static constexpr std::size_t kWays = 4;   ///< places in which a key may be kept
     static constexpr std::size_t kSeen = 2048;
     static constexpr std::uint64_t kNotExpanded = ~std::uint64_t{0};   ///< in the place of a flush
+    static constexpr std::size_t kNowhere = kKeptKeys;
 
     explicit State(Instructions instructions) noexcept;
     ~State();
@@ -411,8 +416,8 @@ struct alignas(64) AeadBatch::State {
 
     void prefetch(const Job& job) const noexcept;
     const gcm_key_data& expand(BatchKey& key, const GcmFunctions& functions) noexcept;
-    [[nodiscard]] std::span<KeptKey, kWays> kept_places(const RecordProtection& owner) noexcept;
-    [[nodiscard]] KeptKey* place_for(const BatchKey& key) noexcept;
+    static std::size_t first_place(const RecordProtection& owner) noexcept;
+    [[nodiscard]] std::size_t place_for(const BatchKey& key) noexcept;
     void run(Job& job) noexcept;
     template <typename Cipher>
     void run(Cipher cipher, Job& job) noexcept;
@@ -449,6 +454,9 @@ struct alignas(64) AeadBatch::State {
     alignas(64) std::array<std::byte, std::max(kMaxTls12CiphertextLength, kMaxTls13CiphertextLength)> bounce;   ///< the longest record that a header may announce
     ExpandedKey single_key;
     std::array<ExpandedKey, kSharedKeys> shared_keys;
+    /// Each in one of kWays places beside each other, which its owner tells.
+    alignas(64) std::array<Keeper, kKeptKeys> keepers{};
+    static_assert(kWays * sizeof(Keeper) == 64);
     std::array<KeptKey, kKeptKeys> kept_keys{};
     /// By a hash of the owner, the rest of that hash: who was seen lately. A key is kept when it comes a second time.
     std::array<std::uint16_t, kSeen> seen{};
@@ -597,61 +605,65 @@ void AeadBatch::State::prefetch(const Job& job) const noexcept {
     fetch(pieces[job.first_piece + (job.result != nullptr ? 0 : job.content_pieces)]);
 }
 
-std::span<KeptKey, AeadBatch::State::kWays> AeadBatch::State::kept_places(const RecordProtection& owner) noexcept {
+std::size_t AeadBatch::State::first_place(const RecordProtection& owner) noexcept {
     const std::uint64_t hash = reinterpret_cast<std::uintptr_t>(&owner) * 0x9e3779b97f4a7c15U;
-    return std::span<KeptKey, kWays>(&kept_keys[(hash >> 40) % (kKeptKeys / kWays) * kWays], kWays);
+    return (hash >> 40) % (kKeptKeys / kWays) * kWays;
 }
 
-/// Where the key is kept, or is to be from now on; null where it is not. What this flush has used stays: records of it may follow.
-KeptKey* AeadBatch::State::place_for(const BatchKey& key) noexcept {
-    KeptKey* free = nullptr;
-    for (KeptKey& place : kept_places(*key.owner)) {
-        if (place.owner == key.owner && place.aead == key.aead && std::memcmp(place.key.data(), key.key.data(), key.key.size()) == 0) return &place;
-        if (place.owner != nullptr && place.last_flush == counters.flushes) continue;
-        if (free == nullptr || place.last_flush < free->last_flush) free = &place;
+/// Where the key is kept, or is to be from now on; kNowhere where it is not. What this flush has used stays: records of it may follow.
+std::size_t AeadBatch::State::place_for(const BatchKey& key) noexcept {
+    const std::size_t first = first_place(*key.owner);
+    std::size_t free = kNowhere;
+    for (std::size_t place = first; place < first + kWays; ++place) {
+        const Keeper& keeper = keepers[place];
+        if (keeper.owner == key.owner && kept_keys[place].aead == key.aead && std::memcmp(kept_keys[place].key.data(), key.key.data(), key.key.size()) == 0)
+            return place;
+        if (keeper.owner != nullptr && keeper.last_flush == counters.flushes) continue;
+        if (free == kNowhere || keeper.last_flush < keepers[free].last_flush) free = place;
     }
     const std::uint64_t hash = reinterpret_cast<std::uintptr_t>(key.owner) * 0xd6e8feb86659fd93U;
     std::uint16_t& last = seen[(hash >> 48) % kSeen];
     const auto rest = static_cast<std::uint16_t>(hash >> 32 | 1);
     if (last != rest) {
         last = rest;
-        return nullptr;
+        return kNowhere;
     }
-    if (free != nullptr) {
-        free->owner = key.owner;
-        free->key = key.key;
-        free->aead = key.aead;
-        free->last_flush = kNotExpanded;
+    if (free != kNowhere) {
+        keepers[free] = {key.owner, kNotExpanded};
+        kept_keys[free].key = key.key;
+        kept_keys[free].aead = key.aead;
     }
     return free;
 }
 
 const gcm_key_data& AeadBatch::State::expand(BatchKey& key, const GcmFunctions& functions) noexcept {
     if (key.expanded != nullptr) return *key.expanded;
-    KeptKey* const kept = place_for(key);
-    if (kept != nullptr && kept->last_flush != kNotExpanded) {
+    const std::size_t place = place_for(key);
+    const bool kept = place != kNowhere;
+    if (kept && keepers[place].last_flush != kNotExpanded) {
         ++counters.keys_found;
     } else {
-        ExpandedKey& to = kept != nullptr ? kept->expanded : key.uses == 1 ? single_key : shared_keys[shared_used++];
-        if (kept == nullptr && key.uses == 1) single_used = true;
+        ExpandedKey& to = kept ? kept_keys[place].expanded : key.uses == 1 ? single_key : shared_keys[shared_used++];
+        if (!kept && key.uses == 1) single_used = true;
         functions.expand(key.key.data(), &to.data);
         key.expanded = &to.data;
         ++counters.key_expansions;
     }
-    if (kept != nullptr) {
-        kept->last_flush = counters.flushes;
-        key.expanded = &kept->expanded.data;
+    if (kept) {
+        keepers[place].last_flush = counters.flushes;
+        key.expanded = &kept_keys[place].expanded.data;
     }
     return *key.expanded;
 }
 
 void AeadBatch::forget(const RecordProtection& protection) noexcept {
-    for (KeptKey& place : state_->kept_places(protection))
-        if (place.owner == &protection) {
-            wipe(&place.expanded, sizeof place.expanded);
-            wipe(place.key.data(), place.key.size());
-            place.owner = nullptr;
-            place.last_flush = 0;
+    const std::size_t first = State::first_place(protection);
+    for (std::size_t place = first; place < first + State::kWays; ++place)
+        if (state_->keepers[place].owner == &protection) {
+            KeptKey& kept = state_->kept_keys[place];
+            wipe(&kept.expanded, sizeof kept.expanded);
+            wipe(kept.key.data(), kept.key.size());
+            state_->keepers[place] = {};
         }
 }
 

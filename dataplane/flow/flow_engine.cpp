@@ -121,9 +121,10 @@ FlowEngine::FlowEngine(const EngineSettings& settings, tcp::Stack& stack, crypto
       content_pieces_(kMaxRecordPieces) {
     round_.reserve(kMostFlowsARound);
     sealings_.reserve(2 * kMostFlowsARound);
+    stack_.set_fetch(&FlowEngine::fetch, this);
 }
 
-FlowEngine::~FlowEngine() = default;
+FlowEngine::~FlowEngine() { stack_.set_fetch(nullptr, nullptr); }
 
 void FlowEngine::serve(const ServiceTable* table) {
     std::vector<SocketAddress> listens;
@@ -209,12 +210,6 @@ void FlowEngine::detach(Flow& flow, Time now) {
 bool FlowEngine::turn(Time now) {
     bool busy = take_messages(now);
     for (auto ready = stack_.next_ready(); ready.connection != nullptr; ready = stack_.next_ready()) {
-        constexpr std::size_t kAhead = 4;   // connections, likewise some hundred nanoseconds
-        if (const Connection* const later = stack_.ready_after(kAhead); later != nullptr && later->user != 0) {
-            const Flow& flow = table_.at(static_cast<std::uint32_t>(later->user >> 1) - 1);
-            __builtin_prefetch(&flow, 1);
-            __builtin_prefetch(&flow.legs[later->user & 1].phase);
-        }
         on_event(ready, now);
         busy = true;
     }
@@ -226,6 +221,17 @@ bool FlowEngine::turn(Time now) {
     reap();
     if (lanes_ != nullptr) lanes_->publish();
     return busy;
+}
+
+/// First what an event of a flow touches, and where its other connection is, to which the octets will go; then that.
+void FlowEngine::fetch(void* engine, std::uint64_t user, bool again) {
+    const Flow& flow = static_cast<FlowEngine*>(engine)->table_.at(static_cast<std::uint32_t>(user >> 1) - 1);
+    if (!again) {
+        __builtin_prefetch(&flow, 1);
+        for (const Leg& leg : flow.legs) __builtin_prefetch(&leg, 1);
+    } else if (const Leg& to = flow.legs[1 - (user & 1)]; to.connection != nullptr) {
+        tcp::Stack::prefetch(*to.connection);
+    }
 }
 
 void FlowEngine::on_event(tcp::Stack::Ready ready, Time now) {
@@ -313,7 +319,6 @@ void FlowEngine::on_leg_event(Flow& flow, Side side, std::uint8_t events, Time n
         case LegPhase::open:
             if ((events & tcp::event::kWritable) != 0) flow.last_activity = now;   // a slow reader is not idle
             activate(flow);
-            if (const Leg& to = flow.legs[index_of(other(side))]; to.connection != nullptr) tcp::Stack::prefetch(*to.connection);   // its octets go there
             break;
         case LegPhase::lingering:
             discard(flow, side);

@@ -137,6 +137,7 @@ class FlowEngine {
     static constexpr std::uint32_t kHandshakeReceiveLimit = 64 * 1024;   ///< octets unread of a leg whose handshake runs
 
     // lifecycle (flow_engine.cpp)
+    static void fetch(void* engine, std::uint64_t user, bool again);   ///< tcp::Stack::Fetch
     void on_event(tcp::Stack::Ready ready, Time now);
     [[nodiscard]] bool on_accepted(tcp::Connection& connection, Time now);
     void retime(Time now);

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <new>
 
+#include "crypto/check.h"
+
 namespace sallyport::tcp {
 
 std::array<std::uint64_t, 5> words_of(const Tuple& tuple) noexcept {
@@ -25,9 +27,9 @@ Region::Region(std::size_t octets)
 
 Region::~Region() { munmap(data_, octets_); }
 
-ConnectionTable::ConnectionTable(std::uint32_t max_connections, const KeyedHash& hash)
-    : hash_(hash), mask_(std::bit_ceil(std::uint64_t{max_connections} + 1) - 1),
-      memory_((mask_ + 1) * sizeof(ControlBlock*)), buckets_(static_cast<ControlBlock**>(memory_.data())) {}
+ConnectionTable::ConnectionTable(std::uint32_t max_connections, const KeyedHash& hash, const ControlBlockPool& blocks)
+    : hash_(hash), blocks_(blocks), mask_(std::bit_ceil(std::uint64_t{max_connections} + max_connections / 3 + 2) - 1),
+      memory_((mask_ + 1) * sizeof(Slot)), slots_(static_cast<Slot*>(memory_.data())) {}
 
 std::uint64_t ConnectionTable::hash(const Tuple& tuple) const noexcept {
     const std::array<std::uint64_t, 5> words = words_of(tuple);
@@ -37,26 +39,35 @@ std::uint64_t ConnectionTable::hash(const Tuple& tuple) const noexcept {
 }
 
 ControlBlock* ConnectionTable::find(const Tuple& tuple, std::uint32_t hash) const noexcept {
-    for (ControlBlock* cb = buckets_[hash & mask_]; cb != nullptr; cb = cb->hash_next)
-        if (cb->hash == hash && cb->tuple == tuple) return cb;
+    for (std::uint64_t at = hash & mask_; slots_[at].place != kFree; at = (at + 1) & mask_)
+        if (slots_[at].hash == hash)
+            if (ControlBlock* const cb = at_place(slots_[at].place); cb->tuple == tuple) return cb;
     return nullptr;
 }
 
 void ConnectionTable::insert(ControlBlock& cb) noexcept {
+    SALLYPORT_CHECK(size_ < mask_);   // one slot at least stays free: there every search ends
     cb.hash = static_cast<std::uint32_t>(hash(cb.tuple));
-    ControlBlock*& bucket = buckets_[cb.hash & mask_];
-    cb.hash_next = bucket;
-    bucket = &cb;
+    std::uint64_t at = cb.hash & mask_;
+    while (slots_[at].place != kFree) at = (at + 1) & mask_;
+    slots_[at] = {cb.hash, blocks_.place_of(cb) + 1};
     cb.listed = true;
     ++size_;
 }
 
 void ConnectionTable::remove(ControlBlock& cb) noexcept {
     if (!cb.listed) return;
-    ControlBlock** at = &buckets_[cb.hash & mask_];
-    while (*at != &cb) at = &(*at)->hash_next;
-    *at = cb.hash_next;
-    cb.hash_next = nullptr;
+    const std::uint32_t place = blocks_.place_of(cb) + 1;
+    std::uint64_t hole = cb.hash & mask_;
+    while (slots_[hole].place != place) hole = (hole + 1) & mask_;
+    // What lies behind it, up to the next free slot, moves up where its search would end at the hole (Knuth, The Art of Computer Programming 6.4, algorithm R).
+    for (std::uint64_t at = (hole + 1) & mask_; slots_[at].place != kFree; at = (at + 1) & mask_) {
+        const std::uint64_t from_home = (at - slots_[at].hash) & mask_, from_hole = (at - hole) & mask_;
+        if (from_home < from_hole) continue;
+        slots_[hole] = slots_[at];
+        hole = at;
+    }
+    slots_[hole] = {0, kFree};
     cb.listed = false;
     --size_;
 }

@@ -110,8 +110,7 @@ struct ControlBlock final : Connection, TimerEntry {
     std::uint8_t probes = 0;             ///< keepalive probes without an answer
     std::uint8_t backoff = 0;            ///< timeouts in a row
 
-    ControlBlock* hash_next = nullptr;
-    std::uint32_t hash = 0;
+    std::uint32_t hash = 0;              ///< ConnectionTable's
     Tuple tuple;
     Link<ControlBlock> ready, dirty;
     CoarseMoment last_received;
@@ -120,20 +119,22 @@ struct ControlBlock final : Connection, TimerEntry {
     network::Path path;
     std::uint64_t octets_received = 0;
     RttEstimator rtt;
-    // What an ordinary segment touches ends here.
-
     Deadlines<kTimers> deadlines;
     FineMoment last_progress;            ///< SND.UNA moved, or the send buffer stopped being empty
-    Time last_sent{};
     std::uint32_t max_snd_wnd = 0;
+    Time last_sent{};
     std::uint16_t snd_mss = 536;         ///< payload of a segment with our usual options: what mss() tells
-    std::uint16_t peer_mss = 536;        ///< MSS option of the peer
-    Cubic cubic;
+    std::uint16_t unproven_mtu = 0;      ///< path MTU before it was lowered because nothing came through; 0: it was not
     std::uint32_t user_timeout_ms = 0;   ///< R2 of this connection
     CoarseMoment confirmed;              ///< reachability of the next hop
+    SeqNum recovery_point;               ///< RFC 6675; of the last reduction for ECN, too
+    std::uint64_t octets_sent = 0;
+    Cubic cubic;
+    // What an ordinary segment touches ends here.
+
+    std::uint16_t peer_mss = 536;        ///< MSS option of the peer
 
     // Loss detection and recovery
-    SeqNum recovery_point;               ///< RFC 6675; of the last reduction for ECN, too
     std::uint8_t reo_wnd_multiplier = 1;
     std::uint8_t reo_wnd_persist = 0;
     std::uint8_t syn_transmissions = 0;
@@ -141,11 +142,9 @@ struct ControlBlock final : Connection, TimerEntry {
     CoarseMoment challenge_period;
 
     CoarseMoment mtu_lowered;
-    std::uint16_t unproven_mtu = 0;      ///< path MTU before it was lowered because nothing came through; 0: it was not
     End ended = End::none;
     SeqNum iss, irs, peer_fin_seq;
     Link<ControlBlock> waiting, reassembling, starved;
-    std::uint64_t octets_sent = 0;
     std::uint32_t retransmissions = 0, timeouts = 0;
 
     // ---- derived ----
@@ -179,6 +178,6 @@ struct ControlBlock final : Connection, TimerEntry {
 };
 
 /// Fetches what an ordinary segment touches into the cache. The block need not live any more.
-inline void prefetch(const ControlBlock& cb) noexcept { prefetch_lines(&cb, &cb.deadlines); }
+inline void prefetch(const ControlBlock& cb) noexcept { prefetch_lines(&cb, &cb.peer_mss); }
 
 }  // namespace sallyport::tcp

@@ -126,7 +126,6 @@ class Core {
     [[nodiscard]] std::expected<Connection*, Stack::ConnectError> connect(const SocketAddress& remote, std::uint64_t user,
                                                                           Duration timeout, Time now, const IpAddress& from = {});
     [[nodiscard]] Stack::Ready next_ready() noexcept;
-    [[nodiscard]] const Connection* ready_after(std::size_t others) const noexcept;
     void output(Time now);
     void advance(Time now);
     [[nodiscard]] Time next_timer() const noexcept;
@@ -154,6 +153,8 @@ class Core {
 
     Stack::Counters counters;
     std::uint32_t half_open = 0;
+    Stack::Fetch fetch = nullptr;
+    void* fetch_context = nullptr;
     Stack::PortFilter port_filter = nullptr;
     void* port_filter_context = nullptr;
     bool saturated = false;          ///< Stack::set_saturated()
@@ -327,8 +328,8 @@ class Core {
     network::Network& network_;
     DropCounters& drops_;
     KeyedHash hash_, table_hash_, timestamp_hash_;
-    ConnectionTable table_;
     ControlBlockPool blocks_;
+    ConnectionTable table_;
     ObjectPool<Transfer> transfers_;
     DelayedAcks delayed_acks_;
     std::uint64_t destroyed_ = 0;   ///< connections so far

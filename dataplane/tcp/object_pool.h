@@ -52,6 +52,9 @@ class ObjectPool {
         --live_;
     }
     [[nodiscard]] std::uint32_t live() const noexcept { return live_; }
+    /// Objects of the pool, by their place in its memory.
+    [[nodiscard]] T* at(std::uint32_t place) const noexcept { return reinterpret_cast<T*>(&cells_[place]); }
+    [[nodiscard]] std::uint32_t place_of(const T& object) const noexcept { return static_cast<std::uint32_t>(reinterpret_cast<const Cell*>(&object) - cells_); }
 
  private:
     union Cell {

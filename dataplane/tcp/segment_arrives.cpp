@@ -44,9 +44,8 @@ void Core::segments_arrive(std::span<const Stack::Arriving> burst, Time now) {
     std::array<std::uint32_t, Stack::kMostArriving> hashes;
     for (std::size_t i = 0; i < burst.size(); ++i) {
         hashes[i] = static_cast<std::uint32_t>(table_.hash(tuple_of(burst[i].segment)));
-        table_.prefetch_bucket(hashes[i]);
+        table_.prefetch_slot(hashes[i]);
     }
-    for (std::size_t i = 0; i < burst.size(); ++i) table_.prefetch_first(hashes[i]);
     // Now each block some segments before its turn, and what it leads to one after the other: a processor has some twenty lines under way from memory,
     // and forgets what more it is asked for.
     std::array<const ControlBlock*, Stack::kMostArriving> found;
@@ -55,10 +54,15 @@ void Core::segments_arrive(std::span<const Stack::Arriving> burst, Time now) {
         const auto fetched = [&](std::size_t ago) -> const ControlBlock* {
             return step >= ago && step - ago < burst.size() && destroyed_ == destroyed ? found[step - ago] : nullptr;
         };
-        if (step < burst.size()) found[step] = table_.prefetch_found(hashes[step]);
-        if (const ControlBlock* const cb = fetched(1)) prefetch(*cb->transfer);
-        if (const ControlBlock* const cb = fetched(2))
+        if (step < burst.size()) found[step] = table_.prefetch_first(hashes[step]);
+        if (const ControlBlock* const cb = fetched(1)) {
+            prefetch(*cb->transfer);
+            if (fetch != nullptr && cb->user != 0) fetch(fetch_context, cb->user, false);
+        }
+        if (const ControlBlock* const cb = fetched(2)) {
             if (const rte_mbuf* const first = cb->transfer->send_buffer.front()) prefetch_acknowledged(first);
+            if (fetch != nullptr && cb->user != 0) fetch(fetch_context, cb->user, true);
+        }
         if (step >= 3) arrives(burst[step - 3].segment, burst[step - 3].payload, hashes[step - 3], now);
     }
 }

@@ -17,7 +17,7 @@ SendSegment& send_segment(rte_mbuf* buffer) noexcept { return *static_cast<SendS
 
 void prefetch_acknowledged(const rte_mbuf* buffer) noexcept {
     __builtin_prefetch(buffer, 1);
-    __builtin_prefetch(&buffer->pool);
+    __builtin_prefetch(&buffer->next, 1);
     __builtin_prefetch(rte_mbuf_to_priv(const_cast<rte_mbuf*>(buffer)));
 }
 

@@ -42,7 +42,7 @@ std::uint8_t shift_for(std::uint32_t receive_buffer) noexcept {
 Core::Core(const Settings& settings, rte_mempool* transmit_buffers, network::Network& network, DropCounters& drops)
     : settings_(settings), pool_(transmit_buffers), network_(network), drops_(drops), hash_(hash_with(settings, 0)),
       table_hash_(hash_with(settings, 1)), timestamp_hash_(settings.timestamp_secret),
-      table_(settings.max_connections, table_hash_), blocks_(settings.max_connections), transfers_(settings.max_connections),
+      blocks_(settings.max_connections), table_(settings.max_connections, table_hash_, blocks_), transfers_(settings.max_connections),
       delayed_acks_(settings.max_connections),
       ports_(settings.port_low, settings.port_high, hash_), cookie_(hash_),
       max_send_segments_(std::max(kMaxSendSegments, settings.send_buffer / 1024)),
@@ -94,12 +94,6 @@ Stack::Ready Core::next_ready() noexcept {
     const std::uint8_t events = cb->events;
     cb->events = 0;
     return {cb, events};
-}
-
-const Connection* Core::ready_after(std::size_t others) const noexcept {
-    const ControlBlock* cb = ready_.front();
-    while (cb != nullptr && others-- > 0) cb = cb->ready.next;
-    return cb;
 }
 
 Time Core::next_timer() const noexcept { return std::min(wheel_.next(), delayed_acks_.next()); }
@@ -203,6 +197,10 @@ void Stack::segment_arrives(const wire::Segment& segment, rte_mbuf* payload, Tim
 }
 void Stack::segments_arrive(std::span<const Arriving> burst, Time now) { impl_->segments_arrive(burst, now); }
 void Stack::icmp_error(const network::Received::IcmpError& error, Time now) { impl_->icmp_error(error, now); }
+void Stack::set_fetch(Fetch fetch, void* context) noexcept {
+    impl_->fetch = fetch;
+    impl_->fetch_context = context;
+}
 void Stack::set_port_filter(PortFilter filter, void* context) noexcept {
     impl_->port_filter = filter;
     impl_->port_filter_context = context;
@@ -212,7 +210,6 @@ std::expected<Connection*, Stack::ConnectError> Stack::connect(const SocketAddre
     return impl_->connect(remote, user, timeout, now, from);
 }
 Stack::Ready Stack::next_ready() noexcept { return impl_->next_ready(); }
-const Connection* Stack::ready_after(std::size_t others) const noexcept { return impl_->ready_after(others); }
 void Stack::prefetch(const Connection& connection) noexcept { tcp::prefetch(static_cast<const ControlBlock&>(connection)); }
 void Stack::output(Time now) { impl_->output(now); }
 void Stack::set_saturated(bool saturated) noexcept { impl_->saturated = saturated; }

@@ -202,6 +202,10 @@ class Stack {
     /// As segment_arrives() of each in turn, at most kMostArriving; cheaper when the connections of a burst are in no cache.
     static constexpr std::size_t kMostArriving = 64;
     void segments_arrive(std::span<const Arriving> burst, Time now);
+    /// Fetches into the cache what the user keeps for a connection of which a segment is about to arrive: segments_arrive() calls it while it processes those before,
+    /// first with again = false, and some hundred nanoseconds later again, for what the first has led to. It changes nothing. May be null.
+    using Fetch = void (*)(void* context, std::uint64_t user, bool again);
+    void set_fetch(Fetch fetch, void* context) noexcept;
     /// An ICMP error about a segment of ours; checked against the window first (RFC 5927).
     void icmp_error(const network::Received::IcmpError& error, Time now);
 
@@ -222,8 +226,6 @@ class Stack {
         std::uint8_t events = 0;
     };
     [[nodiscard]] Ready next_ready() noexcept;
-    /// What next_ready() would give after so many others, and nothing changes; nullptr: nothing. What it needs may be fetched into the cache meanwhile.
-    [[nodiscard]] const Connection* ready_after(std::size_t others) const noexcept;
     /// Fetches what an ordinary segment or octets to be sent touch of a connection into the cache.
     static void prefetch(const Connection& connection) noexcept;
 

@@ -16,15 +16,15 @@ void TimerWheel::insert(TimerEntry& entry) noexcept {
     const std::uint64_t tick = std::clamp(wanted, current_, kFarthest);
     // The level is that of the highest digit in which the tick differs from the current one.
     const std::uint64_t differing = tick ^ current_;
-    const std::size_t level = differing == 0 ? 0 : static_cast<std::size_t>(63 - std::countl_zero(differing)) / 8;
-    const std::size_t digit = (tick >> (8 * level)) & (kSlots - 1);
-    const std::size_t slot = level * kSlots + digit;
+    std::size_t level = 0;
+    while (differing >> kShifts[level + 1] != 0) ++level;
+    const std::size_t slot = slot_of(level, tick);
     entry.timer_slot = static_cast<std::uint16_t>(slot);
     entry.timer_previous = nullptr;
     entry.timer_next = slots_[slot];
     if (entry.timer_next != nullptr) entry.timer_next->timer_previous = &entry;
     slots_[slot] = &entry;
-    occupied_[level][digit / 64] |= std::uint64_t{1} << (digit % 64);
+    occupied_[slot / 64] |= std::uint64_t{1} << (slot % 64);
 }
 
 void TimerWheel::remove(TimerEntry& entry) noexcept {
@@ -33,10 +33,7 @@ void TimerWheel::remove(TimerEntry& entry) noexcept {
     else
         slots_[entry.timer_slot] = entry.timer_next;
     if (entry.timer_next != nullptr) entry.timer_next->timer_previous = entry.timer_previous;
-    if (slots_[entry.timer_slot] == nullptr) {
-        const std::size_t digit = entry.timer_slot % kSlots;
-        occupied_[entry.timer_slot / kSlots][digit / 64] &= ~(std::uint64_t{1} << (digit % 64));
-    }
+    if (slots_[entry.timer_slot] == nullptr) occupied_[entry.timer_slot / 64] &= ~(std::uint64_t{1} << (entry.timer_slot % 64));
 }
 
 void TimerWheel::set(TimerEntry& entry, Time at) noexcept {
@@ -57,17 +54,17 @@ std::uint64_t TimerWheel::next_tick() const noexcept {
     for (std::size_t level = 1; level < kLevels; ++level)
         if (slots_[slot_of(level, current_)] != nullptr) return current_;
     for (std::size_t level = 0; level < kLevels; ++level) {
-        const std::uint64_t position = (current_ >> (8 * level)) & (kSlots - 1);
+        const std::size_t first = first_slot(level), end = first_slot(level + 1);
         // Of level 0 the current slot counts too: what was due at once. Upper levels hold only later digits.
-        for (std::uint64_t digit = position + (level == 0 ? 0 : 1); digit < kSlots;) {
-            const std::uint64_t word = occupied_[level][digit / 64] >> (digit % 64);
+        for (std::size_t slot = slot_of(level, current_) + (level == 0 ? 0 : 1); slot < end;) {
+            const std::uint64_t word = occupied_[slot / 64] >> (slot % 64);
             if (word == 0) {
-                digit = (digit / 64 + 1) * 64;
+                slot = (slot / 64 + 1) * 64;
                 continue;
             }
-            digit += static_cast<std::uint64_t>(std::countr_zero(word));
-            const std::uint64_t above = current_ >> (8 * (level + 1)) << (8 * (level + 1));
-            return above | digit << (8 * level);
+            slot += static_cast<std::size_t>(std::countr_zero(word));
+            const std::uint64_t above = current_ >> kShifts[level + 1] << kShifts[level + 1];
+            return above | std::uint64_t{slot - first} << kShifts[level];
         }
     }
     return kNever;
@@ -90,7 +87,7 @@ void TimerWheel::enter(std::uint64_t tick, std::size_t& left) noexcept {
 }
 
 TimerEntry* TimerWheel::take_due() noexcept {
-    TimerEntry* entry = slots_[current_ & (kSlots - 1)];
+    TimerEntry* entry = slots_[slot_of(0, current_)];
     if (entry != nullptr) clear(*entry);
     return entry;
 }

@@ -40,7 +40,8 @@ void Core::advance(Time now) {
         cb.ack_now = true;
         mark_dirty(cb);
     });
-    wheel_.advance(now, [&](TimerEntry& entry) { fired(static_cast<ControlBlock&>(entry)); });
+    wheel_.advance(now, [&](TimerEntry& entry) { fired(static_cast<ControlBlock&>(entry)); },
+                   [](const TimerEntry& entry) { prefetch(static_cast<const ControlBlock&>(entry)); });
 }
 
 void Core::fired(ControlBlock& cb) {

@@ -38,20 +38,22 @@ struct Transfer {
     SeqNum rack_end, rack_fack;          ///< RACK.end_seq, RACK.fack
     Time rack_sent_at{};                 ///< RACK.xmit_ts
     Duration rack_rtt{};
-    SeqNum tlp_end;
     SeqNum round_end;                    ///< SND.NXT when this round trip began (RFC 9406 4.2)
-    SeqNum reo_wnd_end;                  ///< RACK.dsack_round: a duplicate is counted once a round trip (RFC 8985 6.2, step 4)
     std::uint32_t reno_sacked = 0;       ///< octets that duplicate ACKs stand for, without SACK
+    std::uint8_t duplicate_acks = 0;     ///< without SACK
+    ReassemblyQueue reassembly;
+    // What an ordinary segment touches ends here.
+
+    SeqNum tlp_end;
+    SeqNum reo_wnd_end;                  ///< RACK.dsack_round: a duplicate is counted once a round trip (RFC 8985 6.2, step 4)
     std::uint32_t prr_delivered = 0, prr_out = 0, recover_flight = 0;  ///< RFC 6937
     std::uint32_t undo_timestamp = 0;    ///< our timestamp clock at the first retransmission of this recovery
     Cubic::Window undo_window;           ///< before this recovery
-    std::uint8_t duplicate_acks = 0;     ///< without SACK
     static constexpr std::size_t kSacksSeen = 3;
     std::array<SackRange, kSacksSeen> sacks_seen{};   ///< of the last ACK with blocks: what they cover has been looked at
-    ReassemblyQueue reassembly;
 };
 
 /// As that of a ControlBlock.
-inline void prefetch(const Transfer& transfer) noexcept { prefetch_lines(&transfer, &transfer + 1); }
+inline void prefetch(const Transfer& transfer) noexcept { prefetch_lines(&transfer, &transfer.tlp_end); }
 
 }  // namespace sallyport::tcp

@@ -36,7 +36,8 @@ TEST(KeyedHash, IsSipHash) {
 }
 
 TEST(ConnectionTable, EachPartOfATupleCounts) {
-    const ConnectionTable table(16, KeyedHash(counting()));
+    const ControlBlockPool blocks(16);
+    const ConnectionTable table(16, KeyedHash(counting()), blocks);
     const auto v4 = [](std::uint8_t last) { return IpAddress::from_v4({192, 0, 2, last}); };
     const auto v6 = [](std::uint8_t first, std::uint8_t eighth, std::uint8_t last) {
         IpAddress address = IpAddress::from_v4({192, 0, 2, last});   // but for octets in each of its halves
