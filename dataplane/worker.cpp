@@ -32,18 +32,15 @@ constexpr unsigned kUsualOf = 64;
 }  // namespace
 
 Worker::Worker(const Settings& settings, const TscClock& clock, steering::Crossbar& crossbar)
-    : settings_(settings), clock_(clock), crossbar_(crossbar), backlog_(settings.ports.size()) {
+    : settings_(settings), clock_(clock), crossbar_(crossbar) {
     network_ = std::make_unique<network::Network>(settings_.network, settings_.buffers, drops_);
     stack_ = std::make_unique<tcp::Stack>(settings_.tcp, settings_.buffers, *network_, drops_);
     if (settings_.count > 1) stack_->set_port_filter(&Worker::port_reaches_us, this);
     engine_ = std::make_unique<flow::FlowEngine>(settings_.engine, *stack_, batch_, drops_);
-    for (auto& frames : backlog_) frames.reserve(kBacklog);
+    for (std::size_t i = 0; i < settings_.ports.size(); ++i) backlog_.emplace_back(kBacklog);
 }
 
-Worker::~Worker() {
-    for (auto& frames : backlog_)
-        for (rte_mbuf* const frame : frames) rte_pktmbuf_free(frame);
-}
+Worker::~Worker() = default;
 
 bool Worker::port_reaches_us(void* context, const SocketAddress& local, const SocketAddress& remote) {
     const auto* const self = static_cast<const Worker*>(context);
@@ -220,13 +217,15 @@ bool Worker::transmit() {
 void Worker::send_burst(std::uint16_t interface, std::span<rte_mbuf*> frames) {
     drivers::Port& port = *settings_.ports[interface];
     const auto queue = static_cast<std::uint16_t>(settings_.index);
-    std::vector<rte_mbuf*>& waiting = backlog_[interface];
+    Backlog& waiting = backlog_[interface];
     if (tap_ != nullptr) [[unlikely]]   // what waits was shown when it came
         tap_->take(interface, queue, drivers::PcapngFile::Direction::out, frames);
-    if (!waiting.empty()) {
-        const std::uint16_t sent = port.transmit(queue, waiting);
+    while (!waiting.empty()) {
+        const std::span<rte_mbuf*> next = waiting.next(kBurst);
+        const std::uint16_t sent = port.transmit(queue, next);
         counters_.packets_out += sent;
-        waiting.erase(waiting.begin(), waiting.begin() + sent);
+        waiting.taken(sent);
+        if (sent < next.size()) break;
     }
     std::size_t sent = 0;
     while (waiting.empty() && sent < frames.size()) {
@@ -236,12 +235,9 @@ void Worker::send_burst(std::uint16_t interface, std::span<rte_mbuf*> frames) {
         if (taken == 0) break;
     }
     for (; sent < frames.size(); ++sent) {
-        if (waiting.size() < kBacklog) {
-            waiting.push_back(frames[sent]);
-        } else {
-            drops_.count(DropReason::transmit_ring_full);
-            rte_pktmbuf_free(frames[sent]);
-        }
+        if (waiting.push(frames[sent])) continue;
+        drops_.count(DropReason::transmit_ring_full);
+        rte_pktmbuf_free(frames[sent]);
     }
 }
 

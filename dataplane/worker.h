@@ -3,11 +3,13 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <vector>
 
 #include "crypto/aead_batch.h"
+#include "dataplane/backlog.h"
 #include "dataplane/drop_reason.h"
 #include "dataplane/flow/flow_engine.h"
 #include "dataplane/network/network.h"
@@ -112,7 +114,7 @@ class Worker {
     std::unique_ptr<flow::FlowEngine> engine_;
     std::unique_ptr<flow::Lanes> lanes_;
     const drivers::CaptureTap* tap_ = nullptr;      ///< nullptr: nothing is captured
-    std::vector<std::vector<rte_mbuf*>> backlog_;   ///< by interface
+    std::deque<Backlog> backlog_;   ///< by interface
     Time next_network_tick_{};
     Saturation saturation_;
     std::atomic<bool> stopping_{false};

@@ -162,5 +162,55 @@ TEST(Burst, ASegmentEndsTheConnection_TheNextOpensItAgain) {
     EXPECT_EQ(peer.sent[1].ack, SeqNum(70001));
 }
 
+/// What the user keeps is asked for twice for each segment, the second time no later than the segment is taken; for a connection that nobody knows, never.
+TEST(Burst, WhatTheUserKeepsIsFetchedBeforeItsSegment) {
+    Peer peer;
+    peer.ts = 0;
+    peer.establish();
+    ControlBlock& cb = *CoreTestAccess::only(peer.core);
+    struct Asked {
+        const ControlBlock& cb;
+        SeqNum begin;
+        std::vector<std::pair<std::uint32_t, bool>> calls;   // octets that had been received, and whether it was the second
+    } asked{cb, cb.rcv_nxt, {}};
+    peer.core.fetch_context = &asked;
+    peer.core.fetch = [](void* context, std::uint64_t user, bool again) {
+        auto& to = *static_cast<Asked*>(context);
+        EXPECT_EQ(user, 17u);
+        to.calls.emplace_back(to.cb.rcv_nxt - to.begin, again);
+    };
+    const auto burst = [&] {
+        std::vector<Stack::Arriving> segments;
+        for (std::uint32_t i = 0; i < 4; ++i) {
+            rte_mbuf* const buffer = rte_pktmbuf_alloc(peer.pool.get());
+            rte_pktmbuf_append(buffer, 100);
+            wire::Segment segment;
+            segment.ip = {.source = peer.them.address, .destination = peer.us.address, .protocol = 6, .hop_limit = 64, .traffic_class = 0};
+            segment.tcp = {.source_port = peer.them.port, .destination_port = peer.us.port, .seq = (cb.rcv_nxt + 100 * i).value(), .ack = peer.rcv_nxt.value(),
+                           .window = 60000, .urgent = 0, .flags = kAck, .length = 20};
+            segment.payload_length = 100;
+            segments.push_back({segment, buffer});
+        }
+        return segments;
+    };
+    cb.user = 0;
+    peer.core.segments_arrive(burst(), peer.now);
+    EXPECT_TRUE(asked.calls.empty());
+
+    cb.user = 17;
+    asked.begin = cb.rcv_nxt;
+    peer.core.segments_arrive(burst(), peer.now);
+    ASSERT_EQ(cb.rcv_nxt - asked.begin, 400u);
+    std::vector<std::uint32_t> first, second;
+    for (const auto& [received, again] : asked.calls) (again ? second : first).push_back(received);
+    ASSERT_EQ(first.size(), 4u);
+    ASSERT_EQ(second.size(), 4u);
+    for (std::uint32_t i = 0; i < 4; ++i) {
+        EXPECT_LE(second[i], 100 * i) << i;
+        EXPECT_LE(first[i], second[i]) << i;
+    }
+    peer.output();
+}
+
 }  // namespace
 }  // namespace sallyport::tcp
