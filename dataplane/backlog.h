@@ -35,7 +35,7 @@ class Backlog {
     [[nodiscard]] std::span<rte_mbuf*> next(std::size_t count) noexcept {
         const std::size_t end = begin_ + std::min(count, size());
         constexpr std::size_t kAhead = 8;   // two cache lines each
-        for (std::size_t ahead = std::max(fetched_, begin_); fetched_ < end; ++fetched_) {
+        for (std::size_t ahead = fetched_; fetched_ < end; ++fetched_) {
             for (; ahead < std::min(fetched_ + kAhead, end); ++ahead) {
                 __builtin_prefetch(frames_[ahead], 1);
                 __builtin_prefetch(&frames_[ahead]->next, 1);
@@ -44,7 +44,7 @@ class Backlog {
         }
         return std::span(frames_).subspan(begin_, end - begin_);
     }
-    /// The device has them, or who has been given them.
+    /// The first ones are another's now: no more than next() has given.
     void taken(std::size_t count) noexcept {
         begin_ += count;
         if (begin_ < frames_.size()) return;
