@@ -16,6 +16,7 @@
 #include "control/handshake/libssl.h"
 #include "control/handshake/operation_batch.h"
 #include "control/handshake/provider_function.h"
+#include "control/handshake/random_source.h"
 #include "control/handshake/signing_keys.h"
 #include "crypto/public_key/multi_buffer.h"
 #include "crypto/public_key/x25519.h"
@@ -285,6 +286,7 @@ const OSSL_ALGORITHM* query(void*, int operation, int* may_not_be_kept) noexcept
         case OSSL_OP_KEYEXCH: return key_exchange;
         case OSSL_OP_SIGNATURE: return signatures();
         case OSSL_OP_KDF: return key_derivations();
+        case OSSL_OP_RAND: return random_sources();
         default: return nullptr;
     }
 }
@@ -327,6 +329,7 @@ void load_key_provider() {
     require(OSSL_PROVIDER_load(nullptr, "default") != nullptr, "its default provider");
     require(OSSL_PROVIDER_add_builtin(nullptr, kProvider, start) == 1 && OSSL_PROVIDER_load(nullptr, kProvider) != nullptr, "our provider of keys");
     require(EVP_set_default_properties(nullptr, kPreference) == 1, "our preference");
+    require(use_random_source(), "our random bit generator");
 }
 
 }  // namespace sallyport::handshake

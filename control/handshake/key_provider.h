@@ -4,7 +4,7 @@
 /// in 13 where several handshakes have theirs done together (OperationBatch).
 namespace sallyport::handshake {
 
-/// Loads it for the whole process, and has OpenSSL take it for X25519, inside X25519MLKEM768 too, TLS13-KDF and TLS1-PRF from now on; everything else stays with OpenSSL's own, but for keys that
+/// Loads it for the whole process, and has OpenSSL take it for X25519, inside X25519MLKEM768 too, TLS13-KDF, TLS1-PRF and random octets (random_source.h) from now on; everything else stays with OpenSSL's own, but for keys that
 /// signing_key() makes. Once, before any other thread, any context (SSL_CTX) and the sandbox. Throws std::runtime_error saying what OpenSSL refused.
 void load_key_provider();
 
