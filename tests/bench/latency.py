@@ -2,7 +2,7 @@
 
 19, added latency at half load: an open loop at half of what a closed loop of the same flows reaches with the same device, its requests at random moments (Poisson). What a device
 adds is the percentile with it less the percentile without it: the generator's clients on its own backends, at the same rate. Latency counts from when a request was due. Like for
-like: one generator speaks for clients and backends over af_packet on the veth links of core 1, whatever the device.
+like: one generator speaks for clients and backends over af_packet on the veth links of core 1, whatever the device. Or ours over memif, peers on the veth links.
 20, over memif: certificates and policy reloaded, twice a second, under row 5's load: the 99th percentile against that of a run without.
 """
 
@@ -17,7 +17,7 @@ from tests.lab.between import generator
 from tests.lab.lab import LabError
 
 FLOWS, INTERVAL = 64, 0.5
-PERCENTILES = ("p50", "p99", "p99.9")
+PERCENTILES = ("p50", "p90", "p99", "p99.9")
 
 
 def run(bench, row, run_through, **options):
@@ -34,35 +34,40 @@ class Added:
     answer: int
     peers: tuple = ("nginx", "haproxy")
 
+    over_links = True
     conditions = f"our own generator over af_packet on veth; {FLOWS} flows, open loop at half of each device's own load, TLS to TLS; of the last octet"
 
-    @staticmethod
-    def measure(bench, rows):
+    @classmethod
+    def measure(cls, bench, rows):
         for number in range(bench.arguments.rounds):
             for name in bench.devices:
-                if name != OURS and name not in rows[0].ways[0].peers:
-                    continue
-                device = devices.make(bench, name, **({"profile": "af_packet"} if name == OURS else {}))
-                try:
-                    with network.together() as (place, interfaces):
-                        for row in rows:
-                            yield added(bench, row, device.name, row.ways[0].answer, number, lambda **options: run(bench, row, functools.partial(links.run, bench, place, interfaces), **options))
-                finally:
-                    device.stop()
+                if name == OURS or name in rows[0].ways[0].peers:
+                    yield from cls.measure_device(bench, name, rows, number)
+
+    @staticmethod
+    def measure_device(bench, name, rows, number):
+        device = devices.make(bench, name, **({"profile": "af_packet"} if name == OURS else {}))
+        try:
+            with network.together() as (place, interfaces):
+                for row in rows:
+                    yield added(bench, row, device.name, row.ways[0].answer, number, lambda **options: run(bench, row, functools.partial(links.run, bench, place, interfaces), **options))
+        finally:
+            device.stop()
 
 
 @dataclasses.dataclass(frozen=True)
-class AddedOverMemif:
-    answer: int
+class AddedOverMemif(Added):
+    over_links, over_memif = False, True
+    conditions = (f"one generator for all; ours: over memif, a peer: on the kernel's sockets over af_packet on veth; {FLOWS} flows, open loop at half of each device's own load, "
+                  "TLS to TLS; of the last octet")
 
-    over_memif = True
-    conditions = f"over memif with our own generator, no peer; {FLOWS} flows, open loop at half load, TLS to TLS; of the last octet"
-
-    @staticmethod
-    def measure(bench, rows):
-        for number in range(bench.arguments.rounds):
-            for row in rows:
-                yield added(bench, row, OURS, row.ways[0].answer, number, lambda **options: through(bench, row, **options))
+    @classmethod
+    def measure_device(cls, bench, name, rows, number):
+        if name != OURS:
+            yield from super().measure_device(bench, name, rows, number)
+            return
+        for row in rows:
+            yield added(bench, row, OURS, row.ways[0].answer, number, lambda row=row, **options: through(bench, row, **options))
 
 
 def added(bench, row, device, answer, number, run_through):
