@@ -7,6 +7,7 @@ cost is taken within the generator's window (links.py).
 """
 
 import dataclasses
+import math
 import resource
 import threading
 import time
@@ -16,6 +17,7 @@ from tests.bench.row import DEVICE_BUSY, GIGABITS, Sample
 from tests.lab.lab import LabError
 
 WARM_UP = 1   # seconds
+LOOKS = 4   # of an appliance without load, that those take which find it under load
 AES_128, GROUP = "TLS_AES_128_GCM_SHA256", "x25519"
 COMMON = {"tls": "1.3", "suite": AES_128, "backend_suite": AES_128, "groups": GROUP, "backend_groups": GROUP,
           "timeout": 60, "drain": 30, "settle": 2, "host": "www.example.com"}
@@ -196,7 +198,7 @@ class Beside:
     def __init__(self, appliance, flows=1):
         self.appliance, self.wanted, self.over = appliance, flows, threading.Event()
         self.thread = threading.Thread(target=self.watch)
-        self.before, self.failure = 0, None
+        self.before, self.look, self.failure = 0, 0.0, None
 
     def opened(self):
         """So far; how many there are would be none at times, where each ends at once."""
@@ -216,8 +218,15 @@ class Beside:
         except LabError as failure:
             self.failure = failure
 
+    @property
+    def takes(self):
+        """Seconds, whole ones, that a load lasts beyond what act() takes, lest it end first: one look too many at an appliance with much to tell takes long, and longer under load."""
+        return 2 * WARM_UP + math.ceil(LOOKS * self.look)
+
     def __enter__(self):
+        begun = time.monotonic()
         self.before = self.opened()
+        self.look = time.monotonic() - begun
         self.thread.start()
         return self
 

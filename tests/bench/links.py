@@ -57,7 +57,7 @@ def spend(bench, row, load, device, place, interfaces):
     meter = generated.Sampler(device.appliance, seconds, load.waited_for) if ours else Record(device)
     with meter:
         done, report = run(bench, place, interfaces, *load.flags, port=load.port(device.name), listen=None if load.plain else devices.SUITE_PORTS[load.suite], plain=load.plain,
-                           memory_mb=load.memory_mb, patience=load.patience, warm_up=generated.WARM_UP, duration=seconds + (2 * generated.WARM_UP if ours else 0), **load.options())
+                           memory_mb=load.memory_mb, patience=load.patience, warm_up=generated.WARM_UP, duration=seconds + (meter.takes if ours else 0), **load.options())
     window = load.told(row, done, report)["window"]
     return generated.Spent(load, window, *(meter.spent() if ours else meter.between(window["began"], window["ended"])), watch.over(window["began"], window["ended"]))
 

@@ -61,7 +61,7 @@ def spend(bench, row, load, **more):
     watch = Watch([link.appliance.control.pid, link.appliance.dataplane.pid])
     try:
         with generated.Sampler(link.appliance, seconds, load.waited_for) as sampler:
-            done, report = link.run(*load.flags, **options, warm_up=generated.WARM_UP, duration=seconds + 2 * generated.WARM_UP, patience=load.patience)
+            done, report = link.run(*load.flags, **options, warm_up=generated.WARM_UP, duration=seconds + sampler.takes, patience=load.patience)
         window = load.told(row, done, report)["window"]
         return generated.Spent(load, window, *sampler.spent(), watch.over(window["began"], window["ended"]))
     finally:

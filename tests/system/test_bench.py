@@ -194,6 +194,18 @@ def test_waiting_and_measuring_again_take_no_longer_than_measuring(monkeypatch):
     assert machine.now <= 2 * many * each + accounting.GRACE + patience + each
 
 
+def test_a_load_lasts_long_enough_for_an_appliance_that_takes_long_to_tell():
+    """With a thousand services a look takes longer, and the load was over before the cost had been taken."""
+    def appliance(pause):
+        def show(_):
+            time.sleep(pause)
+            return [{"flows_total": 1}]
+        return types.SimpleNamespace(show=show)
+
+    with generated.Sampler(appliance(0.3), 1) as slow, generated.Sampler(appliance(0), 1) as quick:
+        assert (slow.takes, quick.takes) == (2 * generated.WARM_UP + 2, 2 * generated.WARM_UP + 1)
+
+
 def test_a_row_that_fails_keeps_no_other_from_being_measured():
     bench = driver.Bench(None, type("Arguments", (), {"devices": [], "patience": 0}))
 
