@@ -107,7 +107,7 @@ struct Service {
     std::uint32_t pool = 0;                 ///< index into pools
     std::uint32_t idle_timeout_s = 3600;
     std::uint32_t handshake_timeout_ms = 10000;
-    std::uint8_t session_tickets = 2;       ///< TLS 1.3 tickets a handshake (num_tickets); 0: none at all
+    std::uint8_t session_tickets = 2;       ///< TLS 1.3 tickets a handshake (session_tickets.h); 0: none at all
     ClientAuth client_auth;
     std::optional<Ech> ech;
     Place place;

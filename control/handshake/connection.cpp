@@ -1,9 +1,11 @@
 #include "control/handshake/connection.h"
 
+#include <algorithm>
 #include <array>
 #include <format>
 #include <new>
 
+#include "control/handshake/key_derivations.h"
 #include "control/handshake/reader.h"
 #include "control/policy/catalogue.h"
 #include "crypto/check.h"
@@ -190,6 +192,7 @@ Step Connection::run(std::span<const std::byte> record, std::vector<std::byte>& 
     ERR_clear_error();
     wire_.give(record);
     const int result = SSL_do_handshake(ssl_.get());
+    const crypto::TrafficSecret resumption = take_resumption_master_secret();   // nothing stops a handshake between that and its end
     const bool all_read = wire_.unread() == 0;   // libssl wants more only when it has read all
     wire_.give({});
     const int error = SSL_get_error(ssl_.get(), result);
@@ -218,6 +221,7 @@ Step Connection::run(std::span<const std::byte> record, std::vector<std::byte>& 
         if (auto refusal = read_back()) return refuse(*refusal, output);
     if (!hand_over(flight.protected_records)) return refuse({SSL_AD_INTERNAL_ERROR, "the keys could not be derived"}, output);
     send(flight, output);
+    if (!send_tickets(resumption, output)) return refuse({SSL_AD_INTERNAL_ERROR, "the session tickets could not be made"}, output);
     step_ = Step::done;
     if (!lives_on()) free_ssl();
     return Step::done;
@@ -272,30 +276,59 @@ Step Connection::refuse(const Refusal& refusal, std::vector<std::byte>& output) 
     return Step::failed;
 }
 
+namespace {
+
+/// Seals a record of TLS 1.3 behind `output` (RFC 8446 5.2, 5.3); its content has 2^14 octets at most.
+bool seal(const crypto::CipherSuite& suite, std::span<const std::byte> key, std::span<const std::byte> iv, std::uint64_t sequence, std::uint8_t type, std::span<const std::byte> content,
+          std::vector<std::byte>& output) {
+    constexpr std::size_t kTag = 16;
+    const EVP_CIPHER* cipher = EVP_chacha20_poly1305();
+    if (suite.aead == crypto::Aead::aes_128_gcm) cipher = EVP_aes_128_gcm();
+    if (suite.aead == crypto::Aead::aes_256_gcm) cipher = EVP_aes_256_gcm();
+    std::array<std::byte, crypto::kAeadNonceLength> nonce{};
+    std::ranges::copy(iv, nonce.begin());
+    for (std::size_t i = 0; i < sizeof sequence; ++i) nonce[nonce.size() - 1 - i] ^= static_cast<std::byte>(sequence >> (8 * i));
+    const auto raw = [](const std::byte* octets) { return reinterpret_cast<const unsigned char*>(octets); };
+    const std::size_t begin = output.size(), length = content.size() + 1 + kTag;
+    output.resize(begin + crypto::kRecordHeaderLength + length);
+    auto* const record = reinterpret_cast<unsigned char*>(output.data() + begin);
+    const std::array<unsigned char, crypto::kRecordHeaderLength> header{SSL3_RT_APPLICATION_DATA, 3, 3, static_cast<unsigned char>(length >> 8), static_cast<unsigned char>(length)};
+    std::ranges::copy(header, record);
+    unsigned char* const sealed = record + header.size();
+    const openssl::Owner<EVP_CIPHER_CTX, EVP_CIPHER_CTX_free> context(EVP_CIPHER_CTX_new());
+    int of_content = 0, more = 0;
+    const bool done = context && EVP_EncryptInit_ex2(context.get(), cipher, raw(key.data()), raw(nonce.data()), nullptr) == 1 &&
+                      EVP_EncryptUpdate(context.get(), nullptr, &more, record, static_cast<int>(header.size())) == 1 &&
+                      EVP_EncryptUpdate(context.get(), sealed, &of_content, raw(content.data()), static_cast<int>(content.size())) == 1 &&
+                      EVP_EncryptUpdate(context.get(), sealed + of_content, &more, &type, 1) == 1 && EVP_EncryptFinal_ex(context.get(), sealed + of_content + more, &more) == 1 &&
+                      EVP_CIPHER_CTX_ctrl(context.get(), EVP_CTRL_AEAD_GET_TAG, kTag, sealed + content.size() + 1) == 1;
+    if (!done) output.resize(begin);
+    return done;
+}
+
+}  // namespace
+
 bool Connection::seal_alert(int alert, std::vector<std::byte>& output) {
     const crypto::CipherSuite* suite = crypto::find_cipher_suite(negotiated_.suite);
     if (suite == nullptr || suite->version != crypto::Version::tls13 || server_secret_.empty()) return false;
     const auto key = crypto::derive_traffic_key(*suite, server_secret_);
     if (!key) return false;
-    const EVP_CIPHER* cipher = EVP_chacha20_poly1305();
-    if (suite->aead == crypto::Aead::aes_128_gcm) cipher = EVP_aes_128_gcm();
-    if (suite->aead == crypto::Aead::aes_256_gcm) cipher = EVP_aes_256_gcm();
-    constexpr int kContent = 3, kTag = 16;
-    const std::array<unsigned char, kContent> content{SSL3_AL_FATAL, static_cast<unsigned char>(alert), SSL3_RT_ALERT};
-    std::array<unsigned char, crypto::kRecordHeaderLength + kContent + kTag> record{SSL3_RT_APPLICATION_DATA, 3, 3, 0, kContent + kTag};
-    unsigned char* const sealed = record.data() + crypto::kRecordHeaderLength;
-    const auto raw = [](const auto& secret) { return reinterpret_cast<const unsigned char*>(secret.octets().data()); };
-    // What libssl has written under this key (tickets) is thrown away: this is its first record, and its nonce is the IV (RFC 8446 5.3).
-    const openssl::Owner<EVP_CIPHER_CTX, EVP_CIPHER_CTX_free> context(EVP_CIPHER_CTX_new());
-    int length = 0, last = 0;
-    if (!context || EVP_EncryptInit_ex2(context.get(), cipher, raw(key->key), raw(key->iv), nullptr) != 1 ||
-        EVP_EncryptUpdate(context.get(), nullptr, &length, record.data(), crypto::kRecordHeaderLength) != 1 ||
-        EVP_EncryptUpdate(context.get(), sealed, &length, content.data(), kContent) != 1 ||
-        EVP_EncryptFinal_ex(context.get(), sealed + length, &last) != 1 ||
-        EVP_CIPHER_CTX_ctrl(context.get(), EVP_CTRL_AEAD_GET_TAG, kTag, sealed + kContent) != 1)
-        return false;
-    const auto* octets = reinterpret_cast<const std::byte*>(record.data());
-    output.insert(output.end(), octets, octets + record.size());
+    const std::array content{static_cast<std::byte>(SSL3_AL_FATAL), static_cast<std::byte>(alert)};
+    return seal(*suite, key->key.octets(), key->iv.octets(), 0, SSL3_RT_ALERT, content, output);   // nothing has been written under this key
+}
+
+bool Connection::send_tickets(const crypto::TrafficSecret& secret, std::vector<std::byte>& output) {
+    const crypto::CipherSuite* const suite = crypto::find_cipher_suite(negotiated_.suite);
+    if (!server_ || suite == nullptr || suite->version != crypto::Version::tls13) return true;
+    const auto messages = tickets(*suite, secret);
+    if (!messages) return false;
+    constexpr std::size_t kMostContent = 1 << 14;   // RFC 8446 5.1; a client's certificates, which are in its ticket, may take more
+    channel::Handoff& handoff = handed_.handoff;
+    for (const std::span<const std::byte> message : *messages)
+        for (auto rest = message; !rest.empty(); rest = rest.subspan(std::min(rest.size(), kMostContent)))
+            if (!seal(*suite, std::span(handoff.write_key).first(crypto::key_length(suite->aead)), handoff.write_iv, handoff.write_sequence++, SSL3_RT_HANDSHAKE,
+                      rest.first(std::min(rest.size(), kMostContent)), output))
+                return false;
     return true;
 }
 

@@ -79,6 +79,13 @@ class Connection {
     [[nodiscard]] virtual channel::EndReason reason_of_failure() const = 0;
     /// More about it for the text, such as the chain error; empty: libssl's own words.
     [[nodiscard]] virtual std::string detail_of_failure() const { return {}; }
+    /// A server's, once a handshake of TLS 1.3 is done: the NewSessionTicket messages that follow it; nullopt: they could not be made. `secret`: resumption_master_secret (RFC 8446 7.1), empty where
+    /// it is not known.
+    [[nodiscard]] virtual std::optional<std::vector<std::vector<std::byte>>> tickets(const crypto::CipherSuite& suite, const crypto::TrafficSecret& secret) {
+        static_cast<void>(suite);
+        static_cast<void>(secret);
+        return std::vector<std::vector<std::byte>>();
+    }
     /// Whether the SSL object must live on after done.
     [[nodiscard]] virtual bool lives_on() const { return false; }
     void free_ssl();
@@ -99,6 +106,8 @@ class Connection {
     [[nodiscard]] Step refuse_stream(RecordStream::Next next, std::vector<std::byte>& output);
     /// A fatal alert under the server's first application traffic key (RFC 8446 5.2, 6); false when there is no such key.
     [[nodiscard]] bool seal_alert(int alert, std::vector<std::byte>& output);
+    /// Puts the tickets behind the handshake, under the keys that are handed over; false where they could not be made.
+    [[nodiscard]] bool send_tickets(const crypto::TrafficSecret& secret, std::vector<std::byte>& output);
     void describe_failure(std::string why, int library_reason);
     [[nodiscard]] std::optional<Refusal> read_back();
     [[nodiscard]] bool hand_over(std::uint64_t application_records);

@@ -177,6 +177,16 @@ bool extract(const Inputs& inputs, std::span<std::byte> out) noexcept {
     return done;
 }
 
+thread_local crypto::TrafficSecret resumption_master_secret;
+
+bool expand(const Inputs& inputs, std::span<std::byte> out) noexcept {
+    constexpr std::string_view kLabel = "res master";
+    const std::string_view label = text(inputs.label);
+    if (!crypto::hkdf_expand_label(*inputs.hash, *inputs.key, text(inputs.prefix), label, inputs.data, out)) return false;
+    if (label == kLabel && out.size() <= crypto::kMaxHashLength) resumption_master_secret.assign(out);
+    return true;
+}
+
 bool tls13_kdf(const Inputs& inputs, std::span<std::byte> out) noexcept {
     constexpr std::size_t kMost = 255;   // a HkdfLabel's, and the counter's
     const std::size_t length = crypto::hash_length(*inputs.hash);
@@ -184,8 +194,7 @@ bool tls13_kdf(const Inputs& inputs, std::span<std::byte> out) noexcept {
     switch (inputs.mode) {
         case EVP_KDF_HKDF_MODE_EXTRACT_ONLY: return out.size() == length && extract(inputs, out);
         case EVP_KDF_HKDF_MODE_EXPAND_ONLY:
-            return inputs.key && !inputs.key->empty() && out.size() <= kMost * length &&
-                   crypto::hkdf_expand_label(*inputs.hash, *inputs.key, text(inputs.prefix), text(inputs.label), inputs.data, out);
+            return inputs.key && !inputs.key->empty() && out.size() <= kMost * length && expand(inputs, out);
         default: return false;
     }
 }
@@ -241,6 +250,12 @@ const OSSL_DISPATCH* functions() noexcept {
 }
 
 }  // namespace
+
+crypto::TrafficSecret take_resumption_master_secret() noexcept {
+    crypto::TrafficSecret taken = resumption_master_secret;
+    resumption_master_secret.clear();
+    return taken;
+}
 
 const OSSL_ALGORITHM* key_derivations() noexcept {
     static const char* const kProperties = "provider=sallyport,sallyport.fast=yes";

@@ -77,22 +77,6 @@ int acknowledge_name(SSL* ssl, int*, void*) {
 /// RFC 6066 8, RFC 8446 4.4.2.1: asked when the client wants a staple and the certificate has been chosen.
 int staple(SSL* ssl, void*) { return Connection::of(ssl).staple(); }
 
-/// The intermediates of a client's verified chain go into its ticket, in DER one behind the other: libssl keeps the leaf alone.
-int put_chain(SSL* ssl, void*) {
-    const STACK_OF(X509)* chain = SSL_get0_verified_chain(ssl);
-    SSL_SESSION* const session = SSL_get_session(ssl);
-    if (SSL_get0_peer_certificate(ssl) == nullptr || session == nullptr || SSL_session_reused(ssl) == 1 || chain == nullptr) return 1;
-    std::vector<unsigned char> der;
-    for (int i = 1; i + 1 < sk_X509_num(chain); ++i) {
-        unsigned char* octets = nullptr;
-        const int length = i2d_X509(sk_X509_value(chain, i), &octets);
-        if (length > 0) der.insert(der.end(), octets, octets + length);
-        OPENSSL_free(octets);
-        if (length <= 0) return 0;
-    }
-    return SSL_SESSION_set1_ticket_appdata(session, der.data(), der.size());
-}
-
 /// A ticket whose client certificate is no longer good (dates, names, revocation) does not resume: a full handshake follows, where the
 /// client may show a better one, or gets the alert.
 SSL_TICKET_RETURN judge_ticket(SSL* ssl, SSL_SESSION* session, const unsigned char*, std::size_t, SSL_TICKET_STATUS status, void* argument) {
@@ -251,14 +235,14 @@ void ServerContext::make_context(const configuration::Configuration& configurati
     if (materials_.staple) require(SSL_CTX_set_tlsext_status_cb(context, staple) == 1, "a status callback");
     demand_client_certificates(configuration);
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
-    require(SSL_CTX_set_num_tickets(context, service.session_tickets) == 1, "the number of tickets");
+    require(SSL_CTX_set_num_tickets(context, 0) == 1, "no tickets");   // those of TLS 1.3 are new_session_tickets()
     if (service.session_tickets == 0 || !materials_.tickets) {
         SSL_CTX_set_options(context, SSL_OP_NO_TICKET);
-        require(SSL_CTX_set_num_tickets(context, 0) == 1, "no tickets");
     } else {
+        tickets_ = service.session_tickets;
         SSL_CTX_set_timeout(context, materials_.tickets->ticket_lifetime().count());
         require(SSL_CTX_set_tlsext_ticket_key_evp_cb(context, ticket_key) == 1, "ticket keys");
-        require(SSL_CTX_set_session_ticket_cb(context, put_chain, judge_ticket, this) == 1, "ticket callbacks");
+        require(SSL_CTX_set_session_ticket_cb(context, [](SSL* ssl, void*) { return keep_chain(ssl) ? 1 : 0; }, judge_ticket, this) == 1, "ticket callbacks");
     }
     if (!public_name_.empty()) require(SSL_CTX_set1_echstore(context, materials_.ech->store()) == 1, "the ECH keys");
 }
@@ -323,6 +307,22 @@ std::vector<SharedCertificate> ServerContext::chain_of_session(SSL_SESSION* sess
     if (X509_cmp(anchor->get(), chain.back().get()) != 0) chain.push_back(*anchor);
     if (!std::ranges::all_of(chain, [now](const SharedCertificate& certificate) { return in_date(certificate.get(), now); })) return {};
     return chain;
+}
+
+/// In DER, one behind the other.
+bool ServerContext::keep_chain(SSL* ssl) {
+    const STACK_OF(X509)* chain = SSL_get0_verified_chain(ssl);
+    SSL_SESSION* const session = SSL_get_session(ssl);
+    if (SSL_get0_peer_certificate(ssl) == nullptr || session == nullptr || SSL_session_reused(ssl) == 1 || chain == nullptr) return true;
+    std::vector<unsigned char> der;
+    for (int i = 1; i + 1 < sk_X509_num(chain); ++i) {
+        unsigned char* octets = nullptr;
+        const int length = i2d_X509(sk_X509_value(chain, i), &octets);
+        if (length > 0) der.insert(der.end(), octets, octets + length);
+        OPENSSL_free(octets);
+        if (length <= 0) return false;
+    }
+    return SSL_SESSION_set1_ticket_appdata(session, der.data(), der.size()) == 1;
 }
 
 bool ServerContext::bind_session(SSL* ssl, std::string_view server_name, const Set& set, EchOutcome ech) const {

@@ -51,6 +51,10 @@ class ServerContext {
     [[nodiscard]] const std::vector<std::string>& alpn() const { return alpn_; }
     [[nodiscard]] const std::string& service() const { return service_; }
     [[nodiscard]] const ServerMaterials& materials() const { return materials_; }
+    /// Of TLS 1.3 after a full handshake; a resumed one brings one, where there are any.
+    [[nodiscard]] std::size_t tickets() const { return tickets_; }
+    /// Has the session of a handshake keep the intermediates of the client's verified chain, for its ticket: libssl keeps the leaf alone. False: no memory.
+    [[nodiscard]] static bool keep_chain(SSL* ssl);
     /// Of ECH, in lower case; empty: the service has none.
     [[nodiscard]] const std::string& public_name() const { return public_name_; }
     [[nodiscard]] const configuration::ClientAuth& client_auth() const { return client_auth_; }
@@ -89,6 +93,7 @@ class ServerContext {
     bool revocation_must_be_known_ = false;
     Clock::time_point revocation_waived_until_{};
     ServerMaterials materials_;
+    std::size_t tickets_ = 0;
     std::string public_name_;
     DigestPtr sha256_;
     std::array<unsigned char, 32> identity_{};   ///< digest of service and policy: what sessions are bound to

@@ -13,6 +13,7 @@
 #include "control/handshake/peer_certificate.h"
 #include "control/handshake/reader.h"
 #include "control/handshake/server_context.h"
+#include "control/handshake/session_tickets.h"
 #include "control/policy/catalogue.h"
 
 namespace sallyport::handshake {
@@ -37,6 +38,7 @@ struct ServerHandshake::State final : Connection {
     [[nodiscard]] std::optional<policy::Violation> violation_of(int reason) const override;
     [[nodiscard]] channel::EndReason reason_of_failure() const override;
     [[nodiscard]] std::string detail_of_failure() const override;
+    [[nodiscard]] std::optional<std::vector<std::vector<std::byte>>> tickets(const crypto::CipherSuite& suite, const crypto::TrafficSecret& secret) override;
 
     /// Fails the client-hello callback.
     [[nodiscard]] int fail(int* alert, const Refusal& refusal) {
@@ -64,6 +66,7 @@ struct ServerHandshake::State final : Connection {
     std::vector<unsigned char> first_hello_;   ///< the one that was let in, for its fingerprint: at most kMostKept of it
     bool asked_ = false;      ///< admit has been asked: a second ClientHello (HelloRetryRequest) does not ask again
     bool braked = false;
+    bool resumes_with_dhe_ = false;   ///< the client can use a ticket of ours: psk_key_exchange_modes has psk_dhe_ke (RFC 8446 4.2.9)
 };
 
 namespace {
@@ -84,6 +87,19 @@ bool offers(SSL* ssl, std::size_t version) {
     if (!reader.number(1, length)) return false;
     while (reader.number(2, offered))
         if (offered == version) return true;
+    return false;
+}
+
+/// Whether psk_key_exchange_modes has psk_dhe_ke (RFC 8446 4.2.9).
+bool offers_psk_with_dhe(SSL* ssl) {
+    constexpr std::size_t kPskDheKe = 1;
+    const auto modes = extension(ssl, TLSEXT_TYPE_psk_kex_modes);
+    if (!modes) return false;
+    Reader reader(*modes);
+    std::size_t length = 0, mode = 0;
+    if (!reader.number(1, length)) return false;
+    while (reader.number(1, mode))
+        if (mode == kPskDheKe) return true;
     return false;
 }
 
@@ -187,11 +203,11 @@ int ServerHandshake::State::client_hello(int* alert) try {
         refusal_ = std::format("libssl refuses the certificates of \"{}\": {}", shown_name(), openssl::error_queue());
         return SSL_CLIENT_HELLO_ERROR;
     }
+    resumes_with_dhe_ = !rejected && offers_psk_with_dhe(ssl());
     if (rejected) {
         // RFC 9849 7.1, 6.1.7: the handshake goes on with the outer ClientHello so that the client can trust the retry configurations; no
         // certificate is asked of it, and no ticket comes of it.
         SSL_set_verify(ssl(), SSL_VERIFY_NONE, nullptr);
-        if (SSL_set_num_tickets(ssl(), 0) != 1) return SSL_CLIENT_HELLO_ERROR;
     }
     return SSL_CLIENT_HELLO_SUCCESS;
 } catch (const std::exception&) {  // no exception may pass through libssl
@@ -269,6 +285,16 @@ std::optional<Connection::Refusal> ServerHandshake::State::check_side() {
     if (!negotiated_.alpn.empty() && !std::ranges::contains(context->alpn(), negotiated_.alpn))
         return Refusal{SSL_AD_NO_APPLICATION_PROTOCOL, "a protocol was chosen that the service does not list", Violation::no_application_protocol};
     return check_client();
+}
+
+std::optional<std::vector<std::vector<std::byte>>> ServerHandshake::State::tickets(const crypto::CipherSuite& suite, const crypto::TrafficSecret& secret) {
+    // RFC 8446 4.6.1 lets a resumed session bring tickets, too: one, in place of the one that was used.
+    const std::size_t count = negotiated_.resumed ? std::min<std::size_t>(context->tickets(), 1) : context->tickets();
+    if (count == 0 || !resumes_with_dhe_ || secret.empty()) return std::vector<std::vector<std::byte>>();
+    SSL_SESSION* const session = SSL_get_session(ssl());
+    const auto* const alpn = reinterpret_cast<const unsigned char*>(negotiated_.alpn.data());
+    if (session == nullptr || !ServerContext::keep_chain(ssl()) || SSL_SESSION_set1_alpn_selected(session, alpn, negotiated_.alpn.size()) != 1) return std::nullopt;
+    return new_session_tickets(session, suite, secret, *context->materials().tickets, count);
 }
 
 std::optional<policy::Violation> ServerHandshake::State::violation_of(int reason) const {

@@ -12,6 +12,8 @@
 #include <openssl/kdf.h>
 #include <openssl/rand.h>
 
+#include "crypto/key_derivation.h"
+
 namespace sallyport::handshake {
 namespace {
 
@@ -133,6 +135,30 @@ int TicketKeys::seal(unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* cip
     return 1;
 } catch (const std::exception&) {  // no exception may pass through libssl
     return -1;
+}
+
+bool TicketKeys::seal(std::span<const std::byte> state, std::vector<std::byte>& ticket) try {
+    constexpr std::size_t kBlock = 16, kMac = 32;
+    const auto octets = [](std::byte* at) { return reinterpret_cast<unsigned char*>(at); };
+    const std::size_t padded = (state.size() / kBlock + 1) * kBlock;
+    const Key key = [this] {   // a copy: others may seal meanwhile
+        const std::scoped_lock lock(mutex_);
+        rotate_locked();
+        return current(clock_());
+    }();
+    const std::size_t head = key.name.size() + kBlock;
+    ticket.resize(head + padded + kMac);
+    const auto name = std::as_bytes(std::span(key.name));
+    std::ranges::copy(name, ticket.begin());
+    std::byte* const iv = ticket.data() + name.size();
+    const openssl::Owner<EVP_CIPHER_CTX, EVP_CIPHER_CTX_free> context(EVP_CIPHER_CTX_new());
+    int most = 0, last = 0;
+    return context && RAND_bytes(octets(iv), kBlock) == 1 && EVP_EncryptInit_ex2(context.get(), cipher_.get(), raw(key.cipher), octets(iv), nullptr) == 1 &&
+           EVP_EncryptUpdate(context.get(), octets(ticket.data() + head), &most, reinterpret_cast<const unsigned char*>(state.data()), static_cast<int>(state.size())) == 1 &&
+           EVP_EncryptFinal_ex(context.get(), octets(ticket.data() + head) + most, &last) == 1 && static_cast<std::size_t>(most + last) == padded &&
+           crypto::hmac(crypto::Hash::sha256, key.mac.octets(), std::array{crypto::Piece(ticket.data(), head + padded)}, std::span(ticket).last(kMac));
+} catch (const std::exception&) {
+    return false;
 }
 
 int TicketKeys::open(const unsigned char* name, const unsigned char* iv, EVP_CIPHER_CTX* cipher, EVP_MAC_CTX* mac) try {

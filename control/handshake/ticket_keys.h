@@ -6,6 +6,7 @@
 #include <functional>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "control/handshake/handshake.h"
@@ -42,6 +43,9 @@ class TicketKeys {
     /// renewed, 0 no such key (a full handshake follows), -1 the library failed.
     [[nodiscard]] int seal(unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* cipher, EVP_MAC_CTX* mac);
     [[nodiscard]] int open(const unsigned char* name, const unsigned char* iv, EVP_CIPHER_CTX* cipher, EVP_MAC_CTX* mac);
+
+    /// A ticket with `state` in it, such as libssl makes with seal() and open() takes: key name, IV, ciphertext, MAC (RFC 5077 4). False: the library failed.
+    [[nodiscard]] bool seal(std::span<const std::byte> state, std::vector<std::byte>& ticket);
 
     [[nodiscard]] std::size_t count() const;
     /// Of the key that seals now.

@@ -6,6 +6,7 @@
 
 #include "control/handshake/ech_keys.h"
 #include "control/handshake/handshake.h"
+#include "control/handshake/key_provider.h"
 #include "crypto/check.h"
 #include "tests/certificates.h"
 
@@ -16,6 +17,7 @@ namespace {
 using namespace sallyport;
 
 std::shared_ptr<const handshake::ServerContext> make_context() {
+    handshake::load_key_provider();
     const test::TemporaryDirectory directory;
     const test::Identity ca = test::make_ca("Fuzz CA");
     test::make_leaf({"a.example", "*.wild.example", "public.example"}, ca).write(directory.path(), "leaf");

@@ -47,6 +47,21 @@ def test_gnutls_cli(appliance, lab, priority):
     assert "HTTP/1.1 200 OK" in done.stdout, done.stdout + done.stderr
 
 
+def test_gnutls_resumes_with_a_ticket(appliance, lab):
+    done = lab.client("sh", "-c", f"(sleep 2) | gnutls-cli --resume --waitresumption --x509cafile {lab.certificates.ca} --priority NORMAL:-VERS-ALL:+VERS-TLS1.3 --alpn http/1.1 -p 443 www.example.com")
+    assert "This is a resumed session" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.needs_appliance
+@pytest.mark.parametrize("without, tickets", [("", 2), (":%NO_TICKETS", 0)])
+def test_tickets_are_for_who_can_use_them(appliance, lab, without, tickets):
+    """RFC 8446 4.2.9: a client that offers no psk_key_exchange_modes."""
+    done = lab.client("sh", "-c", f"(sleep 1) | gnutls-cli -d 4 --x509cafile {lab.certificates.ca} --priority NORMAL:-VERS-ALL:+VERS-TLS1.3{without} --alpn http/1.1 -p 443 www.example.com")
+    assert "Handshake was completed" in done.stdout, done.stdout + done.stderr
+    received = [line for line in done.stderr.splitlines() if "NEW SESSION TICKET" in line and "received" in line]
+    assert len(received) == tickets, done.stderr
+
+
 def test_wrk(appliance, lab):
     done = lab.client("wrk", "-t", "1", "-c", "16", "-d", "2s", "https://www.example.com/1k")
     assert done.returncode == 0, done.stderr

@@ -290,6 +290,27 @@ TEST(MutualTls, RevokedSinceItsSessionBegan_DoesNotResume) {
     }
 }
 
+std::size_t ticket_length(const SSL_SESSION* session) {
+    const unsigned char* octets = nullptr;
+    std::size_t length = 0;
+    SSL_SESSION_get0_ticket(session, &octets, &length);
+    return length;
+}
+
+TEST(MutualTls, TicketLongerThanARecord_ComesInSeveral) {
+    std::vector<std::string> names{"client.example"};
+    for (int i = 0; i < 700; ++i) names.push_back(std::format("another-name-of-this-client-{:03}.example", i));
+    const auto client = client_of(world().ca, names);
+    const auto context = context_of(service_with(ClientAuthMode::required));
+    const auto peer = peer_with(TLS1_3_VERSION, &client);
+    Peer with_many(peer.get(), false, "a.example");
+    const Served served = serve(context, with_many);
+    ASSERT_EQ(served.step, Step::done) << served.failure.text;
+    EXPECT_EQ(served.handed->handoff.write_sequence, 4U);   // two tickets of over 2^14 octets
+    const openssl::Session session(SSL_get1_session(with_many.ssl()));
+    EXPECT_GT(ticket_length(session.get()), 1U << 14);
+}
+
 TEST(MutualTls, TicketCrossesNeitherServicesNorPolicies) {
     // The trap: a certificate that is good for one service must not open another by way of a ticket, whatever keys they share.
     const World& w = world();

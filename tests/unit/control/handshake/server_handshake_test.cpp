@@ -876,6 +876,88 @@ TEST(ServerHandshake, NumberOfTickets_IsTheConfigured) {
     }
 }
 
+/// All sessions that a client is given, in order.
+std::vector<openssl::Session>* given = nullptr;
+void keep_what_is_given(SSL_CTX* client, std::vector<openssl::Session>& sessions) {
+    given = &sessions;
+    SSL_CTX_set_session_cache_mode(client, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_sess_set_new_cb(client, [](SSL*, SSL_SESSION* session) {
+        given->emplace_back(session);
+        return 1;
+    });
+}
+
+std::string ticket_of(const SSL_SESSION* session) {
+    const unsigned char* octets = nullptr;
+    std::size_t length = 0;
+    SSL_SESSION_get0_ticket(session, &octets, &length);
+    return {reinterpret_cast<const char*>(octets), length};
+}
+
+TEST(ServerHandshake, TicketsOfOneHandshake_AllResumeAndEachBringsAnother) {
+    auto service = basic_service();
+    service.session_tickets = 3;
+    const auto tickets = make_ticket_keys({});
+    const auto context = context_of(service, tickets);
+    for (const char* suite : {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"}) {
+        const auto peer = peer_context({.version = TLS1_3_VERSION, .suites13 = suite, .alpn = "h2"});
+        std::vector<openssl::Session> first, later, last;
+        keep_what_is_given(peer.get(), first);
+        Peer client = make_client(peer.get());
+        const Result result = shake(context, client);
+        ASSERT_EQ(result.step, Step::done);
+        ASSERT_EQ(first.size(), 3U) << suite;
+        keep_what_is_given(peer.get(), later);
+        std::set<std::string> seen;
+        for (const auto& session : first) {
+            EXPECT_TRUE(seen.insert(ticket_of(session.get())).second);
+            EXPECT_EQ(SSL_SESSION_get_ticket_lifetime_hint(session.get()), static_cast<unsigned long>(tickets->ticket_lifetime().count()));
+            EXPECT_EQ(SSL_SESSION_get_max_early_data(session.get()), 0U);
+            Peer again = make_client(peer.get(), "a.example", session.get());
+            const Result resumed = shake(context, again);
+            ASSERT_EQ(resumed.step, Step::done) << suite << ": " << resumed.failure.text;
+            EXPECT_TRUE(resumed.negotiated.resumed);
+            EXPECT_EQ(resumed.negotiated.alpn, "h2");
+            EXPECT_EQ(resumed.handed->handoff.write_sequence, 1U);
+            expect_data_flows(resumed, again);
+        }
+        ASSERT_EQ(later.size(), 3U);
+        keep_what_is_given(peer.get(), last);
+        for (const auto& session : later) {   // and so on
+            EXPECT_TRUE(seen.insert(ticket_of(session.get())).second);
+            Peer again = make_client(peer.get(), "a.example", session.get());
+            EXPECT_TRUE(shake(context, again).negotiated.resumed);
+        }
+        EXPECT_EQ(last.size(), 3U);
+    }
+}
+
+TEST(ServerHandshake, TicketsOfHandshakesSideBySide_HaveTheirOwnSecrets) {
+    const auto context = context_of(basic_service());
+    const auto peer = peer_context({.version = TLS1_3_VERSION});
+    std::vector<openssl::Session> sessions;
+    keep_what_is_given(peer.get(), sessions);
+    Peer one = make_client(peer.get()), other = make_client(peer.get());
+    ServerHandshake for_one(context), for_other(context);
+    Octets to_one, to_other;
+    ASSERT_EQ(for_one.feed(one.feed({}), to_one), Step::more);
+    ASSERT_EQ(for_other.feed(other.feed({}), to_other), Step::more);
+    const Octets last_of_one = one.feed(to_one), last_of_other = other.feed(to_other);
+    to_one.clear();
+    to_other.clear();
+    ASSERT_EQ(for_other.feed(last_of_other, to_other), Step::done);
+    ASSERT_EQ(for_one.feed(last_of_one, to_one), Step::done);
+    one.read(to_one);
+    other.read(to_other);
+    std::vector<openssl::Session> later;
+    keep_what_is_given(peer.get(), later);
+    ASSERT_EQ(sessions.size(), 4U);
+    for (const auto& session : sessions) {
+        Peer again = make_client(peer.get(), "a.example", session.get());
+        EXPECT_TRUE(shake(context, again).negotiated.resumed);
+    }
+}
+
 TEST(ServerHandshake, TicketOfADestroyedKey_DoesNotResume) {
     std::chrono::system_clock::time_point now{};
     constexpr std::chrono::hours kPeriod{1};
