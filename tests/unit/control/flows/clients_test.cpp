@@ -97,7 +97,8 @@ TEST_F(Crowd, TooMany_TheLastAndTheFirstAreServedInTurn) {
     const auto served = answered();
     ASSERT_EQ(served.size(), kClients);
     const auto turn = [&](std::uint32_t client) { return std::ranges::find(served, client) - served.begin(); };
-    EXPECT_LT(turn(kClients), turn(kClients / 2)) << "who came last has the most of its time-out left";
+    // Not compared with another's turn: any may have been the last for the moment in which it was chosen.
+    EXPECT_LT(turn(kClients), kClients / 2) << "who came last has the most of its time-out left";
     for (const std::uint32_t client : {1, 5}) EXPECT_LT(turn(client), 20) << "who came first is not left to its time-out";
 }
 
