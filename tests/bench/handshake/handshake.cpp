@@ -39,6 +39,8 @@ constexpr int kBlock = 20;   ///< after so many the other one goes first
 constexpr const char* kName = "www.example.org";
 constexpr const char* kOpenSslsOwn = "provider=default";   // not our key provider
 constexpr const char* kGroups = "X25519:P-256";   // the second is for the signature of TLS 1.2 (RFC 8422 5.1.1)
+constexpr const char* kSuite13 = "TLS_AES_128_GCM_SHA256";
+constexpr const char* kSuite12 = "ECDHE-ECDSA-AES128-GCM-SHA256";
 
 /// Runs while the side that is measured works.
 class StopWatch {
@@ -233,7 +235,8 @@ class Bench {
         SSL_CTX_set_session_cache_mode(bare.get(), SSL_SESS_CACHE_OFF);
         SSL_CTX_set_num_tickets(bare.get(), 1);
         show(bare.get(), leaf_);
-        const auto clients_of_ours = test::peer_context({.version = kind.version, .groups = kGroups}), clients_of_bare = test::peer_context({.version = kind.version, .groups = kGroups});
+        const test::PeerOptions clients{.version = kind.version, .suites12 = kSuite12, .suites13 = kSuite13, .groups = kGroups};
+        const auto clients_of_ours = test::peer_context(clients), clients_of_bare = test::peer_context(clients);
         LastSession last_of_ours, last_of_bare;
         last_of_ours.watch(clients_of_ours.get());
         last_of_bare.watch(clients_of_bare.get());
@@ -256,7 +259,7 @@ class Bench {
         X509_STORE_add_cert(SSL_CTX_get_cert_store(bare.get()), ca_.certificate.get());
         LastSession last;
         last.watch(bare.get());
-        const auto servers = test::peer_context({.server = true, .version = kind.version, .groups = kGroups, .identity = &leaf_, .tickets = kind.resumed ? 1 : 0});
+        const auto servers = test::peer_context({.server = true, .version = kind.version, .suites12 = kSuite12, .suites13 = kSuite13, .groups = kGroups, .identity = &leaf_, .tickets = kind.resumed ? 1 : 0});
         if (!kind.resumed) SSL_CTX_set_options(servers.get(), SSL_OP_NO_TICKET);
         const auto one = [&](auto make) {
             bool resumed = false;
