@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <fstream>
 
+#include "control/certificates/openssl_memory.h"
 #include "control/daemon/exit_code.h"
 #include "drivers/environment.h"
 #include "tests/bench/generator/generator.h"
@@ -54,6 +55,7 @@ int run(const generator::Options& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
+    openssl::keep_freed_memory();
     const auto options = generator::parse_options(argc, argv);
     if (!options) {
         std::fprintf(options.error().exit_code == exit_code::kOk ? stdout : stderr, "%s", options.error().text.c_str());
