@@ -16,10 +16,8 @@ std::expected<std::unique_ptr<TlsContext>, std::string> TlsContext::make_client(
         if (SSL_CTX_load_verify_file(context, options.trust.c_str()) != 1)
             return std::unexpected(std::format("{}: no CA certificates in PEM: {}", options.trust, openssl::error_queue()));
         SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nullptr);
-    } else {
-        // Else libssl builds and checks a chain all the same, and does without it then.
-        SSL_CTX_set_cert_verify_callback(context, [](X509_STORE_CTX*, void*) { return 1; }, nullptr);
     }
+    SSL_CTX_set_cert_verify_callback(context, verify_chain, made.get());
     if (!options.alpn.empty()) {
         std::vector<unsigned char> list{static_cast<unsigned char>(options.alpn.size())};
         list.insert(list.end(), options.alpn.begin(), options.alpn.end());
@@ -107,6 +105,30 @@ std::expected<void, std::string> TlsContext::set_certificate() {
     if (SSL_CTX_use_PrivateKey_file(context_.get(), options_.key.c_str(), SSL_FILETYPE_PEM) != 1 || SSL_CTX_check_private_key(context_.get()) != 1)
         return std::unexpected(std::format("{}: not the private key of {}: {}", options_.key, options_.certificate, openssl::error_queue()));
     return {};
+}
+
+/// A certificate's signature costs a client as much as the handshake's own, so a chain that has been verified is not verified once more. Where no CA is trusted none is verified (libssl would do it,
+/// and go on whatever came of it).
+int TlsContext::verify_chain(X509_STORE_CTX* store, void* of) {
+    TlsContext& context = *static_cast<TlsContext*>(of);
+    if (context.options_.trust.empty()) return 1;
+    const STACK_OF(X509)* const chain = X509_STORE_CTX_get0_untrusted(store);
+    std::vector<unsigned char> shown;
+    for (int i = 0; i < sk_X509_num(chain); ++i) {
+        const int length = i2d_X509(sk_X509_value(chain, i), nullptr);
+        if (length <= 0) return X509_verify_cert(store);
+        const std::size_t at = shown.size();
+        shown.resize(at + static_cast<std::size_t>(length));
+        unsigned char* to = shown.data() + at;
+        static_cast<void>(i2d_X509(sk_X509_value(chain, i), &to));
+    }
+    if (!shown.empty() && shown == context.verified_) {
+        X509_STORE_CTX_set_error(store, X509_V_OK);
+        return 1;
+    }
+    const int verified = X509_verify_cert(store);
+    if (verified == 1) context.verified_ = std::move(shown);
+    return verified;
 }
 
 int TlsContext::choose_protocol(SSL*, const unsigned char** chosen, unsigned char* length, const unsigned char* offered, unsigned offered_length, void* context) {

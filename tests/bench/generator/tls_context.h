@@ -16,7 +16,7 @@ struct TlsOptions {
     std::vector<std::string> suites;    ///< IANA's names, of the record engine's catalogue, by preference; empty: all
     std::string groups;                 ///< IANA's or OpenSSL's names with ':' or ',' between; empty: libssl's choice
     std::string certificate, key;       ///< PEM files; a server's, or what a client shows when asked
-    std::string trust;                  ///< a client's: PEM file of CAs; empty: the server is not verified
+    std::string trust;                  ///< a client's: PEM file of CAs; empty: the server is not verified. The same chain again is not verified again
     std::string server_name;            ///< a client's: SNI, and what the certificate must be for
     std::string alpn;                   ///< a client's offer, and what a server agrees to; empty: none
     unsigned tickets = 2;               ///< a server's, for each full handshake of TLS 1.3; 0: none, in TLS 1.2 too
@@ -46,12 +46,14 @@ class TlsContext {
     [[nodiscard]] std::expected<void, std::string> set_up();
     [[nodiscard]] std::expected<void, std::string> set_suites();
     [[nodiscard]] std::expected<void, std::string> set_certificate();
+    static int verify_chain(X509_STORE_CTX* store, void* context);
     static int choose_protocol(SSL* ssl, const unsigned char** chosen, unsigned char* length, const unsigned char* offered, unsigned offered_length, void* context);
 
     TlsOptions options_;
     bool server_;
     bool keeps_ = false;
     openssl::Context context_;
+    std::vector<unsigned char> verified_;   ///< the server's chain that was verified last, each certificate in DER; empty: none
     std::vector<openssl::Session> sessions_;
     std::size_t next_ = 0;   ///< of the TLS 1.2 sessions, which stay
 };
