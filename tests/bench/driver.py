@@ -37,17 +37,22 @@ class Bench:
         self.lab, self.arguments = lab, arguments
         self.devices = arguments.devices
         self.nearness = accounting.Nearness()
-        self.failed = {}   # by row: why it is measured no more
+        self.failed = {}   # by row and device: why it is measured no more
 
-    def sample(self, row, take):
-        """take()'s sample of a moment in which the machine was ours (accounting.undisturbed); none of a row that failed once, which keeps no other from being measured."""
-        if row in self.failed:
+    def sample(self, row, device, take):
+        """take()'s sample of a moment in which the machine was ours (accounting.undisturbed); none of a device that failed in this row once, which keeps no other from being measured."""
+        if (row, device) in self.failed:
             return
         try:
             yield accounting.undisturbed(take, self.nearness, self.arguments.patience)
         except FAILURES as failure:
-            self.failed[row] = f"failed: {failure}"
-            say(f"row {row.number} {row.title}, which is measured no more, {self.failed[row]}")
+            self.failed[row, device] = str(failure)
+            say(f"row {row.number} {row.title}: {device}, which is measured no more, failed: {failure}")
+
+    def why_failed(self, row):
+        """Of all devices; empty where none has."""
+        whys = [f"{device}: {why}" for (of, device), why in self.failed.items() if of is row]
+        return f"failed: {'; '.join(whys)}" if whys else ""
 
     @functools.cache
     def backends(self):
@@ -125,7 +130,7 @@ def measure(bench, chosen):
             why = f"failed: {failure}"
         report.mark_far(samples)
         for row, way in group:
-            results.append(report.result(row, way, [sample for sample in samples if sample.row is row], bench.failed.get(row, why)))
+            results.append(report.result(row, way, [sample for sample in samples if sample.row is row], bench.why_failed(row) or why))
             print(f"\n{report.text(results[-1])}", flush=True)
     return results
 

@@ -69,7 +69,7 @@ class Kernel:
                 device = devices.make(self.bench, name, profile="af_packet")
                 try:
                     for row in mine:
-                        yield from self.bench.sample(row, lambda row=row: self.sample(device, name, row, number))
+                        yield from self.bench.sample(row, name, lambda row=row: self.sample(device, name, row, number))
                 finally:
                     device.stop()
 

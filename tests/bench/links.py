@@ -46,7 +46,7 @@ def measure_device(bench, name, of, number):
     try:
         with network.together() as (place, interfaces):
             for row, load in of:
-                yield from bench.sample(row, lambda row=row, load=load: generated.sample(row, device.name, number, spend(bench, row, load, device, place, interfaces)))
+                yield from bench.sample(row, name, lambda row=row, load=load: generated.sample(row, device.name, number, spend(bench, row, load, device, place, interfaces)))
     finally:
         device.stop()
 

@@ -24,7 +24,7 @@ class Load(generated.Load):
         for number, name, mine in generated.rounds(bench, rows, cls):
             if name == OURS:
                 for row, load in mine:
-                    yield from bench.sample(row, lambda row=row, load=load: generated.sample(row, OURS, number, spend(bench, row, load)))
+                    yield from bench.sample(row, OURS, lambda row=row, load=load: generated.sample(row, OURS, number, spend(bench, row, load)))
             else:
                 yield from links.measure_device(bench, name, mine, number)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import fcntl
+import itertools
 import os
 import resource
 import subprocess
@@ -206,24 +207,25 @@ def test_a_load_lasts_long_enough_for_an_appliance_that_takes_long_to_tell():
         assert (slow.takes, quick.takes) == (2 * generated.WARM_UP + 2, 2 * generated.WARM_UP + 1)
 
 
-def test_a_row_that_fails_keeps_no_other_from_being_measured():
+def test_a_device_that_fails_in_a_row_keeps_no_other_from_being_measured():
     bench = driver.Bench(None, type("Arguments", (), {"devices": [], "patience": 0}))
 
     class Measured(Way):
         @staticmethod
         def measure(bench, of):
-            for number in range(2):
-                for row in of:
-                    yield from bench.sample(row, lambda row=row, number=number: samples(row, "nginx", take(row, number))[0])
+            for number in range(3):
+                for row, device in itertools.product(of, ("nginx", "haproxy")):
+                    yield from bench.sample(row, device, lambda row=row, device=device, number=number: samples(row, device, take(row, device, number))[0])
 
-    def take(row, number):
-        if row is SPEED and number == 1:
+    def take(row, device, number):
+        if row is SPEED and device == "haproxy" and number == 1:
             raise LabError("no more")
         return 3
 
     failed, good = driver.measure(bench, [(SPEED, Measured()), (ALONE, Measured())])
-    assert failed.why_not == "failed: no more" and failed.figures["nginx"].rounds == 1
-    assert good.why_not == "" and good.figures["nginx"].rounds == 2
+    assert failed.why_not == "failed: haproxy: no more"
+    assert {name: figure.rounds for name, figure in failed.figures.items()} == {"nginx": 3, "haproxy": 1}
+    assert good.why_not == "" and {name: figure.rounds for name, figure in good.figures.items()} == {"nginx": 3, "haproxy": 3}
 
 
 @pytest.mark.parametrize("row, ours, ratio, best, verdict", [
