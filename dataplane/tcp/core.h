@@ -150,6 +150,7 @@ class Core {
     [[nodiscard]] std::uint64_t buffers_held() const noexcept { return received_held_ + sent_held_; }
     [[nodiscard]] Pressure pressure() const noexcept { return std::max(receive_pressure(), transmit_pressure()); }
     [[nodiscard]] bool shed_orphan() noexcept;
+    void abort_all() noexcept;
 
     Stack::Counters counters;
     std::uint32_t half_open = 0;

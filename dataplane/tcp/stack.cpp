@@ -171,6 +171,14 @@ void Core::end(ControlBlock& cb, End reason) noexcept {
     if (reason != End::aborted) raise(cb, event::kEnded);
 }
 
+void Core::abort_all() noexcept {
+    table_.for_each([this](ControlBlock& cb) {
+        if (cb.current == State::time_wait) return;
+        if (cb.synchronized() || cb.current == State::syn_received) send_reset(cb);
+        end(cb, End::aborted);
+    });
+}
+
 void Core::enter_time_wait(ControlBlock& cb, Time now) noexcept {
     set_state(cb, State::time_wait);
     disengage(cb);
@@ -220,6 +228,7 @@ std::uint32_t Stack::connections() const noexcept { return impl_->connections();
 std::uint32_t Stack::half_open() const noexcept { return impl_->half_open; }
 std::uint64_t Stack::buffers_held() const noexcept { return impl_->buffers_held(); }
 bool Stack::shed_orphan() noexcept { return impl_->shed_orphan(); }
+void Stack::abort_all() noexcept { impl_->abort_all(); }
 Pressure Stack::pressure() const noexcept { return impl_->pressure(); }
 
 }  // namespace sallyport::tcp

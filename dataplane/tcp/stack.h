@@ -258,6 +258,9 @@ class Stack {
     /// Under pressure: resets the connection that was release()d longest ago and is not finished (its peer does not take what is left to send).
     /// False when there is none.
     [[nodiscard]] bool shed_orphan() noexcept;
+    /// Resets every connection but those in TIME-WAIT, before the stack goes: else the peers would find out only when they next send something. User's connections are
+    /// as after abort(). The resets leave through the network at once.
+    void abort_all() noexcept;
 
  private:
     friend class Connection;

@@ -2,7 +2,9 @@
 and its backends. Counts are exact; nothing is asked of speed."""
 
 import concurrent.futures
+import contextlib
 import os
+import socket
 
 import pytest
 
@@ -196,19 +198,30 @@ def test_usage_errors_name_what_would_be_right(lab):
 
 # --- the appliance between
 
-@pytest.mark.parametrize("offloads", [True, False])
-def test_over_kernel_interfaces(lab, request, offloads):
-    """The kernel between as a router, which looks at each header's checksum, and takes merged frames or does not."""
+@contextlib.contextmanager
+def kernel_between(request):
+    """The kernel in the appliance's place, as a router: the namespace in which the generator has both ends, and the interfaces by side."""
     if os.environ.get("SALLYPORT_STAND_IN") != "1":
         request.getfixturevalue("manager").stop()
-    certificate, key = lab.certificates.backend
-    had = {side: network.has_offloads(side) for side in network.PORTS}
     network.kernel_addresses()
     network.run("sysctl", "-q", "net.ipv4.ip_forward=1")
     try:
+        with network.together() as (place, interfaces):
+            yield place, interfaces
+    finally:
+        network.run("sysctl", "-q", "net.ipv4.ip_forward=0")
+        network.no_kernel_addresses()
+
+
+@pytest.mark.parametrize("offloads", [True, False])
+def test_over_kernel_interfaces(lab, request, offloads):
+    """A router that looks at each header's checksum, and takes merged frames or does not."""
+    certificate, key = lab.certificates.backend
+    had = {side: network.has_offloads(side) for side in network.PORTS}
+    try:
         for side in network.PORTS:
             network.offloads_of_link(side, offloads)
-        with network.together() as (place, interfaces):
+        with kernel_between(request) as (place, interfaces):
             agree(generate(lab, "--client-port", f"af_packet:{interfaces['client']}", "--client-address", f"{network.CLIENT_ADDRESSES[0]}/24",
                            "--client-gateway", network.APPLIANCE["client"][0], "--target", f"{network.BACKEND_ADDRESSES[0][0]}:443",
                            "--backend-port", f"af_packet:{interfaces['backend']}", "--backend-address", f"{network.BACKEND_ADDRESSES[0][0]}/24",
@@ -216,10 +229,28 @@ def test_over_kernel_interfaces(lab, request, offloads):
                            within=("ip", "netns", "exec", place), ca=lab.certificates.backend_ca, host=certificates.BACKEND_NAME, connections=8, request_size=30_000,
                            answer_size=200_000, duration=0.5, warm_up=0.1, open_rate=0))
     finally:
-        network.run("sysctl", "-q", "net.ipv4.ip_forward=0")
-        network.no_kernel_addresses()
         for side, on in had.items():
             network.offloads_of_link(side, on)
+
+
+def test_backends_that_go_reset_what_is_kept_open(lab, request):
+    """Who keeps connections would else lose its next requests on them."""
+    address = network.BACKEND_ADDRESSES[0][0]
+    with kernel_between(request) as (place, interfaces), concurrent.futures.ThreadPoolExecutor() as run:
+        backends = run.submit(generate, lab, "--backend-port", f"af_packet:{interfaces['backend']}", "--backend-address", f"{address}/24", "--backend-gateway",
+                              network.APPLIANCE["backend"][0], "--backend-plain", "--listen", f"{address}:80", within=("ip", "netns", "exec", place), duration=1)
+        kept = wait_for("the backends", lambda: connected(address, 80), 20)
+        with kept, pytest.raises(ConnectionResetError):
+            kept.settimeout(20)
+            kept.recv(1)
+        assert backends.result()["backends"]["opened"] == 1
+
+
+def connected(address, port):
+    try:
+        return socket.create_connection((address, port), 0.5)
+    except OSError:
+        return None
 
 
 class Checked(Between):

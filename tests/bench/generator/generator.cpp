@@ -300,7 +300,15 @@ void Generator::enter(Stage stage, Time now) {
                 clients_->close_all();
             }
             break;
-        case Stage::over: result_.last = snapshot(now); break;
+        case Stage::over:
+            result_.last = snapshot(now);
+            // Whoever keeps connections to our backends would use them again.
+            for (Side* const side : {client_side_.get(), backend_side_.get()})
+                if (side != nullptr) {
+                    side->stack().abort_all();
+                    static_cast<void>(side->send(now));
+                }
+            break;
     }
 }
 

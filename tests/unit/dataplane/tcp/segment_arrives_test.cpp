@@ -629,6 +629,41 @@ TEST_F(Established, Abort_SendsReset) {
     peer.connection->release();
 }
 
+TEST_F(Established, AbortAll_SendsResetAndLeavesTheConnectionToItsUser) {
+    peer.write(100);
+    peer.core.abort_all();
+    peer.sent.clear();
+    peer.collect();
+    ASSERT_EQ(peer.sent.size(), 1u);
+    EXPECT_EQ(peer.sent[0].flags, kRst | kAck);
+    EXPECT_EQ(peer.connection->end(), End::aborted);
+    EXPECT_EQ(peer.events(), 0);
+    peer.connection->release();
+    EXPECT_EQ(peer.core.connections(), 0u);
+    EXPECT_EQ(peer.core.buffers_held(), 0u);
+}
+
+TEST_F(Established, AbortAll_ReleasedOnesAreGone) {
+    peer.write(100);
+    peer.connection->release();
+    peer.core.abort_all();
+    EXPECT_EQ(peer.core.connections(), 0u);
+    EXPECT_EQ(peer.core.buffers_held(), 0u);
+}
+
+TEST_F(Established, AbortAll_TimeWaitStays) {
+    peer.connection->close();
+    peer.output();
+    peer.exchange(kFin | kAck, peer.snd_nxt, peer.rcv_nxt + 1);
+    ASSERT_EQ(peer.connection->state(), State::time_wait);
+    peer.sent.clear();
+    peer.core.abort_all();
+    peer.collect();
+    EXPECT_TRUE(peer.sent.empty());
+    EXPECT_EQ(peer.core.connections(), 1u);
+    peer.connection->release();
+}
+
 TEST_F(Established, TimeWait_NewSyn_OpensAgain) {  // RFC 6191
     peer.connection->close();
     peer.output();
