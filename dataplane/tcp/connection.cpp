@@ -202,10 +202,14 @@ void Core::close(ControlBlock& cb) noexcept {  // RFC 9293 3.10.4
     mark_dirty(cb);
 }
 
+/// Tells a peer that has, or may have, the connection that it is over (RFC 9293 3.10.5).
+void Core::reset_peer(ControlBlock& cb) noexcept {
+    if ((cb.synchronized() && cb.current != State::time_wait) || cb.current == State::syn_received) send_reset(cb);
+}
+
 void Core::abort(ControlBlock& cb) noexcept {  // RFC 9293 3.10.5
     if (cb.current == State::closed) return;
-    if (cb.synchronized() && cb.current != State::time_wait) send_reset(cb);
-    if (cb.current == State::syn_received) send_reset(cb);
+    reset_peer(cb);
     cb.receive_queue.clear();
     detach(cb);
     ended_.push_back(cb);

@@ -255,6 +255,7 @@ class Core {
     /// A segment without payload.
     void send_control(ControlBlock& cb, SeqNum seq, std::uint8_t flags, Time now);
     void send_reset(ControlBlock& cb) noexcept;
+    void reset_peer(ControlBlock& cb) noexcept;
     /// <SEQ=seq><ACK=ack><CTL=flags> in answer to a segment of no connection.
     void answer(const Arrival& arrival, const network::Path& path, SeqNum seq, SeqNum ack, std::uint8_t flags,
                 std::uint16_t window, const wire::TcpOptions& options);

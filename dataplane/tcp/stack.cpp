@@ -174,7 +174,7 @@ void Core::end(ControlBlock& cb, End reason) noexcept {
 void Core::abort_all() noexcept {
     table_.for_each([this](ControlBlock& cb) {
         if (cb.current == State::time_wait) return;
-        if (cb.synchronized() || cb.current == State::syn_received) send_reset(cb);
+        reset_peer(cb);
         end(cb, End::aborted);
     });
 }

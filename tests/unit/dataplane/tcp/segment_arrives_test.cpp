@@ -332,6 +332,15 @@ TEST(SegmentArrives, Listen_OldCookie_IsRefused) {
 class Established : public testing::Test {
  protected:
     void SetUp() override { peer.establish(); }
+    /// The connection was aborted: all that is sent is a reset, and its user hears nothing.
+    void expect_reset() {
+        peer.sent.clear();
+        peer.collect();
+        ASSERT_EQ(peer.sent.size(), 1u);
+        EXPECT_EQ(peer.sent[0].flags, kRst | kAck);
+        EXPECT_EQ(peer.connection->end(), End::aborted);
+        EXPECT_EQ(peer.events(), 0);
+    }
     Peer peer;
 };
 
@@ -620,24 +629,14 @@ TEST_F(Established, ReleasedAndPeerSilent_GoneAfterUserTimeout) {
 TEST_F(Established, Abort_SendsReset) {
     peer.write(100);
     peer.connection->abort();
-    peer.sent.clear();
-    peer.collect();
-    ASSERT_EQ(peer.sent.size(), 1u);
-    EXPECT_EQ(peer.sent[0].flags, kRst | kAck);
-    EXPECT_EQ(peer.connection->end(), End::aborted);
-    EXPECT_EQ(peer.events(), 0);
+    expect_reset();
     peer.connection->release();
 }
 
 TEST_F(Established, AbortAll_SendsResetAndLeavesTheConnectionToItsUser) {
     peer.write(100);
     peer.core.abort_all();
-    peer.sent.clear();
-    peer.collect();
-    ASSERT_EQ(peer.sent.size(), 1u);
-    EXPECT_EQ(peer.sent[0].flags, kRst | kAck);
-    EXPECT_EQ(peer.connection->end(), End::aborted);
-    EXPECT_EQ(peer.events(), 0);
+    expect_reset();
     peer.connection->release();
     EXPECT_EQ(peer.core.connections(), 0u);
     EXPECT_EQ(peer.core.buffers_held(), 0u);
