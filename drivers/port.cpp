@@ -12,12 +12,14 @@
 #include <chrono>
 #include <cstring>
 #include <format>
+#include <optional>
 #include <thread>
 
 #include "crypto/check.h"
 #include "dataplane/steering/steering.h"
 #include "drivers/environment.h"
 #include "drivers/kernel_interface.h"
+#include "drivers/memif_bursts.h"
 #include "drivers/offloads.h"
 #include "drivers/packet_sockets.h"
 #include "drivers/port_profile.h"
@@ -33,6 +35,7 @@ struct Port::State {
     std::array<std::uint8_t, 6> mac{};
     std::vector<rte_mempool*> pools;  ///< of each queue
     std::unique_ptr<PacketSockets> sockets;  ///< af_packet: what carries the frames, in place of the device
+    std::optional<MemifBursts> memif;
     bool whole_frames_only = false;   ///< the device sends only what lies in one buffer of its own
     bool link_was_up = false;
     bool started = false;
@@ -318,6 +321,7 @@ std::expected<std::unique_ptr<Port>, std::string> Port::open_device(const PortSe
             return error(settings,
                          std::format("its MAC address cannot be set to {}: {}", settings.mac, rte_strerror(-result)));
     }
+    if (settings.profile == Profile::memif) own.memif.emplace(agreed.queues);
     if (const int result = rte_eth_dev_start(id); result != 0)
         return error(settings, std::format("{} does not start: {}", info.driver_name, rte_strerror(-result)));
     own.started = true;
@@ -430,6 +434,8 @@ std::uint16_t Port::id() const noexcept {
 
 std::uint16_t Port::receive(std::uint16_t queue, std::span<rte_mbuf*> frames) noexcept {
     if (state_->sockets != nullptr) return state_->sockets->receive(queue, frames);
+    std::optional<MemifBursts::Burst> burst;
+    if (state_->memif) burst.emplace(*state_->memif, queue);
     return rte_eth_rx_burst(state_->id, queue, frames.data(), static_cast<std::uint16_t>(frames.size()));
 }
 
@@ -437,6 +443,8 @@ std::uint16_t Port::transmit(std::uint16_t queue, std::span<rte_mbuf*> frames) n
     if (state_->sockets != nullptr) return state_->sockets->transmit(queue, frames);
     auto count = static_cast<std::uint16_t>(frames.size());
     if (count == 0) return 0;  // memif's driver reads the first frame before it looks at their number
+    std::optional<MemifBursts::Burst> burst;
+    if (state_->memif) burst.emplace(*state_->memif, queue);
     if (state_->whole_frames_only) {
         for (std::uint16_t i = 0; i < count; ++i) {
             if (frames[i]->nb_segs == 1 && RTE_MBUF_DIRECT(frames[i])) continue;

@@ -11,6 +11,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <array>
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <format>
@@ -904,6 +906,45 @@ TEST_F(PortTest, MemifOfTwoPorts_FramesGoBothWays) {
     check_several_buffers(**client, buffers, [&] { return receive(**server); });
     check_several_buffers(**server, buffers, [&] { return receive(**client); });
     client->reset();
+    server->reset();
+    EXPECT_EQ(rte_mempool_avail_count(buffers), 5000u);
+    unlink(path.c_str());
+}
+
+TEST_F(PortTest, MemifServerInUse_TheClientMayGoAtAnyMoment) {
+    const std::string path = testing::TempDir() + "/sallyport-memif-goes." + std::to_string(getpid());
+    auto settings = settings_of(Profile::memif, path);
+    settings.memif_server = true;
+    rte_mempool* buffers = pool();
+    auto server = Port::open(settings, 1, {&buffers, 1});
+    ASSERT_TRUE(server) << server.error();
+    rte_mbuf* frame = mbuf_of(buffers, frame_of(1514, 7));
+    std::atomic<unsigned> sent = 0;
+    std::jthread worker([&](const std::stop_token& stop) {
+        ASSERT_EQ(rte_thread_register(), 0);
+        while (!stop.stop_requested()) {
+            std::array<rte_mbuf*, 32> burst;
+            burst.fill(frame);
+            rte_mbuf_refcnt_update(frame, burst.size());
+            const std::uint16_t taken = (*server)->transmit(0, burst);
+            rte_mbuf_refcnt_update(frame, static_cast<std::int16_t>(taken - static_cast<int>(burst.size())));
+            sent += taken;
+            rte_pktmbuf_free_bulk(burst.data(), (*server)->receive(0, burst));
+        }
+        rte_thread_unregister();
+    });
+    for (int i = 0; i < 50; ++i) {
+        auto client = Port::open(settings_of(Profile::memif, path), 1, {&buffers, 1});
+        ASSERT_TRUE(client) << client.error();
+        wait_for_link(**client);
+        const unsigned before = sent;
+        while (sent < before + 5'000) {   // in the midst of it
+            std::array<rte_mbuf*, 32> burst;
+            rte_pktmbuf_free_bulk(burst.data(), (*client)->receive(0, burst));
+        }
+    }
+    worker = {};
+    rte_pktmbuf_free(frame);
     server->reset();
     EXPECT_EQ(rte_mempool_avail_count(buffers), 5000u);
     unlink(path.c_str());
