@@ -181,6 +181,17 @@ def test_percentiles_are_written(lab):
     assert file.read_text().startswith("       Value     Percentile TotalCount 1/(1-Percentile)\n")
 
 
+def test_latencies_by_slices(lab):
+    report = looped(lab, "--plain", "--backend-plain", connections=4, rate=2000, duration=1, slice=0.1)
+    slices = report["latency"]["slices"]
+    assert slices["count"] == 10 and slices["seconds"] == 0.1
+    whole = report["latency"]["last_octet"]
+    for octet in ("first_octet", "last_octet"):
+        assert 0 < slices[octet]["p50"] <= slices[octet]["p99"] <= slices[octet]["p99.99"]
+        assert slices[octet]["p99.99"] <= whole["max"] * 1.01   # two digits
+    assert "slices" not in looped(lab, "--plain", "--backend-plain", connections=1)["latency"]
+
+
 def test_memif_pair(lab):
     """Two ports of one process that meet over a socket."""
     certificate, key = lab.certificates.backend

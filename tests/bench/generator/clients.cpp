@@ -23,7 +23,9 @@ Clients::Clients(Settings settings, Side& side, crypto::AeadBatch& batch, const 
       open_pace_(settings_.open_rate),
       probe_pace_(settings_.probe_rate),
       close_pace_(kCloseRate),
-      random_(settings_.seed) {
+      random_(settings_.seed),
+      first_octet_slices_(static_cast<std::uint64_t>(settings_.slice.count()), settings_.slices),
+      last_octet_slices_(first_octet_slices_) {
     vacant_.reserve(settings_.connections);
     for (std::uint32_t i = settings_.connections; i-- > 0;) vacant_.push_back(i);
     for (std::uint32_t i = 0; i < settings_.connections; ++i) new (&ends_[i]) ClientEnd;
@@ -244,10 +246,17 @@ void Clients::request(ClientEnd& end, Time due) {
     set_deadline(end, settings_.timeout);
 }
 
+void Clients::record(Histogram& whole, Slices& slices, Time due) noexcept {
+    if (!measured(due)) return;
+    const auto taken = static_cast<std::uint64_t>((moment_ - due).count());
+    whole.record(taken);
+    slices.record(static_cast<std::uint64_t>((due - from_).count()), taken);
+}
+
 void Clients::octets_arrived(ClientEnd& end) {
     if (end.answer_begun || !end.waiting) return;
     end.answer_begun = true;
-    if (measured(end.due)) first_octet_.record(static_cast<std::uint64_t>((moment_ - end.due).count()));
+    record(first_octet_, first_octet_slices_, end.due);
 }
 
 bool Clients::head_arrived(ClientEnd& end) {
@@ -270,7 +279,7 @@ bool Clients::head_arrived(ClientEnd& end) {
 }
 
 void Clients::message_arrived(ClientEnd& end) {
-    if (measured(end.due)) last_octet_.record(static_cast<std::uint64_t>((moment_ - end.due).count()));
+    record(last_octet_, last_octet_slices_, end.due);
     end.start = Pattern::position(end.start, kStride);
     ++end.requests;
     not_waiting(end);

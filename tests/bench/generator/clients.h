@@ -8,6 +8,7 @@
 #include "tests/bench/generator/address_range.h"
 #include "tests/bench/generator/exchange.h"
 #include "tests/bench/generator/histogram.h"
+#include "tests/bench/generator/slices.h"
 #include "tests/bench/generator/schedule.h"
 
 namespace sallyport::generator {
@@ -55,6 +56,8 @@ class Clients : public Exchange<Clients, ClientEnd> {
         std::uint64_t seed = 1;
         Duration timeout = 10s;                    ///< for a connection to be ready, and for a whole answer
         RecordSettings records;
+        Duration slice{};                          ///< latencies by slices of this length besides
+        std::uint32_t slices = 0;
     };
     Clients(Settings settings, Side& side, crypto::AeadBatch& batch, const TscClock& clock, const Pattern& pattern, TlsContext* tls);
     ~Clients();
@@ -91,6 +94,9 @@ class Clients : public Exchange<Clients, ClientEnd> {
     [[nodiscard]] const Histogram& setup() const noexcept { return setup_; }               ///< SYN to ready; of kept connections all
     [[nodiscard]] const Histogram& first_octet() const noexcept { return first_octet_; }   ///< due to the answer's first octet
     [[nodiscard]] const Histogram& last_octet() const noexcept { return last_octet_; }     ///< due to its last one
+    /// The same, by slices of the time in which they were due.
+    [[nodiscard]] const Slices& first_octet_slices() const noexcept { return first_octet_slices_; }
+    [[nodiscard]] const Slices& last_octet_slices() const noexcept { return last_octet_slices_; }
 
  private:
     friend class Exchange<Clients, ClientEnd>;
@@ -114,6 +120,7 @@ class Clients : public Exchange<Clients, ClientEnd> {
 
     [[nodiscard]] bool keeps() const noexcept { return settings_.requests_per_connection == 0; }
     [[nodiscard]] bool measured(Time due) const noexcept { return due >= from_ && due < to_; }
+    void record(Histogram& whole, Slices& slices, Time due) noexcept;
     [[nodiscard]] bool open_connections();
     [[nodiscard]] bool connect(Time due);
     [[nodiscard]] bool send_due();
@@ -146,6 +153,7 @@ class Clients : public Exchange<Clients, ClientEnd> {
     Time last_check_{}, connect_again_{}, from_ = Time::max(), to_ = Time::max();
     std::mt19937_64 random_;
     Histogram setup_, first_octet_, last_octet_;
+    Slices first_octet_slices_, last_octet_slices_;
 };
 
 }  // namespace sallyport::generator

@@ -201,6 +201,8 @@ Clients::Settings Generator::client_settings() const {
     settings.answer_length = options_.answer_size;
     settings.own_answers = options_.path.empty();
     settings.compare_every = options_.compare_every;
+    settings.slice = seconds(options_.slice);
+    if (options_.slice > 0) settings.slices = static_cast<std::uint32_t>(options_.duration / options_.slice);
     settings.open_rate = options_.open_rate;
     settings.opening_at_once = options_.opening_at_once;
     settings.rate = options_.rate;

@@ -9,6 +9,7 @@
 
 #include "control/daemon/exit_code.h"
 #include "tests/bench/generator/message.h"
+#include "tests/bench/generator/slices.h"
 
 namespace sallyport::generator {
 namespace {
@@ -112,6 +113,9 @@ void check(Options& options, const Words& words) {
     if (const auto request = RequestText::make(options.host, options.request_size, options.answer_size, options.path); !request)
         throw Bad{std::format("--request-size {}: {}", options.request_size, request.error())};
     if (options.mode == Mode::idle && options.rate > 0) throw Bad{"--rate: has no meaning with --mode idle; --open-rate and --probe-rate are its rates"};
+    if (options.slice > 0 && options.mode == Mode::idle) throw Bad{"--slice: has no meaning with --mode idle"};
+    if (options.slice > 0 && (options.slice > options.duration || options.duration / options.slice > Slices::kMost))
+        throw Bad{std::format("--slice {:g}: a --duration of {:g} has 1 to {} of them", options.slice, options.duration, Slices::kMost)};
     if (options.active > 0 && (options.mode != Mode::kept || options.rate > 0)) throw Bad{"--active: is for a closed loop of kept connections: --mode kept, and no --rate"};
     if (options.mode == Mode::close && options.rate > 0 && options.requests_per_connection > 1)
         throw Bad{"--requests: with --rate it is connections that are due, each with one request"};
@@ -244,6 +248,7 @@ std::expected<Options, UsageError> parse_options(int argc, const char* const* ar
 
     auto* const output = app.add_option_group("Output");
     output->add_option("--json", options.json_file, "all results in a file (- for standard output, in place of the table)");
+    output->add_option("--slice", options.slice, "seconds: besides, the median of what latencies were in each slice of that length, which a machine that stops now and then does not decide")->check(positive);
     output->add_option("--percentiles", options.percentiles_file, "the distribution of the last octet's latency as HdrHistogram prints it, in microseconds");
     output->add_option("--most-failures", options.most_failures, "percent of connections and requests that may fail before the exit code is 1")->check(CLI::Range(0.0, 100.0))->capture_default_str();
     output->add_flag("--quiet", options.quiet, "no progress on standard error");

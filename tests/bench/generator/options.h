@@ -58,6 +58,7 @@ struct Options {
     std::uint64_t answers = 0;                  ///< end the window once so many have come in all; 0: no such bound
     double settle = 0;                          ///< seconds before the first connection
     double warm_up = 1, duration = 10, drain = 5, timeout = 10;   ///< seconds
+    double slice = 0;                                             ///< seconds; 0: latencies of the whole alone
 
     unsigned core = 0;
     bool hugepages = true;

@@ -17,10 +17,19 @@ std::string suite_name(std::uint16_t id) {
     return std::format("{:#06x}", id);
 }
 
+constexpr std::pair<const char*, double> kPercentiles[] = {{"p50", 50.0}, {"p90", 90.0}, {"p99", 99.0}, {"p99.9", 99.9}, {"p99.99", 99.99}};
+
 json latency(const Histogram& histogram) {
     json of{{"count", histogram.count()}, {"min", histogram.min()}, {"mean", std::round(histogram.mean())}, {"max", histogram.max()}};
-    for (const auto& [name, percent] : {std::pair{"p50", 50.0}, {"p90", 90.0}, {"p99", 99.0}, {"p99.9", 99.9}, {"p99.99", 99.99}}) of[name] = histogram.percentile(percent);
+    for (const auto& [name, percent] : kPercentiles) of[name] = histogram.percentile(percent);
     if (histogram.saturated() > 0) of["saturated"] = histogram.saturated();
+    return of;
+}
+
+/// The medians of the slices' percentiles.
+json latency(const Slices& slices) {
+    json of;
+    for (const auto& [name, percent] : kPercentiles) of[name] = slices.percentile(percent);
     return of;
 }
 
@@ -103,6 +112,7 @@ json report(const Generator& generator, const Result& result) {
         made["clients"] = side(clients->statistics(), result.last.client_tcp, generator.client_side()->drops(), result.last.client_packets_in, result.last.client_packets_out);
         made["clients"]["port"] = port(generator.client_side(), o.clients);
         made["latency"] = {{"setup", latency(clients->setup())}, {"first_octet", latency(clients->first_octet())}, {"last_octet", latency(clients->last_octet())}};
+        if (o.slice > 0) made["latency"]["slices"] = {{"seconds", o.slice}, {"count", clients->last_octet_slices().count()}, {"first_octet", latency(clients->first_octet_slices())}, {"last_octet", latency(clients->last_octet_slices())}};
         made["unsent"] = result.unsent;
         made["unanswered"] = result.unanswered;
         made["most_ready"] = result.most_ready;
@@ -168,6 +178,15 @@ std::string table(const json& report) {
             std::string row = std::format("{:<18}{:>10}", title, of["count"].get<std::uint64_t>());
             for (const char* which : {"min", "p50", "p90", "p99", "p99.9", "p99.99", "max"}) row += std::format("{:>10.1f}", of[which].get<double>() / 1000);
             line(text, "{}", row);
+        }
+        if (report["latency"].contains("slices")) {
+            const json& slices = report["latency"]["slices"];
+            line(text, "medians of {} slices of {:g} s", slices["count"].get<std::uint64_t>(), slices["seconds"].get<double>());
+            for (const auto& [name, title] : {std::pair{"first_octet", "  first octet"}, {"last_octet", "  last octet"}}) {
+                std::string row = std::format("{:<38}", title);
+                for (const auto& [which, percent] : kPercentiles) row += std::format("{:>10.1f}", slices[name][which].get<double>() / 1000);
+                line(text, "{}", row);
+            }
         }
         if (report["unsent"].get<std::uint64_t>() > 0) line(text, "unsent            {} requests were due and no connection was free: latencies would be longer still", report["unsent"].get<std::uint64_t>());
         if (report["unanswered"].get<std::uint64_t>() > 0) line(text, "unanswered        {} when the drain was over", report["unanswered"].get<std::uint64_t>());
