@@ -151,6 +151,6 @@ def reloaded(bench, row, number):
     before, after = (microseconds(report["latency"]["slices"], "last", "p99") for report in (quiet, busy))
     return Sample(row, OURS, 100 * (after / before - 1), number, {
         "reloads": reloader.times, "p99 without, us": before, "p99 with, us": after, "p99 of the whole without, us": microseconds(quiet["latency"], "last", "p99"),
-        "with it, us": microseconds(busy["latency"], "last", "p99"), "longest without, us": microseconds(quiet["latency"], "last", "max"),
+        "p99 of the whole with, us": microseconds(busy["latency"], "last", "p99"), "longest without, us": microseconds(quiet["latency"], "last", "max"),
         "longest with, us": microseconds(busy["latency"], "last", "max"), "k requests a second without": quiet["window"]["messages_per_second"] / 1000,
         "with": busy["window"]["messages_per_second"] / 1000})
