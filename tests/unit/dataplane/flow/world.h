@@ -277,6 +277,7 @@ class World {
     static constexpr std::size_t kClientHello = 100, kServerFlight = 50, kBackendHello = 60, kBackendFlight = 80;
     static constexpr std::uint16_t kService = 443, kBackendPort = 8443;
     static constexpr std::uint64_t kServiceId = 71;
+    static constexpr std::uint16_t kSegmentationBuffers = 32;   ///< of a frame of 64 KB, at most
 
     struct Settings {
         std::uint64_t seed = 1;
@@ -289,10 +290,12 @@ class World {
         std::uint32_t receive_budget = 0, transmit_budget = 0;   ///< of the appliance's TCP
         bool start_control = true;
         bool redirect = false;
+        bool offloads = false;   ///< everybody's device sums and checks, and cuts what the appliance sends in buffers for several segments
     };
 
     explicit World(const Settings& settings)
         : settings_(settings), pool_(settings.peers_buffers), appliance_pool_(settings.appliance_buffers), random_(settings.seed) {
+        if (settings.offloads) appliance_large_pool_ = std::make_unique<sallyport::test::BufferPool>(drivers::large_buffers_for(settings.appliance_buffers), drivers::kLargeDataRoom);
         for (int i = 0; i < 3; ++i)
             hosts_[static_cast<std::size_t>(i)] = std::make_unique<Host>(network_settings(i), tcp_settings(i), i == 1 ? appliance_pool_.get() : pool_.get());
         EngineSettings engine_settings;
@@ -670,6 +673,7 @@ class World {
                 for (std::size_t to = 0; to < hosts_.size(); ++to) {
                     if (to == from || ((octets[0] & 1) == 0 && octets[5] != to + 1)) continue;
                     rte_mbuf* const copy = rte_pktmbuf_copy(frame, hosts_[to]->pool, 0, UINT32_MAX);
+                    if (copy != nullptr && settings_.offloads) copy->ol_flags = RTE_MBUF_F_RX_IP_CKSUM_GOOD | RTE_MBUF_F_RX_L4_CKSUM_GOOD;
                     if (copy != nullptr) in_flight_.push({now_ + 100us, order_++, to, copy});
                 }
             rte_pktmbuf_free(frame);
@@ -681,6 +685,8 @@ class World {
         interface.name = "host" + std::to_string(host);
         interface.mac = {2, 0, 0, 0, 0, static_cast<std::uint8_t>(host + 1)};
         interface.addresses = {{address(host), 24}};
+        interface.checksum_offload = interface.receive_checksum_good = settings_.offloads;
+        interface.segmentation_buffers = settings_.offloads ? kSegmentationBuffers : 0;
         network::Network::Settings result;
         result.interfaces = {interface};
         result.random_seed = settings_.seed * 3 + static_cast<unsigned>(host);
@@ -694,6 +700,7 @@ class World {
             result.send_buffer = settings_.send_buffer;
             result.receive_budget = settings_.receive_budget;
             result.transmit_budget = settings_.transmit_budget;
+            if (appliance_large_pool_) result.large_buffers = appliance_large_pool_->get();
         }
         for (auto& octet : result.secret) octet = static_cast<std::uint8_t>(random_());
         return result;
@@ -704,6 +711,7 @@ class World {
     };
     Settings settings_;
     sallyport::test::BufferPool pool_, appliance_pool_;
+    std::unique_ptr<sallyport::test::BufferPool> appliance_large_pool_;
     std::mt19937_64 random_;
     std::array<std::unique_ptr<Host>, 3> hosts_;
     crypto::AeadBatch batch_, appliance_batch_;
