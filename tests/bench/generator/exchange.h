@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "control/handshake/libssl.h"
+#include "control/handshake/operation_batch.h"
 #include "crypto/aead_batch.h"
 #include "crypto/check.h"
 #include "crypto/piece_cursor.h"
@@ -51,7 +52,10 @@ class Exchange {
  protected:
     /// All borrowed. `tls`: nullptr for plain text.
     Exchange(Side& side, crypto::AeadBatch& batch, const TscClock& clock, const Pattern& pattern, TlsContext* tls, const RecordSettings& records)
-        : stack_(side.stack()), batch_(batch), clock_(clock), pattern_(pattern), tls_(tls), records_(records), openings_(kMostEndpoints * kMostRecords), heads_(kMostEndpoints), tickets_(tls != nullptr && !tls->is_server() ? kMostEndpoints : 0), source_(kLongestRecord), target_(kLongestRecord) {}
+        : stack_(side.stack()), batch_(batch), clock_(clock), pattern_(pattern), tls_(tls), records_(records), openings_(kMostEndpoints * kMostRecords), heads_(kMostEndpoints), tickets_(tls != nullptr && !tls->is_server() ? kMostEndpoints : 0), source_(kLongestRecord), target_(kLongestRecord) {
+        if (tls_ != nullptr)
+            for (StepRoom& room : steps_) room.source.resize(kLongestRecord);
+    }
 
     /// One turn: what TCP reports, some handshakes, rounds of records. True when there was something to do.
     bool exchange(Time now) {
@@ -124,6 +128,12 @@ class Exchange {
         bool closes;
     };
 
+    /// What a step of a handshake works with, while others' may be under way.
+    struct StepRoom {
+        std::vector<std::byte> output;
+        std::vector<crypto::WritePiece> source;   ///< a piece for each octet of the longest record
+    };
+
     Owner& owner() noexcept { return static_cast<Owner&>(*this); }
 
     // --- connections
@@ -186,44 +196,46 @@ class Exchange {
 
     // --- handshakes
 
-    /// One a turn, since a step may cost hundreds of microseconds in which nothing else happens: TCP would take the silence for loss.
+    /// A few a turn, whose operations with keys are worked out together. Not more, since a step may cost hundreds of microseconds in which nothing else happens: TCP would take the
+    /// silence for loss.
     bool step_handshakes() {
-        bool any = false;
-        for (bool stepped = false; !stepped && !handshaking_.empty();) {
+        if (handshaking_.empty()) return false;
+        const std::uint64_t begin = __rdtsc();
+        for (std::size_t stepped = 0; stepped < steps_.size() && !handshaking_.empty();) {
             auto& end = static_cast<End&>(handshaking_.pop());
-            any = true;
             if (end.phase != Phase::handshake) {
                 active_.push(end);
                 continue;
             }
-            stepped = true;
-            const std::uint64_t begin = __rdtsc();
-            step_handshake(end);
-            statistics_.counters.handshake_cycles += __rdtsc() - begin;
+            operations_.run(stepped, [this, &end, &room = steps_[stepped]] { step_handshake(end, room); });
+            ++stepped;
         }
-        return any;
+        operations_.finish();
+        statistics_.counters.handshake_cycles += __rdtsc() - begin;
+        return true;
     }
 
-    void step_handshake(End& end) {
+    /// Nothing but `end` and `room` may be counted on to be the same after libssl was called, which other handshakes' steps may run in.
+    void step_handshake(End& end, StepRoom& room) {
         using Step = Handshake::Step;
         Step step = Step::more;
-        output_.clear();
+        room.output.clear();
         if (end.handshake == nullptr) {
             end.handshake = std::make_unique<Handshake>(*tls_, owner().session_to_offer());
-            if (!tls_->is_server()) step = end.handshake->start(output_);
+            if (!tls_->is_server()) step = end.handshake->start(room.output);
         }
         while (step == Step::more && end.tcp->readable() > 0) {
-            const std::uint32_t length = std::min<std::uint32_t>(end.tcp->readable(), static_cast<std::uint32_t>(source_.size()));
-            const std::size_t pieces = end.tcp->peek(0, length, source_);
+            const std::uint32_t length = std::min<std::uint32_t>(end.tcp->readable(), static_cast<std::uint32_t>(room.source.size()));
+            const std::size_t pieces = end.tcp->peek(0, length, room.source);
             std::uint32_t consumed = 0;
             for (std::size_t i = 0; i < pieces && step == Step::more; ++i) {
-                std::span<const std::byte> octets(source_[i].data, source_[i].length);
-                step = end.handshake->feed(octets, output_);
-                consumed += source_[i].length - static_cast<std::uint32_t>(octets.size());
+                std::span<const std::byte> octets(room.source[i].data, room.source[i].length);
+                step = end.handshake->feed(octets, room.output);
+                consumed += room.source[i].length - static_cast<std::uint32_t>(octets.size());
             }
             end.tcp->consume(consumed);
         }
-        if (!output_.empty() && !end.tcp->send(output_)) return fail(end, Failure::no_buffer, "a handshake's flight");
+        if (!room.output.empty() && !end.tcp->send(room.output)) return fail(end, Failure::no_buffer, "a handshake's flight");
         if (step == Step::failed) {
             statistics_.fail(end.handshake->failure(), end.handshake->text());
             drop(end, true);   // the alert leaves
@@ -615,7 +627,9 @@ class Exchange {
     std::vector<crypto::WritePiece> source_, target_;                    ///< a piece for each octet of the longest record, so that any split fits
     std::vector<crypto::WritePiece> content_pieces_ = std::vector<crypto::WritePiece>(kLongestRecord);
     std::vector<crypto::WritePiece> record_;
-    std::vector<std::byte> output_, messages_;
+    std::vector<std::byte> messages_;
+    std::array<StepRoom, 4> steps_;   ///< four key agreements cost what two cost (crypto/public_key/x25519.h)
+    handshake::OperationBatch operations_;
 };
 
 }  // namespace sallyport::generator
