@@ -17,7 +17,7 @@ import xml.etree.ElementTree as ElementTree
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
 PARTS = ["unit", "system", "asan", "tsan", "fuzz"]
-LONG = ["long"]   # only when asked for
+LONG = ["long", "tuned"]   # only when asked for
 BEGUN = time.monotonic()
 
 
@@ -168,6 +168,10 @@ class Tests:
         if self.build("asan"):
             self.pytest("long", "asan", environment=self.ASAN)
 
+    def tuned(self):
+        """What is installed: the compiler has laid it out otherwise than what the other parts test. scripts/test has built it."""
+        self.pytest("tuned", "tuned")
+
     def tsan(self):
         """The channel alone: its rings with a producer and a consumer in two threads. Neither the management socket nor control's handshake
         workers, nor the programs as wholes."""
@@ -199,8 +203,8 @@ class Tests:
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="scripts/test", description="Builds and runs the tests; without arguments all parts but long, which runs nothing new: the system tests once more, all of them under sanitizers.")
-    parser.add_argument("parts", nargs="*", metavar="unit|system|asan|tsan|fuzz|long")
+    parser = argparse.ArgumentParser(prog="scripts/test", description="Builds and runs the tests; without arguments all parts but long and tuned, which run nothing new: the system tests once more, all of them under sanitizers or as what is installed.")
+    parser.add_argument("parts", nargs="*", metavar="unit|system|asan|tsan|fuzz|long|tuned")
     parser.add_argument("-k", metavar="EXPR", help="only what matches: pytest's -k, a regular expression of programs for unit tests")
     arguments = parser.parse_args()
     unknown = set(arguments.parts) - set(PARTS + LONG)
