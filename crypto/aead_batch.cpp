@@ -28,12 +28,14 @@ struct Piece {
     std::uint32_t length;
 };
 
-/// Fetches the cache lines of a piece that is worked on soon, to be written: what a card or another core has written or read comes over as a whole, with as many
-/// lines under way at a time as the core can have, and not as many as a cipher asks for. The processor's own prefetcher ends with each page.
+/// Fetches the first cache lines of a piece that is worked on soon, to be written: what a card or another core has written or read comes over with as many lines under way at a time
+/// as the core can have, and not as many as a cipher asks for. Behind them, in a long piece, the processor's own prefetcher is ahead of the cipher; to ask for more than a core can have
+/// under way stops it until they have come (or is forgotten, on others), and the cipher would have worked meanwhile.
 /// PREFETCHW itself, which the compiler would not emit for x86-64-v3: where a processor lacks it, it does nothing.
 void fetch(const Piece& piece) noexcept {
-    constexpr std::uint32_t kLine = 64;
-    for (std::uint32_t at = 0; at < piece.length; at += kLine) asm volatile("prefetchw %0" : : "m"(piece.data[at]));
+    constexpr std::uint32_t kLine = 64, kMost = 24 * kLine;   // a segment of 1,500 octets
+    const std::uint32_t length = std::min(piece.length, kMost);
+    for (std::uint32_t at = 0; at < length; at += kLine) asm volatile("prefetchw %0" : : "m"(piece.data[at]));
 }
 
 /// Walks over pieces. Whoever queued the record has checked that they hold what will be asked for.
