@@ -38,6 +38,7 @@ struct Negotiated {
 
 /// Names of Offload.
 constexpr const char *kTso = "TSO", *kMergedSegments = "merged segments on receipt";
+constexpr const char* kKeptFromKernel = "kept from the kernel's own protocols";   ///< af_packet: IngressDrop
 
 constexpr std::uint16_t kDefaultDescriptors = 1024;
 /// 64 KB, the most that an IP packet has, in buffers of one segment of Ethernet each.

@@ -18,6 +18,7 @@
 #include "crypto/check.h"
 #include "dataplane/steering/steering.h"
 #include "drivers/environment.h"
+#include "drivers/ingress_drop.h"
 #include "drivers/kernel_interface.h"
 #include "drivers/memif_bursts.h"
 #include "drivers/offloads.h"
@@ -35,6 +36,7 @@ struct Port::State {
     std::array<std::uint8_t, 6> mac{};
     std::vector<rte_mempool*> pools;  ///< of each queue
     std::unique_ptr<PacketSockets> sockets;  ///< af_packet: what carries the frames, in place of the device
+    std::optional<IngressDrop> ingress_drop; ///< af_packet, where the kernel has it
     std::optional<MemifBursts> memif;
     bool whole_frames_only = false;   ///< the device sends only what lies in one buffer of its own
     bool link_was_up = false;
@@ -383,6 +385,8 @@ std::expected<std::unique_ptr<Port>, std::string> Port::open_sockets(const PortS
     auto sockets = PacketSockets::open(settings.device, settings.descriptors == 0 ? default_descriptors(settings.profile) : settings.descriptors, state->pools);
     if (!sockets) return error(settings, sockets.error());
     state->sockets = std::move(*sockets);
+    if (auto drop = IngressDrop::make(settings.device)) state->ingress_drop.emplace(std::move(*drop));
+    has.offloads.push_back({kKeptFromKernel, true, state->ingress_drop.has_value()});
 
     const std::string stand_in = device_arguments(settings, queues, false);
     if (const int result = probe(stand_in, false); result != 0 || rte_eth_dev_get_port_by_name(stand_in.c_str(), &state->id) != 0) {

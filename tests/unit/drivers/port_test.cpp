@@ -16,10 +16,13 @@
 #include <chrono>
 #include <cstring>
 #include <format>
+#include <fstream>
+#include <sstream>
 #include <thread>
 
 #include "drivers/environment.h"
 #include "drivers/kernel_interface.h"
+#include "drivers/offloads.h"
 #include "drivers/virtio_header.h"
 #include "tests/unit/eal.h"
 
@@ -584,6 +587,44 @@ TEST_F(VethTest, AfPacket_TagThatTheKernelTookOff_IsBackInItsPlace) {
         }
         EXPECT_EQ(got, tagged);
     }
+}
+
+/// Packets with an impossible header that the kernel's IPv4 has met in this network namespace; nobody else sends any.
+std::uint64_t bad_headers_met_by_kernel() {
+    std::ifstream file("/proc/net/snmp");
+    std::string names, values, name, value;
+    while (std::getline(file, names) && std::getline(file, values)) {
+        std::istringstream in_names(names), in_values(values);
+        while (in_names >> name && in_values >> value)
+            if (name == "InHdrErrors") return std::stoull(value);
+    }
+    ADD_FAILURE() << "/proc/net/snmp has no InHdrErrors";
+    return 0;
+}
+
+TEST_F(VethTest, AfPacket_FramesAreKeptFromTheKernelsOwnProtocolsWhileThePortIsOpen) {
+    rte_mempool* buffers = pool();
+    auto port = Port::open(settings_of(Profile::af_packet, "spt0"), 1, {&buffers, 1});
+    ASSERT_TRUE(port) << port.error();
+    const auto offloads = (*port)->status().offloads;
+    const auto kept = std::ranges::find(offloads, std::string_view(kKeptFromKernel), &Offload::name);
+    ASSERT_NE(kept, offloads.end());
+    if (!kept->got) GTEST_SKIP() << "this kernel has no BPF_TCX_INGRESS, or does not let us use it";
+    RawSocket socket("spt1");
+    Frame bad = frame_of(60, 1);
+    bad[12] = ETH_P_IP >> 8;
+    bad[13] = ETH_P_IP & 0xff;
+    bad[14] = 0xf0;   // version 15
+    const std::uint64_t before = bad_headers_met_by_kernel();
+    socket.send(bad);
+    // Frames keep their order: when this one is here, that one has been through.
+    socket.send(frame_of(60, 2));
+    EXPECT_EQ(receive(**port), frame_of(60, 2));
+    EXPECT_EQ(bad_headers_met_by_kernel(), before);
+    port->reset();
+    socket.send(bad);
+    for (int wait = 0; wait < 5000 && bad_headers_met_by_kernel() == before; ++wait) std::this_thread::sleep_for(1ms);
+    EXPECT_EQ(bad_headers_met_by_kernel(), before + 1);
 }
 
 /// Of 64 slots, and a quarter of a megabyte of the kernel's memory for what does not fit into them.

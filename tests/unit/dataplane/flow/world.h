@@ -328,6 +328,7 @@ class World {
     Time now() const { return now_; }
     test::Session& session(std::size_t i) { return *sessions_[i]; }
     std::size_t appliance_buffers_in_use() const { return appliance_pool_.in_use(); }
+    std::size_t appliance_large_buffers_in_use() const { return appliance_large_pool_ ? appliance_large_pool_->in_use() : 0; }
     rte_mempool* appliance_pool() { return appliance_pool_.get(); }
     ServiceTable& services() { return services_; }
     std::uint64_t drops(DropReason reason) { return appliance().drops[reason]; }
