@@ -82,7 +82,7 @@ def parse():
     parser.add_argument("--seconds", type=int, help="of one measurement; 4 unless said")
     parser.add_argument("--devices", default=DEFAULT_DEVICES, help=f"of {', '.join(devices.DEVICES)} (-plain: without the kernel's offloads, MTU 1500); {DEFAULT_DEVICES} unless said")
     parser.add_argument("--patience", type=float, default=PATIENCE, metavar="SECONDS",
-                        help=f"before each measurement of rows 1 to 13, and of row 17's connections, so long at most it waits for the host of a virtual machine to have the cores near each other, the first time {accounting.FIRST} times as long; {PATIENCE} unless said")
+                        help=f"before each measurement of rows 1 to 13, 20 and 25, and of row 17's connections, so long at most it waits for the host of a virtual machine to have the cores near each other, the first time {accounting.FIRST} times as long; {PATIENCE} unless said")
     parser.add_argument("--flows", type=int, help=f"rows 15 and 16: how many idle ones; {idle.DEFAULT} unless said")
     parser.add_argument("--profile", help="port profile of ours on veth, in place of each row's own")
     parser.add_argument("--json", help="also write everything to this file (a path in the checkout)")

@@ -38,8 +38,12 @@ class Load:
         many = {"services": SERVICES, "of_service": {"certificate_directory": str(directory_of_certificates(bench.lab))}}
         for number in range(bench.arguments.rounds):
             for row in rows:
-                load = next(way.load for way in row.ways if isinstance(way, Load))
-                one, all_of_them = memif.spend(bench, row, load), memif.spend(bench, row, load, **many)
-                details = {"worker cycles a request with one": one.cycles(), "worker cycles a request with many": all_of_them.cycles(),
-                           "control us a request with one": one.control_us(), "control us a request with many": all_of_them.control_us()}
-                yield Sample(row, OURS, 100 * (all_of_them.a_request() / one.a_request() - 1), number, details, one.over[0] or all_of_them.over[0], max(one.over[1], all_of_them.over[1]))
+                yield from bench.sample(row, OURS, lambda row=row: many_against_one(bench, row, number, many))
+
+
+def many_against_one(bench, row, number, many):
+    load = next(way.load for way in row.ways if isinstance(way, Load))
+    one, all_of_them = memif.spend(bench, row, load), memif.spend(bench, row, load, **many)
+    details = {"worker cycles a request with one": one.cycles(), "worker cycles a request with many": all_of_them.cycles(),
+               "control us a request with one": one.control_us(), "control us a request with many": all_of_them.control_us()}
+    return Sample(row, OURS, 100 * (all_of_them.a_request() / one.a_request() - 1), number, details, one.over[0] or all_of_them.over[0], max(one.over[1], all_of_them.over[1]))

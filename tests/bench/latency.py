@@ -10,6 +10,7 @@ import dataclasses
 import functools
 
 from tests.bench import devices, generated, links, memif
+from tests.bench.accounting import Distances
 from tests.bench.devices import OURS
 from tests.bench.row import Sample
 from tests.lab import certificates, network
@@ -116,7 +117,7 @@ class Reloaded:
     def measure(bench, rows):
         for number in range(bench.arguments.rounds):
             for row in rows:
-                yield reloaded(bench, row, number)
+                yield from bench.sample(row, OURS, lambda row=row: reloaded(bench, row, number))
 
 
 class Reloader(generated.Beside):
@@ -137,6 +138,7 @@ class Reloader(generated.Beside):
 
 def reloaded(bench, row, number):
     seconds = bench.arguments.seconds + 2 * generated.WARM_UP   # the reloads begin when that is over
+    distances = Distances()
     quiet = through(bench, row, answer_size=1024, duration=seconds, slice=SLICE_OF_RELOADS)
     link = memif.between(bench.lab, FLOWS)
     try:
@@ -153,4 +155,4 @@ def reloaded(bench, row, number):
         "reloads": reloader.times, "p99 without, us": before, "p99 with, us": after, "p99 of the whole without, us": microseconds(quiet["latency"], "last", "p99"),
         "p99 of the whole with, us": microseconds(busy["latency"], "last", "p99"), "longest without, us": microseconds(quiet["latency"], "last", "max"),
         "longest with, us": microseconds(busy["latency"], "last", "max"), "k requests a second without": quiet["window"]["messages_per_second"] / 1000,
-        "with": busy["window"]["messages_per_second"] / 1000})
+        "with": busy["window"]["messages_per_second"] / 1000}, apart=distances.over())
