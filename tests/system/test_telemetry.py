@@ -375,6 +375,8 @@ def refused(address):
     try:
         socket.create_connection(address, timeout=5).close()
         return False
+    except ConnectionResetError:   # it went while it was asked
+        return False
     except ConnectionRefusedError:
         return True
 
