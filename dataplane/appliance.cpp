@@ -137,6 +137,8 @@ std::expected<std::unique_ptr<Appliance>, std::string> Appliance::start(const ch
             daemon::log(daemon::Level::info, "port_waits", {{"port", settings.name}, {"text", "the start goes on when a switch has connected to " + settings.device}});
         auto port = drivers::Port::open(settings, workers, appliance->receive_pools_);
         if (!port) return std::unexpected(port.error());
+        // Everything works all the same, at a higher price.
+        if (const std::string& why = (*port)->seen_by_kernel(); !why.empty()) daemon::log(daemon::Level::warning, "kernel_sees_frames", {{"port", settings.name}, {"text", why}});
         appliance->ports_.push_back(std::move(*port));
     }
     if (std::ranges::any_of(appliance->ports_, [](const auto& port) { return port->segmentation_buffers() > 0; }))

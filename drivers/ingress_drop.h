@@ -1,6 +1,6 @@
 #pragma once
 
-#include <optional>
+#include <expected>
 #include <string>
 
 namespace sallyport::drivers {
@@ -12,8 +12,8 @@ namespace sallyport::drivers {
 /// Ends with its owner, also when that is killed: then the interface is the kernel's again. Main thread.
 class IngressDrop {
  public:
-    /// None where the kernel has no such programs, or does not let us (CAP_BPF, CAP_NET_ADMIN): errno tells.
-    [[nodiscard]] static std::optional<IngressDrop> make(const std::string& interface) noexcept;
+    /// The error is the kernel's word, and for what: it has no such programs, or does not let us (CAP_BPF, CAP_NET_ADMIN).
+    [[nodiscard]] static std::expected<IngressDrop, std::string> make(const std::string& interface);
     ~IngressDrop();
     IngressDrop(IngressDrop&& other) noexcept;
     IngressDrop& operator=(IngressDrop&&) = delete;

@@ -37,6 +37,7 @@ struct Port::State {
     std::vector<rte_mempool*> pools;  ///< of each queue
     std::unique_ptr<PacketSockets> sockets;  ///< af_packet: what carries the frames, in place of the device
     std::optional<IngressDrop> ingress_drop; ///< af_packet, where the kernel has it
+    std::string seen_by_kernel;              ///< why it has not
     std::optional<MemifBursts> memif;
     bool whole_frames_only = false;   ///< the device sends only what lies in one buffer of its own
     bool link_was_up = false;
@@ -385,7 +386,10 @@ std::expected<std::unique_ptr<Port>, std::string> Port::open_sockets(const PortS
     auto sockets = PacketSockets::open(settings.device, settings.descriptors == 0 ? default_descriptors(settings.profile) : settings.descriptors, state->pools);
     if (!sockets) return error(settings, sockets.error());
     state->sockets = std::move(*sockets);
-    if (auto drop = IngressDrop::make(settings.device)) state->ingress_drop.emplace(std::move(*drop));
+    if (auto drop = IngressDrop::make(settings.device))
+        state->ingress_drop.emplace(std::move(*drop));
+    else
+        state->seen_by_kernel = drop.error();
     has.offloads.push_back({kKeptFromKernel, true, state->ingress_drop.has_value()});
 
     const std::string stand_in = device_arguments(settings, queues, false);
@@ -428,6 +432,10 @@ std::uint16_t Port::segmentation_buffers() const noexcept {
 }
 bool Port::cut_by_kernel() const noexcept {
     return state_->sockets != nullptr;
+}
+
+const std::string& Port::seen_by_kernel() const noexcept {
+    return state_->seen_by_kernel;
 }
 std::array<std::uint8_t, 6> Port::mac() const noexcept {
     return state_->mac;

@@ -80,6 +80,8 @@ class Port {
     [[nodiscard]] std::uint16_t segmentation_buffers() const noexcept;
     /// Whether that is the kernel's work (af_packet).
     [[nodiscard]] bool cut_by_kernel() const noexcept;
+    /// Why the kernel's own protocols see what comes, too (af_packet without IngressDrop); empty where they do not.
+    [[nodiscard]] const std::string& seen_by_kernel() const noexcept;
     [[nodiscard]] std::array<std::uint8_t, 6> mac() const noexcept;
     [[nodiscard]] std::uint16_t id() const noexcept;
 

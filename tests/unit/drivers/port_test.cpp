@@ -21,6 +21,7 @@
 #include <thread>
 
 #include "drivers/environment.h"
+#include "drivers/ingress_drop.h"
 #include "drivers/kernel_interface.h"
 #include "drivers/offloads.h"
 #include "drivers/virtio_header.h"
@@ -609,6 +610,7 @@ TEST_F(VethTest, AfPacket_FramesAreKeptFromTheKernelsOwnProtocolsWhileThePortIsO
     const auto offloads = (*port)->status().offloads;
     const auto kept = std::ranges::find(offloads, std::string_view(kKeptFromKernel), &Offload::name);
     ASSERT_NE(kept, offloads.end());
+    EXPECT_EQ(kept->got, (*port)->seen_by_kernel().empty());
     if (!kept->got) GTEST_SKIP() << "this kernel has no BPF_TCX_INGRESS, or does not let us use it";
     RawSocket socket("spt1");
     Frame bad = frame_of(60, 1);
@@ -625,6 +627,12 @@ TEST_F(VethTest, AfPacket_FramesAreKeptFromTheKernelsOwnProtocolsWhileThePortIsO
     socket.send(bad);
     for (int wait = 0; wait < 5000 && bad_headers_met_by_kernel() == before; ++wait) std::this_thread::sleep_for(1ms);
     EXPECT_EQ(bad_headers_met_by_kernel(), before + 1);
+}
+
+TEST_F(PortTest, IngressDropOfNoInterface_SaysWhy) {
+    const auto made = IngressDrop::make("spt9");
+    ASSERT_FALSE(made);
+    EXPECT_THAT(made.error(), AllOf(HasSubstr("the interface's index"), HasSubstr("No such device")));
 }
 
 /// Of 64 slots, and a quarter of a megabyte of the kernel's memory for what does not fit into them.
