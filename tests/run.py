@@ -16,8 +16,8 @@ import time
 import xml.etree.ElementTree as ElementTree
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
-PARTS = ["unit", "system", "asan", "tsan", "fuzz"]
-LONG = ["long", "tuned"]   # only when asked for
+PARTS = ["exact", "system", "asan", "tsan", "fuzz"]
+ASKED = ["unit", "long", "tuned"]   # only when asked for
 BEGUN = time.monotonic()
 
 
@@ -146,13 +146,18 @@ class Tests:
         if self.build("dev"):
             self.ctest("unit", "dev")
 
+    def exact(self):
+        """Those of the unit tests that count what a sanitizer adds to or replaces. The others are compiled and run once only, in asan: most of the time of a run goes to compiling."""
+        if self.build("dev", "exact_tests"):
+            self.ctest("exact", "dev", "-L", "exact")
+
     def system(self):
-        if self.build("dev"):
+        if self.build("dev", "programs"):
             self.pytest("system", "dev")
 
     # Leaks are looked for in both processes; DPDK's own arenas in hugepages are no roots for the search, so what is only
     # reachable through them is named in the suppressions.
-    ASAN = {"ASAN_OPTIONS": "abort_on_error=0:exitcode=99:detect_stack_use_after_return=1",
+    ASAN = {"ASAN_OPTIONS": "abort_on_error=0:exitcode=99:detect_stack_use_after_return=1:external_symbolizer_path=/usr/bin/llvm-symbolizer-19",
             "UBSAN_OPTIONS": "print_stacktrace=1", "LSAN_OPTIONS": f"suppressions={CHECKOUT}/tests/leaks.suppressions:print_suppressions=0"}
 
     # What peers send is parsed, moved and answered in these; the others have the same code do what they are about.
@@ -182,13 +187,13 @@ class Tests:
 
     def fuzz(self):
         """Each fuzzer over its corpus, and a fixed number of inputs of its own making."""
-        directory = CHECKOUT / "build/fuzz"
-        if not self.configure("fuzz"):
+        directory = CHECKOUT / "build/asan"
+        if not self.configure("asan"):
             return
         known = subprocess.run(["ninja", "-C", directory, "-t", "targets", "all"], capture_output=True, text=True).stdout
         names = sorted(match.group(1) for match in re.finditer(r"^tests/fuzz/(\w+): CXX_EXECUTABLE_LINKER", known, re.MULTILINE)
                        if not match.group(1).endswith("_corpus") and (not self.keyword or self.keyword in match.group(1)))
-        if not names or not self.build("fuzz", *names):
+        if not names or not self.build("asan", *names):
             return
         for fuzzer in (directory / "tests/fuzz" / name for name in names):
             corpus = CHECKOUT / "tests/fuzz/corpus" / fuzzer.name
@@ -203,11 +208,11 @@ class Tests:
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="scripts/test", description="Builds and runs the tests; without arguments all parts but long and tuned, which run nothing new: the system tests once more, all of them under sanitizers or as what is installed.")
-    parser.add_argument("parts", nargs="*", metavar="unit|system|asan|tsan|fuzz|long|tuned")
+    parser = argparse.ArgumentParser(prog="scripts/test", description="Builds and runs the tests; without arguments all parts but unit, long and tuned, which run nothing new: the unit tests without sanitizers, and the system tests once more, all of them under sanitizers or as what is installed.")
+    parser.add_argument("parts", nargs="*", metavar="exact|system|asan|tsan|fuzz|unit|long|tuned")
     parser.add_argument("-k", metavar="EXPR", help="only what matches: pytest's -k, a regular expression of programs for unit tests")
     arguments = parser.parse_args()
-    unknown = set(arguments.parts) - set(PARTS + LONG)
+    unknown = set(arguments.parts) - set(PARTS + ASKED)
     if unknown:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     tests = Tests(arguments)

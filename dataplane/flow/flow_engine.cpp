@@ -311,7 +311,14 @@ void FlowEngine::on_leg_event(Flow& flow, Side side, std::uint8_t events, Time n
                 }
                 news |= client ? owed::kClientOctets : owed::kBackendOctets;
             }
-            if ((events & tcp::event::kPeerClosed) != 0) news |= client ? owed::kClientClosed : owed::kBackendClosed;
+            if ((events & tcp::event::kPeerClosed) != 0) {
+                // Without a word: nothing can come of it. Control hears of the end alone, and our FIN goes with the acknowledgement of the client's.
+                if (client && !flow.is_redirect && flow.known_to_control && !flow.control_answered && leg.stream_offset == 0 && leg.connection->readable() == 0) {
+                    end(flow, EndReason::client_handshake_closed, now);
+                    return;
+                }
+                news |= client ? owed::kClientClosed : owed::kBackendClosed;
+            }
             if ((news & owed::kBackendClosed) != 0) flow.backend_event = EndReason::backend_lost;
             if (news != 0) owe(flow, news);
             break;

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <map>
 
+#include "crypto/sanitizers.h"
 #include "tests/simulation/invariants.h"
 #include "tests/simulation/segment_watch.h"
 #include "tests/simulation/world.h"
@@ -611,7 +612,7 @@ void crashed(int signal) {
 }
 
 /// Of all processes together. A sanitizer makes a connection cost ten times as much.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if SALLYPORT_ASAN || SALLYPORT_TSAN
 constexpr std::uint64_t kConnections = 20'000;
 #else
 constexpr std::uint64_t kConnections = 200'000;

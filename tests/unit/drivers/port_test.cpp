@@ -884,7 +884,7 @@ TEST_F(PortTest, VirtioUserAndVhostUser_FramesGoBothWaysAgainAndAgain) {
                 ASSERT_TRUE(transmit(*from, mbuf));
                 ASSERT_EQ(receive(*to), frame) << length;
             }
-            check_several_buffers(*from, buffers, [to = to] { return receive(*to); });
+            check_several_buffers(*from, buffers, [receiver = to] { return receive(*receiver); });
             check_frame_to_be_cut(*from, *to, buffers, 40);
             // What TCP keeps a reference to stays as it was; the port's own is dropped by the time that the ring has come round.
             const Frame frame = frame_of(1400, 9);

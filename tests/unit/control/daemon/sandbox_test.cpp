@@ -23,16 +23,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/lsan_interface.h>
-#endif
-
 #include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <fstream>
 #include <functional>
 #include <thread>
+
+#include "crypto/sanitizers.h"
+#if SALLYPORT_ASAN
+#include <sanitizer/lsan_interface.h>
+#endif
 
 namespace sallyport::daemon {
 namespace {
@@ -334,7 +335,7 @@ TEST_F(Privileges, DropThenFilter_BothHold) {
     EXPECT_EQ(ended.exit_code, kFine);
 }
 
-#if defined(__SANITIZE_ADDRESS__)
+#if SALLYPORT_ASAN
 TEST_F(Privileges, LeakCheckInTheSandbox_StillWorks) {
     for (const Profile profile : {Profile::control, Profile::dataplane}) {
         const Ended ended = in_child([&] {

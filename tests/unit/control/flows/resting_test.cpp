@@ -7,6 +7,7 @@
 
 #include "control/flows/negotiations.h"
 #include "control/handshake/peer_certificate.h"
+#include "crypto/sanitizers.h"
 #include "tests/unit/control/flows/dataplane.h"
 #include "tests/unit/control/handshake/harness.h"
 
@@ -64,7 +65,7 @@ struct Resting : testing::Test {
 
 /// Counted in octets of the C library, of all threads: a parsed certificate alone would be several thousand.
 TEST_F(Resting, AFlow_TakesFewOctets) {
-#if defined(__SANITIZE_ADDRESS__)
+#if SALLYPORT_ASAN
     GTEST_SKIP() << "the sanitizer has an allocator of its own";
 #endif
     constexpr std::uint32_t kBefore = 100, kFlows = 500;

@@ -55,6 +55,26 @@ TEST_F(FlowControl, NoControl_ClientClosesMeanwhile_ControlHearsOfIt) {
     ASSERT_TRUE(world.run_until([&] { return s.client_closed; }, 1s));
 }
 
+TEST_F(FlowControl, ClientClosesWithoutAWord_ControlHearsOfTheEndAlone) {
+    World& world = make({});
+    Session& s = world.connect();
+    s.client.out.clear();
+    s.client.close_after_out = true;
+    std::vector<MessageType> told;
+    world.intercept = [&](const channel::Message& message) {
+        told.push_back(message.type());
+        return false;
+    };
+    std::size_t segments = 0;
+    world.on_segment = [&](std::size_t to, std::size_t) { segments += to == 0 ? 1 : 0; };
+    ASSERT_TRUE(world.run_until([&] { return s.ended && s.client.finished; }, 1s));
+    world.intercept = nullptr;
+    world.on_segment = nullptr;
+    EXPECT_EQ(told, (std::vector{MessageType::flow_opened, MessageType::flow_ended}));
+    EXPECT_EQ(name(s.reason()), name(EndReason::client_handshake_closed));
+    EXPECT_EQ(segments, 2u) << "SYN with its acknowledgement, and FIN with that of the client's";
+}
+
 TEST_F(FlowControl, ControlLostBeforeItAnswered_HandshakeIsReplayedToTheNext) {
     World& world = make({});
     world.intercept = [](const channel::Message&) { return true; };

@@ -2,20 +2,13 @@
 
 #include <malloc.h>
 
+#include "crypto/sanitizers.h"
 #include "tests/unit/dataplane/tcp/peer.h"
 
 namespace sallyport::tcp {
 namespace {
 
 using test::Peer;
-
-constexpr std::uint16_t kConnections = 20'000;
-
-/// Octets that the process has allocated.
-[[maybe_unused]] std::size_t heap() {
-    const struct mallinfo2 info = mallinfo2();
-    return info.uordblks + info.hblkhd;
-}
 
 /// From ports that none came from before.
 void open(Peer& peer, std::uint16_t connections) {
@@ -28,8 +21,15 @@ void open(Peer& peer, std::uint16_t connections) {
     }
 }
 
-#if !defined(__SANITIZE_ADDRESS__)   // which has a heap of its own
+#if !SALLYPORT_ASAN   // which has a heap of its own
+/// Octets that the process has allocated.
+std::size_t heap() {
+    const struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+}
+
 TEST(Scale, AnIdleConnection_HoldsNothingButItsControlBlock) {
+    constexpr std::uint16_t kConnections = 20'000;
     Peer peer(Settings{.max_connections = 0xffff});
     open(peer, 1);
     const std::size_t before = heap();
