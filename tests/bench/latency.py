@@ -1,9 +1,8 @@
 """Rows 19 and 20: latencies, with our own generator.
 
 19, added latency at half load: an open loop at half of what a closed loop of the same flows reaches with the same device, its requests at random moments (Poisson). What a device
-adds is the percentile with it less the percentile without it: the generator's clients on its own backends at the same rate, over one veth link in place of two with the device between,
-so that what is left out is the generator's own time and queues, its way into the kernel and out of it included. Latency counts from when a request was due, and a percentile is the median of those of slices of a tenth of a second: what stops the
-machine for milliseconds now and then is not the device's, and decides the 99th percentile of the whole. Like for like: one generator speaks for clients and backends over af_packet on the veth links of core 1, whatever the device. Or ours over memif (without it: within the generator), peers on the veth links.
+adds is the percentile with it less the percentile without it: the generator's clients on its own backends, at the same rate. Latency counts from when a request was due, and a percentile is the median of those of slices of a tenth of a second: what stops the
+machine for milliseconds now and then is not the device's, and decides the 99th percentile of the whole. Like for like: one generator speaks for clients and backends over af_packet on the veth links of core 1, whatever the device. Or ours over memif, peers on the veth links.
 20, over memif: certificates and policy reloaded, twice a second, under row 5's load: the 99th percentile of slices of a second, in each of which there is a reload, against that of a run without.
 """
 
@@ -51,10 +50,9 @@ class Added:
     def measure_device(bench, name, rows, number):
         device = devices.make(bench, name, **({"profile": "af_packet"} if name == OURS else {}))
         try:
-            with network.together() as through_device, network.back_to_back() as without:
+            with network.together() as (place, interfaces):
                 for row in rows:
-                    yield added(bench, row, device.name, number, lambda row=row, **options: run(bench, row, functools.partial(links.run, bench, *through_device), **options),
-                                lambda row=row, **options: run(bench, row, functools.partial(over_a_link, bench, *without), **options))
+                    yield added(bench, row, device.name, row.ways[0].answer, number, lambda **options: run(bench, row, functools.partial(links.run, bench, place, interfaces), **options))
         finally:
             device.stop()
 
@@ -71,15 +69,14 @@ class AddedOverMemif(Added):
             yield from super().measure_device(bench, name, rows, number)
             return
         for row in rows:
-            yield added(bench, row, OURS, number, lambda row=row, **options: through(bench, row, **options), functools.partial(run, bench, row, functools.partial(by_itself, bench)))
+            yield added(bench, row, OURS, row.ways[0].answer, number, lambda row=row, **options: through(bench, row, **options))
 
 
-def added(bench, row, device, number, run_through, run_without):
-    """`run_through(**options)` and `run_without(**options)`: a report of a run of the generator through the device, and with nothing between its sides."""
-    answer = row.ways[0].answer
+def added(bench, row, device, answer, number, run_through):
+    """`run_through(**options)`: a report of a run of the generator through the device."""
     capacity = run_through(answer_size=answer)["window"]["messages_per_second"]
     rate = round(capacity / 2)
-    there, without = (measure(answer_size=answer, rate=rate, slice=SLICE) for measure in (run_through, run_without))
+    there, without = run_through(answer_size=answer, rate=rate, slice=SLICE), direct(bench, answer_size=answer, rate=rate, slice=SLICE)
     whole = [report["latency"] for report in (there, without)]
     slices = [latency["slices"] for latency in whole]
 
@@ -101,18 +98,15 @@ def through(bench, row, **options):
         link.stop()
 
 
-def by_itself(bench, *ports, **options):
-    """The generator's clients on its own backends. Without `ports`, its options for them, no frame leaves it."""
+def direct(bench, **options):
+    """The generator's clients on its own backends."""
     certificate, key = bench.lab.certificates.backend
-    return generator(bench.lab, *(ports or ["--loopback"]), "--backend-certificate", certificate, "--backend-key", key,
-                     **{**options, "ca": bench.lab.certificates.backend_ca, "host": certificates.BACKEND_NAME})
-
-
-def over_a_link(bench, place, interfaces, **options):
-    """The same over the link between the two interfaces."""
-    client, backend = network.CLIENT_ADDRESSES[0], network.APPLIANCE["client"][0]
-    return by_itself(bench, "--client-port", f"af_packet:{interfaces['client']}", "--client-address", f"{client}/24", "--target", f"{backend}:443",
-                  "--backend-port", f"af_packet:{interfaces['backend']}", "--backend-address", f"{backend}/24", "--listen", f"{backend}:443", within=("ip", "netns", "exec", place), **options)
+    common = {name: value for name, value in generated.COMMON.items() if name not in ("host", "settle")}
+    done, report = generator(bench.lab, "--loopback", "--backend-certificate", certificate, "--backend-key", key, ca=bench.lab.certificates.backend_ca,
+                             host=certificates.BACKEND_NAME, **common, **{"connections": FLOWS, "warm_up": generated.WARM_UP, "duration": bench.arguments.seconds, **options})
+    if done.returncode != 0:
+        raise LabError(f"the generator alone: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+    return report
 
 
 @dataclasses.dataclass(frozen=True)

@@ -173,24 +173,6 @@ def together():
         run("ip", "netns", "del", place)
 
 
-@contextlib.contextmanager
-def back_to_back():
-    """As long as the block lasts, the two ends of one veth link, with offloads, in a namespace without addresses, where one process speaks for clients and backends without anything
-    between them: the name of that namespace, and of the interface by side."""
-    place, names = "without", {side: f"{side}0" for side in PORTS}
-    run("ip", "netns", "add", place)
-    try:
-        inside = ("ip", "netns", "exec", place)
-        run(*inside, "sysctl", "-q", "net.ipv6.conf.default.disable_ipv6=1")
-        run("ip", "-n", place, "link", "add", names["client"], "type", "veth", "peer", "name", names["backend"])
-        for name in names.values():
-            offloads(True, *inside, "ethtool", "-K", name)
-            run("ip", "-n", place, "link", "set", name, "up")
-        yield place, names
-    finally:
-        run("ip", "netns", "del", place)
-
-
 def hosts(names):
     """Names for clients: www.example.com and the like lead to the appliance."""
     os.makedirs("/etc/netns/client", exist_ok=True)
