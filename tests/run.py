@@ -86,9 +86,11 @@ class Tests:
         self.reports = CHECKOUT / "build/reports"
 
     def configure(self, preset):
-        if (CHECKOUT / "build" / preset / "build.ninja").exists():
+        made = CHECKOUT / "build" / preset / "build.ninja"
+        if made.exists() and made.stat().st_mtime >= (CHECKOUT / "CMakePresets.json").stat().st_mtime:
             return True
-        if run_quietly(f"{preset}: configure", ["cmake", "--preset", preset], self.reports / f"{preset}-configure.log") == 0:
+        # Anew: a cache keeps the compiler and the options of the preset that it was made with.
+        if run_quietly(f"{preset}: configure", ["cmake", "--fresh", "--preset", preset], self.reports / f"{preset}-configure.log") == 0:
             return True
         self.results.count(preset, "configure", "failed")
         return False
@@ -193,6 +195,8 @@ class Tests:
         known = subprocess.run(["ninja", "-C", directory, "-t", "targets", "all"], capture_output=True, text=True).stdout
         names = sorted(match.group(1) for match in re.finditer(r"^tests/fuzz/(\w+): CXX_EXECUTABLE_LINKER", known, re.MULTILINE)
                        if not match.group(1).endswith("_corpus") and (not self.keyword or self.keyword in match.group(1)))
+        if not names and not self.keyword:
+            self.results.count("fuzz", "fuzzers", "failed", f"{directory} has none")
         if not names or not self.build("asan", *names):
             return
         for fuzzer in (directory / "tests/fuzz" / name for name in names):

@@ -313,7 +313,7 @@ void FlowEngine::on_leg_event(Flow& flow, Side side, std::uint8_t events, Time n
             }
             if ((events & tcp::event::kPeerClosed) != 0) {
                 // Without a word: nothing can come of it. Control hears of the end alone, and our FIN goes with the acknowledgement of the client's.
-                if (client && !flow.is_redirect && flow.known_to_control && !flow.control_answered && leg.stream_offset == 0 && leg.connection->readable() == 0) {
+                if (client && !flow.is_redirect && flow.known_to_control && leg.stream_offset == 0 && leg.connection->readable() == 0) {
                     end(flow, EndReason::client_handshake_closed, now);
                     return;
                 }
