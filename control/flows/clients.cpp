@@ -20,25 +20,27 @@ void HandshakeWorker::on_flow_opened(std::size_t lane, FlowId id, const channel:
     if (sessions_.contains(id.value) || redirects_.contains(id.value) || check_of_flow_.contains(id.value)) return;
     // The dataplane may be ahead of us by a configuration that we have prepared, or behind by one that we have left. What the flow's service is
     // called decides, not where it stands.
-    std::shared_ptr<Runtime> runtime;
+    const std::shared_ptr<Runtime>* runtime = nullptr;
     std::optional<std::uint32_t> number;
-    for (const auto& each : {runtime_, prepared_}) {
-        if (!each || number) continue;
-        number = each->find_service(opened.service);
+    for (const auto* each : {&runtime_, &prepared_}) {
+        if (!*each || number) continue;
+        number = (*each)->find_service(opened.service);
         runtime = each;
     }
     if (!number) {
         end_leg(lane, id, Leg::client, 0, EndHow::reset, runtime_ ? EndReason::service_removed : EndReason::control_refused);
         return;
     }
-    if (*number >= runtime->services.size()) {
-        const auto redirect = *number - static_cast<std::uint32_t>(runtime->services.size());
-        on_redirect_opened(lane, id, std::move(runtime), redirect, opened.client);
+    const std::size_t services = (*runtime)->services.size();
+    if (*number >= services) {
+        on_redirect_opened(lane, id, *runtime, *number - static_cast<std::uint32_t>(services), opened.client);
         return;
     }
-    auto connected = runtime->brake->connect(opened.client.address, Clock::now());
+    const Clock::time_point now = Clock::now();
+    Service& service = *(*runtime)->services[*number];
+    auto connected = (*runtime)->brake->connect(opened.client.address, now);
     if (!connected) {
-        runtime->services[*number]->state.count_failed(EndReason::client_braked);
+        service.state.count_failed(EndReason::client_braked);
         end_leg(lane, id, Leg::client, 0, EndHow::reset, EndReason::client_braked);
         return;
     }
@@ -47,22 +49,27 @@ void HandshakeWorker::on_flow_opened(std::size_t lane, FlowId id, const channel:
     session.opening->connected = std::move(*connected);
     session.id = id;
     session.lane = static_cast<std::uint16_t>(lane);
-    session.runtime = std::move(runtime);
+    session.runtime = *runtime;
     session.service = *number;
+    session.began = now;
     session.client = opened.client;
     session.local = opened.local;
-    Service& service = *session.runtime->services[*number];
     session.pool = service.settings.pool;
-    // The session outlives its handshake, and does not move.
-    session.server = std::make_unique<handshake::ServerHandshake>(service.context.load(),
-                                                                  [this, &session](const handshake::Offer& offer) { return admit(session, offer); });
-    if (secrets_ != nullptr && secrets_->wanted()) {
-        session.opening->secrets_since = SecretFiles::Clock::now();
-        session.server->keep_key_log();
-    }
+    if (secrets_ != nullptr && secrets_->wanted()) session.opening->secrets_since = SecretFiles::Clock::now();
     ++service.state.flows_now;
     ++service.state.flows_total;
     ++opened_since_trim_;
+}
+
+/// The client has spoken: from here on its handshake takes memory and time, of which one that connects and goes has had none.
+void HandshakeWorker::begin_handshake(Session& session) {
+    Opening& opening = *session.opening;
+    opening.begun = true;
+    // The session outlives its handshake, and does not move.
+    session.server = std::make_unique<handshake::ServerHandshake>(session.runtime->services[session.service]->context.load(),
+                                                                  [this, &session](const handshake::Offer& offer) { return admit(session, offer); });
+    if (opening.secrets_since) session.server->keep_key_log();
+    in_batch(session.id, [this, &session, octets = std::exchange(opening.first_octets, {})] { work_on_client(session, octets); });
 }
 
 /// What a leg's handshake has brought to its key log goes to the captures that want it; wherever there is no log nothing is done.
@@ -86,7 +93,7 @@ bool HandshakeWorker::admit(Session& session, const handshake::Offer& offer) {
 }
 
 void HandshakeWorker::on_client_octets(Session& session, std::uint64_t offset, std::span<const std::byte> octets) {
-    if (!session.server || offset != session.opening->client_next) return;   // the rest is the dataplane's
+    if (!session.client_shakes_hands() || offset != session.opening->client_next) return;   // the rest is the dataplane's
     Opening& opening = *session.opening;
     opening.client_next += octets.size();
     if (opening.begun) return in_batch(session.id, [this, &session, kept = std::vector(octets.begin(), octets.end())] { work_on_client(session, kept); });
@@ -166,28 +173,32 @@ void HandshakeWorker::on_client_done(Session& session) {
     settle(session);
 }
 
-/// Counts a client's handshake that failed and leaves its record. The handshake's object is still there.
+/// Counts a client's handshake that failed and leaves its record. The handshake's object is still there, if the client has spoken.
 void HandshakeWorker::record_client_failure(Session& session, const handshake::Failure& failure, EndReason reason) {
     Service& service = *session.runtime->services[session.service];
     service.state.count_failed(reason);
-    handshake::Failure told = failure;
-    if (!told.violation && reason == EndReason::client_not_tls) told.violation = policy::Violation::plain_text;
-    if (told.violation) service.state.count(*told.violation);
-    if (session.server->offer().early_data) service.state.count(policy::Violation::early_data);
+    std::optional<policy::Violation> violation = failure.violation;
+    if (!violation && reason == EndReason::client_not_tls) violation = policy::Violation::plain_text;
+    if (violation) service.state.count(*violation);
+    if (session.server && session.server->offer().early_data) service.state.count(policy::Violation::early_data);
     if (const auto now = FailureLog::Clock::now(); session.runtime->failures->wants(now)) {
-        const handshake::Offer offer = session.server->offer_with_fingerprint();
+        const handshake::Offer offer = session.server ? session.server->offer_with_fingerprint() : handshake::Offer{};
+        const handshake::Negotiated nothing;
+        handshake::Failure told = failure;
+        told.violation = violation;
+        if (told.text.empty()) told.text = channel::sentence(reason);
         FailedHandshake failed;
         failed.leg = Leg::client;
         failed.flow = text_of(session.id);
         failed.source = session.client.to_string();
         failed.service = service.settings.name;
         failed.offer = &offer;
-        failed.negotiated = &session.server->negotiated();
+        failed.negotiated = session.server ? &session.server->negotiated() : &nothing;
         failed.failure = &told;
         failed.reason = reason;
         session.runtime->failures->add(failed, now);
     }
-    session.opening->started.finish(false, Clock::now());
+    if (session.opening->started.counted()) session.opening->started.finish(false, Clock::now());
     session.opening->connected.release();
 }
 
@@ -199,6 +210,7 @@ void HandshakeWorker::refuse_client(Session& session, const handshake::Failure& 
         session.runtime->services[session.service]->state.count_rejected_ech();
     if (constexpr int kEchRequired = 121; failure.alert_received && failure.alert == kEchRequired)
         ++session.runtime->services[session.service]->state.ech_required;
+    session.opening->begun = true;
     session.server.reset();
     end_leg(session.lane, session.id, Leg::client, 0, reason == EndReason::client_not_tls ? EndHow::reset : EndHow::close, reason);
 }
@@ -215,10 +227,9 @@ void HandshakeWorker::on_flow_ended(FlowId id, const channel::FlowEnded& ended) 
     }
     Session& session = found->second;
     ServiceState& state = session.runtime->services[session.service]->state;
-    if (session.server) {   // it ended before the handshake did
+    if (session.client_shakes_hands()) {   // it ended before the handshake did
         handshake::Failure failure;
         failure.reason = reason;
-        failure.text = channel::sentence(reason);
         record_client_failure(session, failure, reason);
     }
     state.leave();

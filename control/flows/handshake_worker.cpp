@@ -211,7 +211,7 @@ HandshakeWorker::Load HandshakeWorker::load() {
     load.waiting = newcomers_.size();
     load.key_operations = batch_.counts();
     for (const auto& [id, session] : sessions_) {
-        if (session.server) ++load.handshakes;
+        if (session.client_shakes_hands()) ++load.handshakes;
         if (session.backend) ++load.backend_contexts;
     }
     return load;
@@ -247,9 +247,9 @@ void HandshakeWorker::run() {
 }
 
 /// Nothing is to be done. What many handshakes have taken and given back lies about in pieces, which this thread and the C library keep: it is given to the machine once
-/// they are over. Costs milliseconds, which nobody waits for now.
+/// they are over. Costs milliseconds, in which a worker of the dataplane on the same core stands still: not for the sake of a few.
 void HandshakeWorker::rest(Clock::time_point now) {
-    constexpr std::uint64_t kMany = 64;   // some megabytes' worth
+    constexpr std::uint64_t kMany = 512;   // some tens of megabytes' worth
     if (opened_since_trim_ < kMany || now - last_busy_ < std::chrono::seconds(1)) return;
     opened_since_trim_ = 0;
     openssl::give_freed_memory_back();
@@ -340,7 +340,7 @@ bool HandshakeWorker::begin_newcomer() {
     constexpr std::size_t kTooMany = 64;   // twenty to thirty milliseconds' work
     const auto waiting = [&](FlowId id) -> Session* {
         const auto found = sessions_.find(id.value);
-        return found == sessions_.end() || !found->second.server || found->second.opening->begun ? nullptr : &found->second;
+        return found == sessions_.end() || !found->second.client_is_waited_for() ? nullptr : &found->second;
     };
     while (!newcomers_.empty() && waiting(newcomers_.front()) == nullptr) newcomers_.pop_front();
     while (!newcomers_.empty() && !broken_) {
@@ -349,9 +349,8 @@ bool HandshakeWorker::begin_newcomer() {
         newest ? newcomers_.pop_back() : newcomers_.pop_front();
         if (session == nullptr) continue;
         newest_was_served_ = newest;
-        session->opening->begun = true;
         const std::size_t lane = session->lane;
-        in_batch(session->id, [this, session, octets = std::exchange(session->opening->first_octets, {})] { work_on_client(*session, octets); });
+        begin_handshake(*session);
         if (lane < lanes_.size()) (void)lanes_[lane].to_dataplane.publish();
         return true;
     }
@@ -425,7 +424,7 @@ void HandshakeWorker::on_message(std::size_t lane, const channel::Message& messa
             const auto* const event = message.fixed<channel::LegEvent>();
             if (event == nullptr) return;
             if (event->leg == Leg::client) {
-                if (session.server)
+                if (session.client_shakes_hands())
                     refuse_client(session, failure_of(EndReason::client_handshake_closed, "the client closed during the handshake"));
             } else if (event->attempt == session.attempt && !session.backend_done) {
                 on_backend_lost(session, EndReason::backend_lost, failure_of(EndReason::backend_lost, "the backend closed during the handshake"));

@@ -99,7 +99,7 @@ class HandshakeWorker {
     struct Opening {
         ~Opening();                                           ///< wipes the keys
         std::uint64_t client_next = 0;                        ///< stream offset of the octet that comes next
-        bool begun = false;                                   ///< the client's first octets have been looked at
+        bool begun = false;                                   ///< the client's first octets have been looked at, or never will be
         std::vector<std::byte> first_octets;                  ///< until then
         Brake::Connected connected;                           ///< from the first segment to the end of the client's handshake
         Brake::Started started;                               ///< from the ClientHello to the end of the client's handshake
@@ -115,11 +115,11 @@ class HandshakeWorker {
         channel::FlowId id;
         std::shared_ptr<Runtime> runtime;
         std::unique_ptr<Opening> opening;                     ///< until both handshakes are done
-        std::unique_ptr<handshake::ServerHandshake> server;   ///< until it is handed off
+        std::unique_ptr<handshake::ServerHandshake> server;   ///< from the client's first octets until it is handed off, or has failed
         std::unique_ptr<handshake::ClientHandshake> backend;  ///< until the hand-off, or until no more tickets can come
         std::shared_ptr<const handshake::Negotiated> negotiated;           ///< of the client's leg; nullptr: not yet
         std::shared_ptr<const handshake::Negotiated> backend_negotiated;   ///< of the backend's, whose identity is verified; nullptr: not yet, or plain text
-        Clock::time_point began = Clock::now();
+        Clock::time_point began{};
         std::chrono::nanoseconds client_took{-1}, backend_took{-1};   ///< handshakes; negative: not done, or none
         std::optional<std::uint32_t> member;                  ///< counted on the pool
         std::array<std::uint32_t, kMaxAttempts> members{};    ///< that have been tried, as many as attempts
@@ -131,6 +131,10 @@ class HandshakeWorker {
         bool client_done = false, backend_done = false;
         bool ended = false;                                   ///< we have told the dataplane to end it
         [[nodiscard]] std::span<const std::uint32_t> tried() const { return std::span(members).first(attempt); }
+        /// Nothing of the client's handshake has been looked at yet.
+        [[nodiscard]] bool client_is_waited_for() const noexcept { return opening && !opening->begun; }
+        /// The client's handshake is neither done nor failed.
+        [[nodiscard]] bool client_shakes_hands() const noexcept { return server || client_is_waited_for(); }
     };
     static_assert(sizeof(Session) <= 256);
     /// A connection to a listener for plain HTTP.
@@ -168,6 +172,7 @@ class HandshakeWorker {
     void on_client_octets(Session& session, std::uint64_t offset, std::span<const std::byte> octets);
     [[nodiscard]] std::size_t begin_newcomers(std::size_t most);
     [[nodiscard]] bool begin_newcomer();
+    void begin_handshake(Session& session);
     void in_batch(channel::FlowId flow, std::move_only_function<void()> work);
     void finish_batch();
     void give_way();

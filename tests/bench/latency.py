@@ -1,11 +1,13 @@
 """Rows 19 and 20: latencies, with our own generator.
 
-19, added latency at half load: an open loop at half of what a closed loop of the same flows reaches with the same device, its requests at random moments (Poisson). What a device
-adds is the percentile with it less the percentile without it: the generator's clients on its own backends, at the same rate. Latency counts from when a request was due, and a percentile is the median of those of slices of a tenth of a second: what stops the
-machine for milliseconds now and then is not the device's, and decides the 99th percentile of the whole. Like for like: one generator speaks for clients and backends over af_packet on the veth links of core 1, whatever the device. Or ours over memif, peers on the veth links.
+19, added latency: an open loop at half of what a closed loop of the same flows reaches with the same device, and at half of what it reaches with the slowest device, the same for all; its requests at random moments
+(Poisson). What a device adds is the percentile with it less the percentile without it: the generator's clients on its own backends, at the same rate. Latency counts from when a request was due, and a percentile is the
+median of those of slices of a fiftieth of a second: the host and the kernel stop each core for up to milliseconds, ten times a second on a busy machine, which is not the device's, and decides the 99th percentile of
+whatever is longer. Like for like: one generator speaks for clients and backends over af_packet on the veth links of core 1, whatever the device. Or ours over memif, peers on the veth links.
 20, over memif: certificates and policy reloaded, twice a second, under row 5's load: the 99th percentile of slices of a second, in each of which there is a reload, against that of a run without.
 """
 
+import contextlib
 import dataclasses
 import functools
 
@@ -17,7 +19,7 @@ from tests.lab import certificates, network
 from tests.lab.between import generator
 from tests.lab.lab import LabError
 
-FLOWS, SLICE = 64, 0.1
+FLOWS, SLICE = 64, 0.02
 INTERVAL, SLICE_OF_RELOADS = 0.5, 1
 PERCENTILES = ("p50", "p90", "p99", "p99.9")
 
@@ -34,25 +36,39 @@ def microseconds(latency, octet, percentile):
 @dataclasses.dataclass(frozen=True)
 class Added:
     answer: int
+    own: bool   # at half of each device's own load, or of the slowest's
     peers: tuple = ("nginx", "haproxy")
 
     over_links = True
-    conditions = f"our own generator over af_packet on veth; {FLOWS} flows, open loop at half of each device's own load, TLS to TLS; of the last octet, median of slices of {SLICE} s"
+    conditions = f"our own generator over af_packet on veth; {FLOWS} flows, open loop, TLS to TLS; of the last octet, median of slices of {SLICE} s"
 
     @classmethod
     def measure(cls, bench, rows):
+        names = [name for name in bench.devices if name == OURS or name in rows[0].ways[0].peers]
+        loads = {}   # half of what each device does, by its name and the answers' size
+        for name in names:
+            with cls.placed(bench, name) as run_through:
+                for row in rows:
+                    answer = row.ways[0].answer
+                    if (name, answer) not in loads:
+                        loads[name, answer] = round(run_through(row, answer_size=answer)["window"]["messages_per_second"] / 2)
+        alone = functools.cache(lambda number, answer, rate: direct(bench, answer_size=answer, rate=rate, slice=SLICE))
         for number in range(bench.arguments.rounds):
-            for name in bench.devices:
-                if name == OURS or name in rows[0].ways[0].peers:
-                    yield from cls.measure_device(bench, name, rows, number)
+            for name in names:
+                with cls.placed(bench, name) as run_through:
+                    for row in rows:
+                        answer = row.ways[0].answer
+                        rate = loads[name, answer] if row.ways[0].own else min(loads[each, answer] for each in names)
+                        yield added(row, name, number, rate, run_through(row, answer_size=answer, rate=rate, slice=SLICE), alone(number, answer, rate))
 
     @staticmethod
-    def measure_device(bench, name, rows, number):
+    @contextlib.contextmanager
+    def placed(bench, name):
+        """A function that runs the generator through the device and returns its report."""
         device = devices.make(bench, name, **({"profile": "af_packet"} if name == OURS else {}))
         try:
             with network.together() as (place, interfaces):
-                for row in rows:
-                    yield added(bench, row, device.name, row.ways[0].answer, number, lambda **options: run(bench, row, functools.partial(links.run, bench, place, interfaces), **options))
+                yield lambda row, **options: run(bench, row, functools.partial(links.run, bench, place, interfaces), **options)
         finally:
             device.stop()
 
@@ -60,23 +76,20 @@ class Added:
 @dataclasses.dataclass(frozen=True)
 class AddedOverMemif(Added):
     over_links, over_memif = False, True
-    conditions = (f"one generator for all; ours: over memif, a peer: on the kernel's sockets over af_packet on veth; {FLOWS} flows, open loop at half of each device's own load, "
-                  f"TLS to TLS; of the last octet, median of slices of {SLICE} s")
+    conditions = f"one generator for all; ours: over memif, a peer: on the kernel's sockets over af_packet on veth; {FLOWS} flows, open loop, TLS to TLS; of the last octet, median of slices of {SLICE} s"
 
-    @classmethod
-    def measure_device(cls, bench, name, rows, number):
-        if name != OURS:
-            yield from super().measure_device(bench, name, rows, number)
-            return
-        for row in rows:
-            yield added(bench, row, OURS, row.ways[0].answer, number, lambda row=row, **options: through(bench, row, **options))
+    @staticmethod
+    @contextlib.contextmanager
+    def placed(bench, name):
+        if name == OURS:
+            yield functools.partial(through, bench)
+        else:
+            with Added.placed(bench, name) as run_through:
+                yield run_through
 
 
-def added(bench, row, device, answer, number, run_through):
-    """`run_through(**options)`: a report of a run of the generator through the device."""
-    capacity = run_through(answer_size=answer)["window"]["messages_per_second"]
-    rate = round(capacity / 2)
-    there, without = run_through(answer_size=answer, rate=rate, slice=SLICE), direct(bench, answer_size=answer, rate=rate, slice=SLICE)
+def added(row, device, number, rate, there, without):
+    """`there`, `without`: the generator's reports, through the device and alone."""
     whole = [report["latency"] for report in (there, without)]
     slices = [latency["slices"] for latency in whole]
 

@@ -50,6 +50,39 @@ TEST_F(Connections, OneSource_HoldsSoManyWithoutAHandshake) {
     EXPECT_EQ(runtime->brake->connected(), 0u);
 }
 
+/// No octet of it came, so that there is no handshake to ask what went wrong.
+TEST_F(Connections, ClientGoesWithoutAWord_IsAFailedHandshakeWithItsReason) {
+    dataplane.open(flow(1), kService);
+    (void)dataplane.settle();
+    EXPECT_EQ(dataplane.worker.load().handshakes, 1u);
+    end(1);
+    (void)dataplane.settle();
+    EXPECT_EQ(dataplane.worker.load().sessions, 0u);
+    EXPECT_EQ(runtime->brake->connected(), 0u);
+    EXPECT_EQ(runtime->services[0]->state.handshakes_failed, 1u);
+    const auto failures = runtime->failures->recent(0).failures;
+    ASSERT_EQ(failures.size(), 1u);
+    EXPECT_EQ(failures[0].reason, channel::name(EndReason::client_handshake_timeout));
+    EXPECT_EQ(failures[0].text, channel::sentence(EndReason::client_handshake_timeout));
+    EXPECT_EQ(failures[0].source, "192.0.2.1:1234");
+}
+
+TEST_F(Connections, ClientClosesWithoutAWord_IsAnsweredOnce) {
+    dataplane.open(flow(1), kService);
+    channel::LegEvent closed{};
+    closed.leg = channel::Leg::client;
+    dataplane.tell(MessageType::leg_closed, flow(1), closed);
+    dataplane.octets(flow(1), 0, std::string_view("\x16\x03\x01", 3));   // of a dataplane out of order: nothing begins any more
+    const auto seen = dataplane.settle();
+    ASSERT_EQ(seen.size(), 1u);
+    EXPECT_EQ(seen[0].type, MessageType::end_leg);
+    EXPECT_EQ(seen[0].reason, EndReason::client_handshake_closed);
+    EXPECT_EQ(dataplane.worker.load().handshakes, 0u);
+    end(1);
+    (void)dataplane.settle();
+    EXPECT_EQ(runtime->services[0]->state.handshakes_failed, 1u) << "counted once";
+}
+
 TEST_F(Connections, DataplaneGone_NoneIsHeld) {
     for (std::uint32_t i = 1; i <= 3; ++i) dataplane.open(flow(i), kService);
     (void)dataplane.settle();
