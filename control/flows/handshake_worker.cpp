@@ -247,9 +247,9 @@ void HandshakeWorker::run() {
 }
 
 /// Nothing is to be done. What many handshakes have taken and given back lies about in pieces, which this thread and the C library keep: it is given to the machine once
-/// they are over. Costs milliseconds, in which a worker of the dataplane on the same core stands still: not for the sake of a few.
+/// they are over. Costs milliseconds, in which a worker of the dataplane stands still that shares the core: not for the sake of a few.
 void HandshakeWorker::rest(Clock::time_point now) {
-    constexpr std::uint64_t kMany = 512;   // some tens of megabytes' worth
+    constexpr std::uint64_t kMany = 64;   // some megabytes' worth
     if (opened_since_trim_ < kMany || now - last_busy_ < std::chrono::seconds(1)) return;
     opened_since_trim_ = 0;
     openssl::give_freed_memory_back();

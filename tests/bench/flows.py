@@ -1,6 +1,8 @@
 """Flows of the kernel's clients to the echo service, held on core 1 for as long as the block lasts."""
 
 import json
+import re
+import time
 
 from tests.bench.devices import ECHO_PORT
 from tests.lab.lab import LabError, program, tail, wait_for
@@ -24,6 +26,19 @@ class Flows:
     def established(self):
         """Where a device has done both of a flow's handshakes: the backend's connections."""
         return len(self.lab.in_namespace("backend", "ss", "-Htn", "state", "established", f"( sport = :{ECHO_PORT} )").stdout.splitlines())
+
+    def wait_until_quiet(self, patience=120):
+        """Until the backend has heard and said nothing for two seconds: a connection of its own is there before the device's handshakes are done."""
+        def quiet():
+            before = self.octets()
+            time.sleep(2)
+            return self.octets() == before
+        wait_for(lambda: f"{self.count} flows that say nothing more: {tail(self.process.log)}", quiet, patience, 0.1)
+
+    def octets(self):
+        """Of the backend's connections, both ways."""
+        lines = self.lab.in_namespace("backend", "ss", "-Htni", "state", "established", f"( sport = :{ECHO_PORT} )").stdout
+        return sum(map(int, re.findall(r"bytes_(?:received|acked):(\d+)", lines)))
 
     def report(self, patience):
         """What they say when they end by themselves."""

@@ -45,8 +45,9 @@ def sample(bench, row, name, number):
         sockets = socket_octets()
         device = devices.make(bench, name, **options)
         try:
-            with Flows(bench.lab, count, "--octets", 1000, "--hold-ms", 600_000):
-                time.sleep(5)   # until the last of them is quiet, and what opening them took has been given back
+            with Flows(bench.lab, count, "--octets", 1000, "--hold-ms", 600_000) as flows:
+                flows.wait_until_quiet()
+                time.sleep(5)   # until what opening them took has been given back
                 held[count] = {"processes": device.memory_kib(), "sockets": 0 if name == OURS else (socket_octets() - sockets) / 2 / 1024}
         finally:
             device.stop()
