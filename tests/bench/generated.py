@@ -26,6 +26,7 @@ FILES = 2   # that a peer has open for each flow
 OTHER_FILES = 2000   # more than that, by far
 FEW = 4096   # connections, that the defaults of the generator and of the lab's configurations are for
 OF_BUFFERS = 4 * 4500   # octets of the generator's pools with one more buffer in each, and what their alignment wastes
+OCTETS_OF_BUFFER = 2500   # of the dataplane's, about, with its head
 CLIENTS = "10.1.0.0/24"   # of more connections than one address has ports
 AT_ONCE = {"open_rate": 0, "opening_at_once": 256}   # the generator's options for more than few
 
@@ -98,6 +99,11 @@ class Load:
     def room(self):
         """The dataplane's settings, for connections that are all in use."""
         return {**room_for(self.connections), **({"buffers": self.connections + 65536} if self.many else {})}
+
+    @property
+    def hugepages_mb(self):
+        """Of the dataplane, which has two pools of so many buffers."""
+        return 512 + (2 * self.room["buffers"] * OCTETS_OF_BUFFER // 1_000_000 if self.many else 0)
 
     def is_for(self, device):
         return device == OURS or program_of(device) in self.peers

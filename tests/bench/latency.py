@@ -2,8 +2,8 @@
 
 19, added latency: an open loop at half of what a closed loop of the same flows reaches with the same device, and at half of what it reaches with the slowest device, the same for all; its requests at random moments
 (Poisson). What a device adds is the percentile with it less the percentile without it: the generator's clients on its own backends, at the same rate. Latency counts from when a request was due, and a percentile is the
-median of those of slices of a fiftieth of a second: the host and the kernel stop each core for up to milliseconds, ten times a second on a busy machine, which is not the device's, and decides the 99th percentile of
-whatever is longer. Like for like: one generator speaks for clients and backends over af_packet on the veth links of core 1, whatever the device. Or ours over memif, peers on the veth links.
+median of those of slices of a fiftieth of a second: the host and the kernel stop the cores for up to milliseconds now and then, which is not the device's, and decides the 99th percentile of whatever is long
+enough to have such a stop in it. Like for like: one generator speaks for clients and backends over af_packet on the veth links of core 1, whatever the device. Or ours over memif, peers on the veth links.
 20, over memif: certificates and policy reloaded, twice a second, under row 5's load: the 99th percentile of slices of a second, in each of which there is a reload, against that of a run without.
 """
 

@@ -53,6 +53,7 @@ def spend(bench, row, load, **more):
     seconds = bench.arguments.seconds
     options = load.options()
     if load.many:
+        bench.lab.reserve_hugepages(load.hugepages_mb)
         more |= {"dataplane": load.room}
         options |= {"clients": generated.CLIENTS}
     if load.rsa:

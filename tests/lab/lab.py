@@ -372,12 +372,14 @@ class Lab:
     # --- life
 
     def reserve_hugepages(self, megabytes):
+        """So many at least, until the lab is closed."""
         file = pathlib.Path("/proc/sys/vm/nr_hugepages")
         before = int(file.read_text())
         wanted = megabytes // 2
         if before < wanted:
             file.write_text(str(wanted))
-            self.hugepages_before = before
+            if self.hugepages_before is None:
+                self.hugepages_before = before
         got = int(file.read_text())
         if wanted and got < wanted:
             print(f"lab: {got} hugepages of 2 MB instead of {wanted}", file=sys.stderr)
