@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <format>
 #include <set>
 #include <thread>
 #include <utility>
@@ -16,6 +15,7 @@
 #include "control/handshake/ticket_keys.h"
 #include "control/policy/catalogue.h"
 #include "control/revocation/own_answers.h"
+#include "crypto/format.h"
 
 namespace sallyport {
 
@@ -287,13 +287,13 @@ std::expected<void, std::vector<std::string>> Running::change(configuration::Con
     try {
         made = make(std::move(next), runtime_);
     } catch (const std::exception& error) {
-        return refuse({std::format("{}: {}", file, error.what())});
+        return refuse({sallyport::format("{}: {}", file, error.what())});
     }
     for (auto& worker : workers_) worker->prepare(made.runtime);
     if (reach_.configure) {
         if (auto taken = reach_.configure(dataplane); !taken) {
             drop_prepared();
-            return refuse({std::format("{}: {}; nothing has changed", file, taken.error())});
+            return refuse({sallyport::format("{}: {}; nothing has changed", file, taken.error())});
         }
     }
     std::expected<void, std::string> kept;
@@ -307,7 +307,7 @@ std::expected<void, std::vector<std::string>> Running::change(configuration::Con
         if (reach_.configure)
             if (auto back = reach_.configure(dataplane_); !back) daemon::log(daemon::Level::error, "change_not_undone", {{"why", back.error()}});
         drop_prepared();
-        return refuse({std::format("{}: cannot be kept: {}; nothing has changed", file, kept.error())});
+        return refuse({sallyport::format("{}: cannot be kept: {}; nothing has changed", file, kept.error())});
     }
     // From here on nothing can fail, and the files of the state directory are the new one's. The old watcher's thread may be in the middle of a
     // fetch: who waits for its end must not be us.
@@ -344,11 +344,11 @@ void Running::keep_drained(Drained next) {
 std::expected<void, std::string> Running::drain(std::string_view pool_name, std::string_view member_name, bool drain) {
     const auto pool = std::ranges::find_if(runtime_->pools, [&](const auto& each) { return each->settings().name == pool_name; });
     if (pool == runtime_->pools.end())
-        return std::unexpected(std::format("there is no pool \"{}\"; there are {}", pool_name, names_of(configuration().pools)));
+        return std::unexpected(sallyport::format("there is no pool \"{}\"; there are {}", pool_name, names_of(configuration().pools)));
     const auto& members = (*pool)->settings().members;
     const auto meant = [&](const configuration::Member& member) { return member_name.empty() || member.name == member_name; };
     if (std::ranges::none_of(members, meant))
-        return std::unexpected(std::format("pool \"{}\" has no member \"{}\"; it has {}", pool_name, member_name, names_of(members)));
+        return std::unexpected(sallyport::format("pool \"{}\" has no member \"{}\"; it has {}", pool_name, member_name, names_of(members)));
     Drained next = drained_;
     std::set<std::string>& names = next.members[std::string(pool_name)];
     for (const auto& member : members)
@@ -362,7 +362,7 @@ std::expected<void, std::string> Running::drain(std::string_view pool_name, std:
         if (!meant(members[i])) continue;
         (*pool)->member(i).drain = drain;
         if (!drain && members[i].drain)
-            configured += std::format("{}{} ({}:{})", configured.empty() ? "" : ", ", members[i].name, members[i].place.file, members[i].place.line);
+            configured += sallyport::format("{}{} ({}:{})", configured.empty() ? "" : ", ", members[i].name, members[i].place.file, members[i].place.line);
         daemon::log(daemon::Level::info, drain ? "member_drained" : "member_enabled", {{"pool", std::string(pool_name)}, {"member", members[i].name}});
     }
     if (!configured.empty()) return std::unexpected("drains by the configuration: " + configured + "; take drain = true out there");
@@ -372,7 +372,7 @@ std::expected<void, std::string> Running::drain(std::string_view pool_name, std:
 std::expected<void, std::string> Running::drain_service(std::string_view service, bool drain) {
     const auto& services = configuration().dataplane.services;   // redirects among them
     if (std::ranges::find(services, service, &channel::ServiceConfiguration::name) == services.end())
-        return std::unexpected(std::format("there is no service and no redirect \"{}\"; there are {}", service, names_of(services)));
+        return std::unexpected(sallyport::format("there is no service and no redirect \"{}\"; there are {}", service, names_of(services)));
     Drained next = drained_;
     drain ? static_cast<void>(next.services.insert(std::string(service))) : static_cast<void>(next.services.erase(std::string(service)));
     if (next == drained_) return {};
@@ -408,12 +408,12 @@ std::expected<std::uint64_t, std::string> Running::end_flows(const FlowFilter& f
         } else if (const auto prefix = IpPrefix::parse(filter.client)) {
             arguments["client"] = prefix->to_string();
         } else {
-            return std::unexpected(std::format("'{}' is no address of clients; ADDRESS, ADDRESS/LENGTH or ADDRESS:PORT would be", filter.client));
+            return std::unexpected(sallyport::format("'{}' is no address of clients; ADDRESS, ADDRESS/LENGTH or ADDRESS:PORT would be", filter.client));
         }
     }
     if (!filter.flow.empty()) {
         const auto flow = flow_of(filter.flow);
-        if (!flow) return std::unexpected(std::format("'{}' is no flow's id; one is written as 00-00000a-0000000b", filter.flow));
+        if (!flow) return std::unexpected(sallyport::format("'{}' is no flow's id; one is written as 00-00000a-0000000b", filter.flow));
         arguments["flow"] = flow->value;
     }
     if (!reach_.ask) return std::unexpected("no dataplane is attached");

@@ -1,8 +1,9 @@
 #include "dataplane/captures.h"
 
 #include <algorithm>
-#include <format>
 #include <utility>
+
+#include "crypto/format.h"
 
 namespace sallyport {
 
@@ -37,7 +38,7 @@ bool Captures::show_taps() {
 }
 
 std::expected<json, std::string> Captures::start(const json& arguments, const channel::Descriptor& file, Now now) {
-    if (running_.size() >= kMost) return std::unexpected(std::format("{} captures run already; stop one first", kMost));
+    if (running_.size() >= kMost) return std::unexpected(sallyport::format("{} captures run already; stop one first", kMost));
     Capture::Settings settings;
     const auto id = arguments.at("id").get<std::uint64_t>();
     settings.filter = arguments.value("filter", std::string());
@@ -92,7 +93,7 @@ std::expected<json, std::string> Captures::stop(std::uint64_t id) {
     if (found != running_.end()) return end(static_cast<std::size_t>(found - running_.begin()), Capture::End::stopped);
     const auto ended = std::ranges::find_if(ended_, [&](const json& each) { return each["id"] == id; });
     if (ended != ended_.end()) return *ended;
-    return std::unexpected(std::format("no capture {} runs", id));
+    return std::unexpected(sallyport::format("no capture {} runs", id));
 }
 
 json Captures::report() const {

@@ -2,9 +2,9 @@
 #include <sys/random.h>
 
 #include <algorithm>
-#include <format>
 
 #include "control/daemon/logging.h"
+#include "crypto/format.h"
 #include "dataplane/appliance.h"
 #include "dataplane/telemetry.h"
 
@@ -15,7 +15,7 @@ using nlohmann::json;
 namespace {
 
 std::string leg_filter(const SocketAddress& one, const SocketAddress& other) {
-    return std::format("(tcp and host {} and host {} and port {} and port {})", one.address.to_string(), other.address.to_string(), one.port, other.port);
+    return sallyport::format("(tcp and host {} and host {} and port {} and port {})", one.address.to_string(), other.address.to_string(), one.port, other.port);
 }
 
 }  // namespace
@@ -57,7 +57,7 @@ std::expected<json, std::string> Appliance::start_capture(json arguments, const 
         if (auto good = drivers::CaptureFilter::compile(filter, 0); !good) return std::unexpected("the filter is not good: " + good.error());
         const auto legs = filter_of_flow({flow});
         if (!legs) return std::unexpected(legs.error());
-        filter = filter.empty() ? *legs : std::format("({}) and ({})", *legs, filter);
+        filter = filter.empty() ? *legs : sallyport::format("({}) and ({})", *legs, filter);
         arguments["filter"] = filter;
     }
     auto started = captures_->start(arguments, descriptors[0], std::chrono::steady_clock::now());
@@ -93,7 +93,7 @@ void Appliance::run_pings() {
     const auto send = [&](network::Network& network, const Pings::Due& probe, Time now) {
         const auto room = network.echo_room(probe.to, now);
         if (!room) return pings_.not_sent(probe, sentence(room.error()));
-        if (probe.octets > *room) return pings_.not_sent(probe, std::format("{} octets of data do not fit into one packet; {} do", probe.octets, *room));
+        if (probe.octets > *room) return pings_.not_sent(probe, sallyport::format("{} octets of data do not fit into one packet; {} do", probe.octets, *room));
         if (const auto sent = network.send_echo(probe.to, probe.identifier, probe.sequence, probe.octets, now); !sent)
             pings_.not_sent(probe, sentence(sent.error()));
     };

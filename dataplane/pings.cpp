@@ -1,7 +1,8 @@
 #include "dataplane/pings.h"
 
 #include <algorithm>
-#include <format>
+
+#include "crypto/format.h"
 
 namespace sallyport {
 
@@ -20,7 +21,7 @@ std::string unreachable_text(bool ipv4, std::uint8_t code) {
             case 9:
             case 10:
             case 13: return "prohibited by a filter";
-            default: return std::format("destination unreachable (code {})", code);
+            default: return sallyport::format("destination unreachable (code {})", code);
         }
     switch (code) {
         case 0: return "no route to the destination";
@@ -28,7 +29,7 @@ std::string unreachable_text(bool ipv4, std::uint8_t code) {
         case 5: return "prohibited by a filter";
         case 3: return "address unreachable";
         case 4: return "port unreachable";
-        default: return std::format("destination unreachable (code {})", code);
+        default: return sallyport::format("destination unreachable (code {})", code);
     }
 }
 
@@ -52,7 +53,7 @@ bool Pings::Ping::done() const noexcept {
 std::expected<std::uint64_t, std::string> Pings::start(const Settings& settings, std::uint16_t identifier, Time now) {
     if (pings_.size() >= kMost) {
         const auto ended = std::ranges::find_if(pings_, &Ping::done);
-        if (ended == pings_.end()) return std::unexpected(std::format("{} pings run already", kMost));
+        if (ended == pings_.end()) return std::unexpected(sallyport::format("{} pings run already", kMost));
         pings_.erase(ended);
     }
     Ping ping;
@@ -122,7 +123,7 @@ void Pings::timed_out(const Due& probe, std::string why) {
 std::expected<json, std::string> Pings::read(std::uint64_t id) const {
     constexpr const char* kNames[] = {"waiting", "reply", "timeout", "error"};   // of Outcome
     const auto ping = std::ranges::find(pings_, id, &Ping::id);
-    if (ping == pings_.end()) return std::unexpected(std::format("there is no ping {}", id));
+    if (ping == pings_.end()) return std::unexpected(sallyport::format("there is no ping {}", id));
     json probes = json::array();
     std::uint64_t received = 0;
     for (std::size_t i = 0; i < ping->probes.size(); ++i) {

@@ -6,10 +6,10 @@
 
 #include <algorithm>
 #include <cstring>
-#include <format>
 #include <new>
 
 #include "crypto/check.h"
+#include "crypto/format.h"
 
 namespace sallyport::drivers {
 
@@ -28,7 +28,7 @@ std::expected<rte_mempool*, std::string> make_capture_pool(const std::string& na
     rte_mempool* const pool = rte_pktmbuf_pool_create_by_ops(name.c_str(), count, std::min<std::uint32_t>(64, count / 8), 0,
                                                              static_cast<std::uint16_t>(room + RTE_PKTMBUF_HEADROOM), SOCKET_ID_ANY, "lf_stack");
     if (pool != nullptr) return pool;
-    return Error(std::format("the buffers of captures, {} of {} octets, were not made: {}", count, room, rte_strerror(rte_errno)));
+    return Error(sallyport::format("the buffers of captures, {} of {} octets, were not made: {}", count, room, rte_strerror(rte_errno)));
 }
 
 CaptureLane::CaptureLane(std::vector<CapturedPort> ports, std::vector<std::optional<CaptureFilter>> filters, std::uint32_t snap, rte_mempool* pool)

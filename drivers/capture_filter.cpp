@@ -6,9 +6,10 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <format>
 #include <string>
 #include <string_view>
+
+#include "crypto/format.h"
 
 namespace sallyport::drivers {
 namespace {
@@ -146,7 +147,7 @@ std::expected<void, std::string> check_words(std::string_view text) {
         const char c = text[i];
         if (!in_word(c)) {
             constexpr std::string_view kSigns = " \t()[]!&|<>=+*/%^~,";
-            if (!std::ranges::contains(kSigns, c)) return Error(std::format("the character '{}' has no place in a filter", std::isprint(static_cast<unsigned char>(c)) != 0 ? std::string(1, c) : std::format("\\x{:02x}", static_cast<unsigned char>(c))));
+            if (!std::ranges::contains(kSigns, c)) return Error(sallyport::format("the character '{}' has no place in a filter", std::isprint(static_cast<unsigned char>(c)) != 0 ? std::string(1, c) : sallyport::format("\\x{:02x}", static_cast<unsigned char>(c))));
             ++i;
             continue;
         }
@@ -156,7 +157,7 @@ std::expected<void, std::string> check_words(std::string_view text) {
         const std::string_view word = text.substr(i, end - i);
         i = end;
         if (word != "-" && !std::ranges::contains(kWords, word) && !is_number(word, before))
-            return Error(std::format("'{}' is a name, or no word of the language: names are not looked up; write addresses and port numbers", word));
+            return Error(sallyport::format("'{}' is a name, or no word of the language: names are not looked up; write addresses and port numbers", word));
         before = word;
     }
     return {};
@@ -177,7 +178,7 @@ struct Handle {
 CaptureFilter::CaptureFilter() = default;
 
 std::expected<CaptureFilter, std::string> CaptureFilter::compile(const std::string& text, std::uint16_t vlan) {
-    if (text.size() > kMaxText) return Error(std::format("it has {} octets; {} are possible", text.size(), kMaxText));
+    if (text.size() > kMaxText) return Error(sallyport::format("it has {} octets; {} are possible", text.size(), kMaxText));
     if (auto checked = check_words(text); !checked) return Error(checked.error());
     CaptureFilter filter;
     const bool all = std::ranges::all_of(text, [](char c) { return c == ' ' || c == '\t'; });
@@ -193,7 +194,7 @@ std::expected<CaptureFilter, std::string> CaptureFilter::compile(const std::stri
         if (!compiled(text, program)) return Error(std::string(pcap_geterr(handle.pcap)));
         if (vlan != 0) pcap_freecode(&program);
     }
-    if (vlan != 0 && !compiled(std::format("vlan {}{}", vlan, all ? "" : std::format(" and ({})", text)), program))
+    if (vlan != 0 && !compiled(sallyport::format("vlan {}{}", vlan, all ? "" : sallyport::format(" and ({})", text)), program))
         return Error(std::string(pcap_geterr(handle.pcap)));
     filter.program_ = std::shared_ptr<const bpf_program>(new bpf_program(program), [](const bpf_program* owned) {
         bpf_program copy = *owned;
@@ -201,7 +202,7 @@ std::expected<CaptureFilter, std::string> CaptureFilter::compile(const std::stri
         delete owned;
     });
     if (program.bf_len > kMaxInstructions)
-        return Error(std::format("it makes {} instructions; {} are possible", program.bf_len, kMaxInstructions));
+        return Error(sallyport::format("it makes {} instructions; {} are possible", program.bf_len, kMaxInstructions));
     if (bpf_validate(program.bf_insns, static_cast<int>(program.bf_len)) == 0) return Error(std::string("libpcap made a program that is not valid"));
     return filter;
 }

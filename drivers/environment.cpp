@@ -11,10 +11,10 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
-#include <format>
 #include <fstream>
 #include <mutex>
 
+#include "crypto/format.h"
 #include "drivers/port_profile.h"
 
 namespace sallyport::drivers {
@@ -51,8 +51,8 @@ ssize_t write_log(void*, const char* text, std::size_t length) {
 }
 
 std::string lcore_map(const EnvironmentSettings& settings) {
-    std::string map = std::format("0@{}", settings.main_core);
-    for (std::size_t i = 0; i < settings.cores.size(); ++i) map += std::format(",{}@{}", i + 1, settings.cores[i]);
+    std::string map = sallyport::format("0@{}", settings.main_core);
+    for (std::size_t i = 0; i < settings.cores.size(); ++i) map += sallyport::format(",{}@{}", i + 1, settings.cores[i]);
     return map;
 }
 
@@ -108,7 +108,7 @@ std::expected<void, std::string> start_environment(const EnvironmentSettings& se
         return std::unexpected(std::string("DPDK's environment was started before; it can be started once a process"));
     if (settings.cores.size() + 1 > RTE_MAX_LCORE)
         return std::unexpected(
-            std::format("{} workers are too many: DPDK takes {}", settings.cores.size(), RTE_MAX_LCORE - 1));
+            sallyport::format("{} workers are too many: DPDK takes {}", settings.cores.size(), RTE_MAX_LCORE - 1));
 
     LogSink& to = sink();
     to.log_line = log_line;
@@ -130,8 +130,8 @@ std::expected<void, std::string> start_environment(const EnvironmentSettings& se
     const std::lock_guard lock(to.mutex);
     to.collecting = false;
     if (result >= 0) return {};
-    return std::unexpected(std::format("DPDK's environment did not start: {}{}{} (its arguments: {})",
-                                       rte_strerror(rte_errno), to.errors.empty() ? "" : ": ", to.errors, line));
+    return std::unexpected(sallyport::format("DPDK's environment did not start: {}{}{} (its arguments: {})",
+                                             rte_strerror(rte_errno), to.errors.empty() ? "" : ": ", to.errors, line));
 }
 
 unsigned worker_lcore(unsigned worker) {
@@ -149,17 +149,17 @@ std::expected<rte_mempool*, std::string> make_buffer_pool(const std::string& nam
     const std::uint32_t cache = std::min<std::uint32_t>(256, count / 8);
     const std::uint32_t room = data_room + RTE_PKTMBUF_HEADROOM;
     if (room > UINT16_MAX)
-        return std::unexpected(std::format("buffer pool {}: {} octets a buffer are too many, {} are possible", name,
-                                           data_room, UINT16_MAX - RTE_PKTMBUF_HEADROOM));
+        return std::unexpected(sallyport::format("buffer pool {}: {} octets a buffer are too many, {} are possible", name,
+                                                 data_room, UINT16_MAX - RTE_PKTMBUF_HEADROOM));
     rte_mempool* pool = rte_pktmbuf_pool_create_by_ops(name.c_str(), count, cache, kBufferPrivateSize,
                                                        static_cast<std::uint16_t>(room), numa_node, "stack");
     if (pool != nullptr) return pool;
     const std::uint64_t megabytes =
         std::uint64_t{count} * (room + kBufferPrivateSize + 2 * sizeof(rte_mbuf)) / 1048576 + 1;
     return std::unexpected(
-        std::format("buffer pool {} of {} buffers was not made: {}. It needs about {} MB: reserve hugepages "
-                    "(scripts/hugepages), or give more memory without them",
-                    name, count, rte_strerror(rte_errno), megabytes));
+        sallyport::format("buffer pool {} of {} buffers was not made: {}. It needs about {} MB: reserve hugepages "
+                          "(scripts/hugepages), or give more memory without them",
+                          name, count, rte_strerror(rte_errno), megabytes));
 }
 
 void free_buffer_pool(rte_mempool* pool) {

@@ -8,13 +8,14 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <format>
 #include <utility>
+
+#include "crypto/format.h"
 
 namespace sallyport::drivers {
 
 std::expected<IngressDrop, std::string> IngressDrop::make(const std::string& interface) {
-    const auto error = [](const char* what, int why) { return std::unexpected(std::format("{}: {}", what, std::strerror(why))); };
+    const auto error = [](const char* what, int why) { return std::unexpected(sallyport::format("{}: {}", what, std::strerror(why))); };
     const unsigned index = if_nametoindex(interface.c_str());
     if (index == 0) return error("the interface's index", errno);
     // return TCX_DROP;

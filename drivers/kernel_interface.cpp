@@ -16,9 +16,10 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
-#include <format>
 #include <fstream>
 #include <sstream>
+
+#include "crypto/format.h"
 
 namespace sallyport::drivers::kernel {
 namespace {
@@ -70,7 +71,7 @@ std::string v4_text(unsigned long value, unsigned long mask) {
     char text[INET_ADDRSTRLEN] = {};
     const auto address = static_cast<std::uint32_t>(value);
     inet_ntop(AF_INET, &address, text, sizeof text);
-    return std::format("{}/{}", text, std::popcount(static_cast<std::uint32_t>(mask)));
+    return sallyport::format("{}/{}", text, std::popcount(static_cast<std::uint32_t>(mask)));
 }
 
 std::optional<std::array<std::uint8_t, 16>> v6_octets(const std::string& hex) {
@@ -127,7 +128,7 @@ std::optional<std::string> route_through(const std::string& interface, std::stri
         if ((*octets)[0] == 0xfe && ((*octets)[1] & 0xc0) == 0x80) continue;  // link-local
         char text[INET6_ADDRSTRLEN] = {};
         inet_ntop(AF_INET6, octets->data(), text, sizeof text);
-        return std::format("{}/{}", text, std::strtoul(length.c_str(), nullptr, 16));
+        return sallyport::format("{}/{}", text, std::strtoul(length.c_str(), nullptr, 16));
     }
     return std::nullopt;
 }

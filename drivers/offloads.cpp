@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <bit>
-#include <format>
 
+#include "crypto/format.h"
 #include "dataplane/steering/steering.h"
 
 namespace sallyport::drivers {
@@ -24,8 +24,8 @@ std::expected<std::uint16_t, std::string> descriptors(const rte_eth_desc_lim& li
     const std::uint16_t step = std::max<std::uint16_t>(limit.nb_align, 1);
     if (wanted != 0 && (wanted < limit.nb_min || wanted > highest || wanted % step != 0))
         return std::unexpected(
-            std::format("{} {} descriptors are not possible: the device takes {} to {} in steps of {}", wanted, what,
-                        limit.nb_min, highest, step));
+            sallyport::format("{} {} descriptors are not possible: the device takes {} to {} in steps of {}", wanted, what,
+                              limit.nb_min, highest, step));
     const std::uint16_t count = wanted != 0 ? wanted : std::clamp(kDefaultDescriptors, limit.nb_min, highest);
     return static_cast<std::uint16_t>(count / step * step);
 }
@@ -50,8 +50,8 @@ std::expected<Negotiated, std::string> negotiate(const rte_eth_dev_info& device,
 
     const std::uint32_t highest_mtu = largest_mtu(device);
     if (wanted.mtu_is_firm && (wanted.mtu < device.min_mtu || wanted.mtu > highest_mtu))
-        return std::unexpected(std::format("an MTU of {} is not possible: the device takes {} to {}", wanted.mtu,
-                                           device.min_mtu, highest_mtu));
+        return std::unexpected(sallyport::format("an MTU of {} is not possible: the device takes {} to {}", wanted.mtu,
+                                                 device.min_mtu, highest_mtu));
     rte_eth_conf& configuration = result.configuration;
     configuration.rxmode.mtu = std::min<std::uint32_t>(wanted.mtu, highest_mtu);
 

@@ -17,10 +17,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <format>
 #include <optional>
 #include <utility>
 
+#include "crypto/format.h"
 #include "drivers/virtio_header.h"
 
 namespace sallyport::drivers {
@@ -42,7 +42,7 @@ constexpr std::uint16_t kMostPieces = 1024;
 constexpr std::size_t kBurstPieces = 2048;
 
 std::unexpected<std::string> error(const char* what) {
-    return std::unexpected(std::format("{}: {}", what, std::strerror(errno)));
+    return std::unexpected(sallyport::format("{}: {}", what, std::strerror(errno)));
 }
 
 template <typename Value>
@@ -220,7 +220,7 @@ std::expected<std::unique_ptr<PacketSockets>, std::string> PacketSockets::open(c
         }
         queue->pool = pool;
         queue->room = static_cast<std::uint16_t>(rte_pktmbuf_data_room_size(pool) - RTE_PKTMBUF_HEADROOM);
-        if (queue->room < 1024) return std::unexpected(std::format("buffers of {} octets are too small: 1024 is the least", queue->room));
+        if (queue->room < 1024) return std::unexpected(sallyport::format("buffers of {} octets are too small: 1024 is the least", queue->room));
         for (std::size_t i = 0; i < kSlots; ++i) {
             Queue::Slot& slot = queue->slots[i];
             slot.pieces[0] = {&slot.header, sizeof slot.header};

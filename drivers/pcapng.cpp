@@ -12,9 +12,10 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <format>
 #include <utility>
 #include <vector>
+
+#include "crypto/format.h"
 
 namespace sallyport::drivers {
 namespace {
@@ -44,7 +45,7 @@ std::expected<PcapngFile, std::string> PcapngFile::open(const channel::Descripto
     static_cast<void>(uname(&system));
     const int descriptor = fcntl(file.get(), F_DUPFD_CLOEXEC, 0);   // the library closes it
     if (descriptor < 0) return Error(std::string("no descriptor is left for the capture's file: ") + std::strerror(errno));
-    rte_pcapng* const opened = rte_pcapng_fdopen(descriptor, std::format("{} {}", system.sysname, system.release).c_str(), nullptr,
+    rte_pcapng* const opened = rte_pcapng_fdopen(descriptor, sallyport::format("{} {}", system.sysname, system.release).c_str(), nullptr,
                                                  "sallyport-dataplane " SALLYPORT_VERSION, comment.empty() ? nullptr : comment.c_str());
     if (opened == nullptr) {
         const int why = rte_errno;
@@ -66,7 +67,7 @@ PcapngFile::~PcapngFile() {
 
 std::expected<void, std::string> PcapngFile::add_interface(std::uint16_t port, const std::string& name, const std::string& filter) {
     const int written = rte_pcapng_add_interface(file_, port, name.c_str(), nullptr, filter.empty() ? nullptr : filter.c_str());
-    if (written < 0) return Error(std::format("the capture's file does not take the interface {}", name));
+    if (written < 0) return Error(sallyport::format("the capture's file does not take the interface {}", name));
     octets_ += static_cast<std::uint64_t>(written);
     return {};
 }

@@ -11,11 +11,11 @@
 #include <atomic>
 #include <chrono>
 #include <cstring>
-#include <format>
 #include <optional>
 #include <thread>
 
 #include "crypto/check.h"
+#include "crypto/format.h"
 #include "dataplane/steering/steering.h"
 #include "drivers/environment.h"
 #include "drivers/ingress_drop.h"
@@ -51,7 +51,7 @@ using namespace std::chrono_literals;
 using Error = std::unexpected<std::string>;
 
 Error error(const PortSettings& settings, const std::string& what) {
-    return Error(std::format("port {} ({} {}): {}", settings.name, name(settings.profile), settings.device, what));
+    return Error(sallyport::format("port {} ({} {}): {}", settings.name, name(settings.profile), settings.device, what));
 }
 
 std::string joined(const std::vector<std::string>& words) {
@@ -63,7 +63,7 @@ std::string joined(const std::vector<std::string>& words) {
 std::expected<void, std::string> refuse_route(const std::string& interface) {
     const auto route = kernel::route_through(interface);
     if (!route) return {};
-    return Error(std::format(
+    return Error(sallyport::format(
         "interface {} carries a route of this host ({}); taking it would cut the host off. Take another one, or "
         "remove its addresses and routes first",
         interface, *route));
@@ -78,32 +78,32 @@ std::expected<void, std::string> check_pci(const std::string& address) {
     for (const auto& interface : device->interfaces)
         if (auto free = refuse_route(interface); !free) return free;
     if (device->driver == "vfio-pci" || device->driver == "mlx5_core" || device->driver == "mlx4_core") return {};
-    return Error(std::format("it is bound to {}, not to vfio-pci; `dpdk-devbind.py --bind=vfio-pci {}` changes that",
-                             device->driver.empty() ? "no driver" : device->driver, address));
+    return Error(sallyport::format("it is bound to {}, not to vfio-pci; `dpdk-devbind.py --bind=vfio-pci {}` changes that",
+                                   device->driver.empty() ? "no driver" : device->driver, address));
 }
 
 std::expected<rte_ether_addr, std::string> configured_mac(const PortSettings& settings) {
     rte_ether_addr address;
     if (rte_ether_unformat_addr(settings.mac.c_str(), &address) == 0) return address;
-    return Error(std::format("'{}' is not a MAC address such as 02:00:00:00:00:01", settings.mac));
+    return Error(sallyport::format("'{}' is not a MAC address such as 02:00:00:00:00:01", settings.mac));
 }
 
 std::expected<void, std::string> prepare_interface(const PortSettings& settings) {
     const std::string& interface = settings.device;
     if (!kernel::exists(interface))
         return Error(
-            std::format("there is no such interface; this network namespace has {}", joined(kernel::interfaces())));
+            sallyport::format("there is no such interface; this network namespace has {}", joined(kernel::interfaces())));
     if (auto free = refuse_route(interface); !free) return free;
     if (settings.profile == Profile::af_xdp && !kernel::has_af_xdp())
         return Error(
             std::string("this kernel has no AF_XDP sockets, or does not let us make one; use the profile af_packet"));
     if (auto done = kernel::set_mtu(interface, settings.mtu); !done)
-        return Error(std::format("its MTU cannot be set to {}: {}", settings.mtu, done.error()));
+        return Error(sallyport::format("its MTU cannot be set to {}: {}", settings.mtu, done.error()));
     if (!settings.mac.empty()) {
         const auto address = configured_mac(settings);
         if (!address) return Error(address.error());
         if (auto done = kernel::set_mac(interface, std::to_array(address->addr_bytes)); !done)
-            return Error(std::format("its MAC address cannot be set to {}: {}", settings.mac, done.error()));
+            return Error(sallyport::format("its MAC address cannot be set to {}: {}", settings.mac, done.error()));
     }
     if (settings.profile == Profile::af_xdp) kernel::receive_unchanged(interface);
     if (auto done = kernel::bring_up(interface); !done) return Error("it cannot be set up: " + done.error());
@@ -119,17 +119,17 @@ std::expected<void, std::string> set_indirection_table(std::uint16_t port, std::
         group.reta[i % RTE_ETH_RETA_GROUP_SIZE] = static_cast<std::uint16_t>(i % steering::kTableEntries % queues);
     }
     if (const int result = rte_eth_dev_rss_reta_update(port, table.data(), entries); result != 0)
-        return Error(std::format("its RSS table cannot be set: {}", rte_strerror(-result)));
+        return Error(sallyport::format("its RSS table cannot be set: {}", rte_strerror(-result)));
     return {};
 }
 
 std::expected<void, std::string> check_pools(const PortSettings& settings, std::uint16_t queues, std::span<rte_mempool* const> pool_of_queue) {
-    if (pool_of_queue.size() < queues) return Error(std::format("{} buffer pools for {} queues", pool_of_queue.size(), queues));
+    if (pool_of_queue.size() < queues) return Error(sallyport::format("{} buffer pools for {} queues", pool_of_queue.size(), queues));
     const std::uint16_t room = data_room_for(settings);
     for (rte_mempool* pool : pool_of_queue.first(queues))
         if (rte_pktmbuf_data_room_size(pool) < room + RTE_PKTMBUF_HEADROOM)
-            return Error(std::format("an MTU of {} needs buffers of {} octets, the pool {} has {}", settings.mtu, room, pool->name,
-                                     rte_pktmbuf_data_room_size(pool) - RTE_PKTMBUF_HEADROOM));
+            return Error(sallyport::format("an MTU of {} needs buffers of {} octets, the pool {} has {}", settings.mtu, room, pool->name,
+                                           rte_pktmbuf_data_room_size(pool) - RTE_PKTMBUF_HEADROOM));
     return {};
 }
 
@@ -242,9 +242,9 @@ std::expected<std::unique_ptr<Port>, std::string> Port::open_device(const PortSe
             state->id = RTE_MAX_ETHPORTS;
             return error(
                 settings,
-                std::format("DPDK did not take the device \"{}\": {}; its log says more. Is the profile right for it, "
-                            "and does the process run as root?",
-                            device_arguments, result != 0 ? rte_strerror(-result) : "no port came of it"));
+                sallyport::format("DPDK did not take the device \"{}\": {}; its log says more. Is the profile right for it, "
+                                  "and does the process run as root?",
+                                  device_arguments, result != 0 ? rte_strerror(-result) : "no port came of it"));
         }
     }
     const std::uint16_t id = state->id;
@@ -253,7 +253,7 @@ std::expected<std::unique_ptr<Port>, std::string> Port::open_device(const PortSe
 
     rte_eth_dev_info info;
     if (const int result = rte_eth_dev_info_get(id, &info); result != 0)
-        return error(settings, std::format("it does not describe itself: {}", rte_strerror(-result)));
+        return error(settings, sallyport::format("it does not describe itself: {}", rte_strerror(-result)));
     const bool kernel_interface = settings.profile == Profile::af_xdp;
     if (kernel_interface || settings.profile == Profile::tap)
         own.interface = kernel::exists(settings.device) ? settings.device : std::string();
@@ -290,14 +290,14 @@ std::expected<std::unique_ptr<Port>, std::string> Port::open_device(const PortSe
             if (pool->header_size + pool->elt_size + pool->trailer_size > 4096)
                 return error(
                     settings,
-                    std::format(
+                    sallyport::format(
                         "af_xdp takes buffers of one page (4096 octets in all), those of the pool {} have {}; an "
                         "MTU up to about 3400 is possible",
                         pool->name, pool->header_size + pool->elt_size + pool->trailer_size));
 
     if (const int result = rte_eth_dev_configure(id, agreed.queues, agreed.queues, &agreed.configuration); result != 0)
-        return error(settings, std::format("{} does not take its configuration ({} queues): {}", info.driver_name,
-                                           agreed.queues, rte_strerror(-result)));
+        return error(settings, sallyport::format("{} does not take its configuration ({} queues): {}", info.driver_name,
+                                                 agreed.queues, rte_strerror(-result)));
     const int node = rte_eth_dev_socket_id(id);
     const auto socket = static_cast<unsigned>(node);
     for (std::uint16_t queue = 0; queue < agreed.queues; ++queue) {
@@ -310,23 +310,23 @@ std::expected<std::unique_ptr<Port>, std::string> Port::open_device(const PortSe
         if (result != 0)
             return error(
                 settings,
-                std::format("{} does not set up queue {}: {}{}", info.driver_name, queue, rte_strerror(-result),
-                            settings.profile == Profile::af_xdp
-                                ? "; do the interface and its peer let AF_XDP in (MTU up to about "
-                                  "3400, no other XDP program or user of the queue), and has the pool 2048 buffers "
-                                  "to spare? The profile af_packet works on every interface"
-                                : ""));
+                sallyport::format("{} does not set up queue {}: {}{}", info.driver_name, queue, rte_strerror(-result),
+                                  settings.profile == Profile::af_xdp
+                                      ? "; do the interface and its peer let AF_XDP in (MTU up to about "
+                                        "3400, no other XDP program or user of the queue), and has the pool 2048 buffers "
+                                        "to spare? The profile af_packet works on every interface"
+                                      : ""));
     }
     if (pci && !settings.mac.empty()) {
         auto wanted_mac = configured_mac(settings);
         if (!wanted_mac) return error(settings, wanted_mac.error());
         if (const int result = rte_eth_dev_default_mac_addr_set(id, &*wanted_mac); result != 0)
             return error(settings,
-                         std::format("its MAC address cannot be set to {}: {}", settings.mac, rte_strerror(-result)));
+                         sallyport::format("its MAC address cannot be set to {}: {}", settings.mac, rte_strerror(-result)));
     }
     if (settings.profile == Profile::memif) own.memif.emplace(agreed.queues);
     if (const int result = rte_eth_dev_start(id); result != 0)
-        return error(settings, std::format("{} does not start: {}", info.driver_name, rte_strerror(-result)));
+        return error(settings, sallyport::format("{} does not start: {}", info.driver_name, rte_strerror(-result)));
     own.started = true;
     if (agreed.rss)
         if (auto set = set_indirection_table(id, agreed.rss_table_size, agreed.queues); !set)
@@ -343,7 +343,7 @@ std::expected<std::unique_ptr<Port>, std::string> Port::open_device(const PortSe
         // The interface that the kernel keeps is the peer on this wire, and has the device's address: ours must be
         // another.
         if (auto done = kernel::set_mtu(own.interface, settings.mtu); !done)
-            return error(settings, std::format("its MTU cannot be set to {}: {}", settings.mtu, done.error()));
+            return error(settings, sallyport::format("its MTU cannot be set to {}: {}", settings.mtu, done.error()));
         own.mac[0] = static_cast<std::uint8_t>((own.mac[0] | 0x02) & 0xfe);
         own.mac[5] ^= 1;
     }
@@ -395,7 +395,7 @@ std::expected<std::unique_ptr<Port>, std::string> Port::open_sockets(const PortS
     const std::string stand_in = device_arguments(settings, queues, false);
     if (const int result = probe(stand_in, false); result != 0 || rte_eth_dev_get_port_by_name(stand_in.c_str(), &state->id) != 0) {
         state->id = RTE_MAX_ETHPORTS;
-        return error(settings, std::format("DPDK did not make the device \"{}\": {}", stand_in, rte_strerror(-result)));
+        return error(settings, sallyport::format("DPDK did not make the device \"{}\": {}", stand_in, rte_strerror(-result)));
     }
     std::unique_ptr<Port> port(new Port(std::move(state)));
     rte_ether_addr address;

@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <bit>
 #include <cctype>
-#include <format>
+
+#include "crypto/format.h"
 
 namespace sallyport::drivers {
 namespace {
@@ -68,8 +69,8 @@ std::string device_arguments(const PortSettings& settings, std::uint16_t queues,
             // Without hardware there is only the copying mode, and busy polling would make a system call of each empty
             // poll. With hardware it must stay on: without it the driver waits in poll(2) for a second when the fill
             // ring asks for a wake-up.
-            return std::format("{},iface={},start_queue=0,queue_count={}{}", device_name("net_af_xdp", settings.name),
-                               settings.device, queues, hardware ? "" : ",force_copy=1,busy_budget=0");
+            return sallyport::format("{},iface={},start_queue=0,queue_count={}{}", device_name("net_af_xdp", settings.name),
+                                     settings.device, queues, hardware ? "" : ",force_copy=1,busy_budget=0");
         case Profile::af_packet:
             // The frames go by packet sockets of our own (packet_sockets.h). What DPDK's libraries know of a port, they know of a device: this one stands for it, and carries nothing.
             return device_name("net_null", settings.name);
@@ -79,19 +80,19 @@ std::string device_arguments(const PortSettings& settings, std::uint16_t queues,
             const std::uint32_t slot =
                 std::clamp<std::uint32_t>((settings.mtu + 14u + 4u + 63u) / 64 * 64, 2048, 65472);
             const int log2_slots = std::clamp(static_cast<int>(std::bit_width<unsigned>(slots)) - 1, 5, 14);
-            return std::format("{},role={},id=0,socket={},socket-abstract=no,bsize={},rsize={}{}",
-                               device_name("net_memif", settings.name), settings.memif_server ? "server" : "client",
-                               settings.device, slot, log2_slots, settings.mac.empty() ? "" : ",mac=" + settings.mac);
+            return sallyport::format("{},role={},id=0,socket={},socket-abstract=no,bsize={},rsize={}{}",
+                                     device_name("net_memif", settings.name), settings.memif_server ? "server" : "client",
+                                     settings.device, slot, log2_slots, settings.mac.empty() ? "" : ",mac=" + settings.mac);
         }
         case Profile::virtio_user:
             // The switch connects to our socket, so that each side may end and come again. Buffers that are merged carry frames that are longer than one. Not packed rings: when
             // the other side comes again, the driver's interrupt thread makes them anew, and gives a worker that is in them one millisecond to leave.
-            return std::format("{},path={},server=1,queues={},queue_size={},mrg_rxbuf=1,in_order=1{}", device_name("net_virtio_user", settings.name), settings.device,
-                               queues, slots, settings.mac.empty() ? "" : ",mac=" + settings.mac);
+            return sallyport::format("{},path={},server=1,queues={},queue_size={},mrg_rxbuf=1,in_order=1{}", device_name("net_virtio_user", settings.name), settings.device,
+                                     queues, slots, settings.mac.empty() ? "" : ",mac=" + settings.mac);
         case Profile::vhost_user:
-            return std::format("{},iface={},client=1,queues={},tso=1", device_name("net_vhost", settings.name), settings.device, queues);
+            return sallyport::format("{},iface={},client=1,queues={},tso=1", device_name("net_vhost", settings.name), settings.device, queues);
         case Profile::tap:
-            return std::format("{},iface={}", device_name("net_tap", settings.name), settings.device);
+            return sallyport::format("{},iface={}", device_name("net_tap", settings.name), settings.device);
     }
     return {};
 }

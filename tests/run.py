@@ -194,7 +194,7 @@ class Tests:
             return
         known = subprocess.run(["ninja", "-C", directory, "-t", "targets", "all"], capture_output=True, text=True).stdout
         names = sorted(match.group(1) for match in re.finditer(r"^tests/fuzz/(\w+): CXX_EXECUTABLE_LINKER", known, re.MULTILINE)
-                       if not match.group(1).endswith("_corpus") and (not self.keyword or self.keyword in match.group(1)))
+                       if not self.keyword or self.keyword in match.group(1))
         if not names and not self.keyword:
             self.results.count("fuzz", "fuzzers", "failed", f"{directory} has none")
         if not names or not self.build("asan", *names):

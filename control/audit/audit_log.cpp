@@ -8,10 +8,10 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <format>
 #include <fstream>
 
 #include "control/daemon/logging.h"
+#include "crypto/format.h"
 
 namespace sallyport::audit {
 
@@ -36,7 +36,7 @@ constexpr auto kSilence = std::chrono::minutes(1);       // after which a proces
 constexpr std::array<std::string_view, 7> kSecret{"session", "token", "secret", "password", "passphrase", "key", "private_key"};
 
 std::string shortened(std::string_view text) {
-    return std::format("{} octets, sha256 {}", text.size(), digest(text));
+    return sallyport::format("{} octets, sha256 {}", text.size(), digest(text));
 }
 
 json kept(const json& value, int depth) {
@@ -62,7 +62,7 @@ std::string_view outcome_of(const management::Result& result) {
 }
 
 std::unexpected<std::string> failed(const fs::path& path, const char* what) {
-    return std::unexpected(std::format("audit log {} {}: {}", path.string(), what, std::strerror(errno)));
+    return std::unexpected(sallyport::format("audit log {} {}: {}", path.string(), what, std::strerror(errno)));
 }
 
 }  // namespace
@@ -117,7 +117,7 @@ std::string AuditLog::look_at_the_end() {
     std::string noted_digest;
     for (std::size_t i = files.size() > 1 ? files.size() - 2 : 0; i < files.size(); ++i) {
         std::ifstream stream(files[i], std::ios::binary);
-        if (!stream) return std::format("{} cannot be read: {}", files[i].string(), std::strerror(errno));
+        if (!stream) return sallyport::format("{} cannot be read: {}", files[i].string(), std::strerror(errno));
         while (std::getline(stream, line) && !stream.eof()) {
             const auto link = read_link(line);
             if (link && link->event == "chain_begins") why.clear();  // what was wrong before has been said then
@@ -126,12 +126,12 @@ std::string AuditLog::look_at_the_end() {
                 continue;
             }
             if (!link) {
-                why = std::format("{}: what follows entry {} is none", files[i].string(), head_.number);
+                why = sallyport::format("{}: what follows entry {} is none", files[i].string(), head_.number);
                 continue;
             }
             const bool fits = first || link->event == "chain_begins" || (link->number == head_.number + 1 && link->previous == head_.digest);
             if (!fits) {
-                why = std::format("{}: entry {} does not follow entry {}", files[i].string(), link->number, head_.number);
+                why = sallyport::format("{}: entry {} does not follow entry {}", files[i].string(), link->number, head_.number);
                 head_.number = std::max(head_.number, link->number);
                 continue;
             }
@@ -142,11 +142,11 @@ std::string AuditLog::look_at_the_end() {
     }
     if (!why.empty() || !noted || noted->number == 0) return why;
     if (noted->number > head_.number) {
-        why = std::format("the log ends at entry {}, and it had {} already", head_.number, noted->number);
+        why = sallyport::format("the log ends at entry {}, and it had {} already", head_.number, noted->number);
         head_.number = noted->number;  // no number twice
         return why;
     }
-    if (!noted_digest.empty() && noted_digest != noted->digest) return std::format("entry {} is not the one that was written", noted->number);
+    if (!noted_digest.empty() && noted_digest != noted->digest) return sallyport::format("entry {} is not the one that was written", noted->number);
     return {};
 }
 
@@ -156,7 +156,7 @@ std::expected<void, std::string> AuditLog::open_current(bool make) {
     if (!file.valid()) return failed(path, "cannot be opened");
     struct stat status{};
     if (fstat(file.get(), &status) != 0) return failed(path, "cannot be looked at");
-    if (!S_ISREG(status.st_mode)) return std::unexpected(std::format("audit log {} is no file", path.string()));
+    if (!S_ISREG(status.st_mode)) return std::unexpected(sallyport::format("audit log {} is no file", path.string()));
     file_ = std::move(file);
     size_ = static_cast<std::uint64_t>(status.st_size);
     if (make) {
@@ -182,7 +182,7 @@ std::expected<void, std::string> AuditLog::rotate() {
     std::uint64_t next = 1;
     for (const fs::path& file : files)
         if (file.filename() != kCurrentFile) next = std::stoull(file.stem().string().substr(6)) + 1;
-    const fs::path full = settings_.directory / std::format("audit-{:06}.log", next);
+    const fs::path full = settings_.directory / sallyport::format("audit-{:06}.log", next);
     (void)ftruncate(file_.get(), static_cast<off_t>(size_));  // gives back what reserve() has taken beyond the end
     (void)fdatasync(file_.get());
     std::error_code error;
@@ -239,7 +239,7 @@ std::expected<void, std::string> AuditLog::write(Entry entry, bool durable) {
     if (lost_untold_ > 0) entry.arguments["entries_lost_before"] = lost_untold_;
     nlohmann::ordered_json object;
     object["number"] = head_.number + 1;
-    object["time"] = std::format("{:%FT%TZ}", std::chrono::floor<std::chrono::milliseconds>(settings_.now()));
+    object["time"] = sallyport::format("{:%FT%TZ}", std::chrono::floor<std::chrono::milliseconds>(settings_.now()));
     object["event"] = entry.event;
     object["uid"] = entry.uid;
     object["user"] = entry.user;
@@ -263,7 +263,7 @@ std::expected<void, std::string> AuditLog::write(Entry entry, bool durable) {
         if (done > 0 && ftruncate(file_.get(), static_cast<off_t>(size_)) != 0) size_ += done;
         ++lost_;
         ++lost_untold_;
-        return std::unexpected(std::format("audit log {}: {}", (settings_.directory / kCurrentFile).string(), std::strerror(reason)));
+        return std::unexpected(sallyport::format("audit log {}: {}", (settings_.directory / kCurrentFile).string(), std::strerror(reason)));
     }
     size_ += line.size();
     line.pop_back();
@@ -341,7 +341,7 @@ management::CommandTable::Audit AuditLog::hooks() {
             if (room) return {};
             daemon::log(daemon::Level::error, "audit_not_written", {{"why", room.error()}, {"command", request.name()}, {"user", peer.user}});
             return std::unexpected(
-                management::Error{"not_audited", std::format("{}; nothing was done, since what is done must stand in the audit log", room.error())});
+                management::Error{"not_audited", sallyport::format("{}; nothing was done, since what is done must stand in the audit log", room.error())});
         },
         .after = [this](const Request& request, const Peer& peer, const management::Access& access,
                         const management::Result& result) { after(request, peer, access, outcome_of(result)); }};
@@ -349,7 +349,7 @@ management::CommandTable::Audit AuditLog::hooks() {
 
 bool AuditLog::repeats(const Entry& entry) {
     const auto now = settings_.now();
-    const std::string what = digest(std::format("{} {} {}", entry.uid, entry.command, entry.arguments.dump(-1, ' ', false, json::error_handler_t::replace)));
+    const std::string what = digest(sallyport::format("{} {} {}", entry.uid, entry.command, entry.arguments.dump(-1, ' ', false, json::error_handler_t::replace)));
     if (looking_.size() >= kMaxUsersRemembered && !looking_.contains(entry.pid)) settle_looking(true);
     Looking& looking = looking_[entry.pid];
     if (looking.what == what && now - looking.written < kLongestLook) {

@@ -7,10 +7,11 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
-#include <format>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
+
+#include "crypto/format.h"
 
 namespace sallyport::audit {
 
@@ -22,12 +23,12 @@ std::string digest(std::string_view line) {
     std::size_t length = 0;
     if (EVP_Q_digest(nullptr, "SHA256", nullptr, line.data(), line.size(), octets.data(), &length) != 1) return kNoDigest;
     std::string text;
-    for (const unsigned char octet : octets) text += std::format("{:02x}", octet);
+    for (const unsigned char octet : octets) text += sallyport::format("{:02x}", octet);
     return text;
 }
 
 std::string Head::to_string() const {
-    return std::format("{}:{}", number, digest);
+    return sallyport::format("{}:{}", number, digest);
 }
 
 std::optional<Head> Head::parse(std::string_view text) {
@@ -95,7 +96,7 @@ class Walk {
         if (begins && (result.entries > 0 || link->number != 1))
             return broken(file, link->number, "begins a new chain: the one before it was broken or gone when control started");
         if (result.entries > 0 && link->number != result.head.number + 1)
-            return broken(file, result.head.number + 1, std::format("is missing: entry {} stands in its place", link->number));
+            return broken(file, result.head.number + 1, sallyport::format("is missing: entry {} stands in its place", link->number));
         if (result.entries > 0 && link->previous != result.head.digest)
             return broken(file, link->number, "does not follow the entry before it: that one, or more, was altered");
         result.head = {link->number, digest(line)};
@@ -112,7 +113,7 @@ class Walk {
     void end(const std::string& last_file) {
         if (!result.ok) return;
         if (!known_.empty() && known_.rbegin()->first > result.head.number)
-            broken(last_file, result.head.number + 1, std::format("is missing: the log went on to entry {} at least", known_.rbegin()->first));
+            broken(last_file, result.head.number + 1, sallyport::format("is missing: the log went on to entry {} at least", known_.rbegin()->first));
         else if (result.entries > 0 && result.first != 1 && !std::ranges::contains(removed_, Head{result.first - 1, first_previous_}))
             broken(last_file, result.first - 1, "is missing, with those before it, and no entry says that their file was removed");
     }
@@ -121,7 +122,7 @@ class Walk {
         result.ok = false;
         result.broken = number;
         result.broken_file = file;
-        result.why = std::format("entry {} {}", number, why);
+        result.why = sallyport::format("entry {} {}", number, why);
         return false;
     }
 
@@ -150,7 +151,7 @@ std::expected<Verification, std::string> verify(const fs::path& directory, const
     std::string last_file = (directory / kCurrentFile).string();
     for (const fs::path& file : files) {
         std::ifstream stream(file, std::ios::binary);
-        if (!stream) return std::unexpected(std::format("{} cannot be read: {}", file.string(), std::strerror(errno)));
+        if (!stream) return std::unexpected(sallyport::format("{} cannot be read: {}", file.string(), std::strerror(errno)));
         ++walk.result.files;
         std::string line;
         while (walk.result.ok && std::getline(stream, line)) {

@@ -5,12 +5,12 @@
 
 #include <algorithm>
 #include <array>
-#include <format>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "control/changes/durable_file.h"
 #include "crypto/check.h"
+#include "crypto/format.h"
 
 namespace sallyport::changes {
 
@@ -23,7 +23,7 @@ std::string new_token() {
     std::array<unsigned char, 16> octets{};
     SALLYPORT_CHECK(RAND_bytes(octets.data(), static_cast<int>(octets.size())) == 1);
     std::string token;
-    for (const unsigned char octet : octets) token += std::format("{:02x}", octet);
+    for (const unsigned char octet : octets) token += sallyport::format("{:02x}", octet);
     return token;
 }
 
@@ -84,7 +84,7 @@ std::expected<Candidates, std::string> Candidates::open(const fs::path& director
 }
 
 std::expected<Candidate*, std::string> Candidates::add(Candidate candidate) {
-    if (candidates_.size() >= kMost) return std::unexpected(std::format("there are {} candidates, the most that are kept; close one", kMost));
+    if (candidates_.size() >= kMost) return std::unexpected(sallyport::format("there are {} candidates, the most that are kept; close one", kMost));
     candidate.session = new_token();
     const std::string session = candidate.session;
     return &candidates_.emplace(session, std::move(candidate)).first->second;

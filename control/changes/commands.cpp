@@ -2,12 +2,12 @@
 
 #include <pwd.h>
 
-#include <format>
 #include <utility>
 
 #include "control/changes/difference.h"
 #include "control/management/views.h"
 #include "control/management/views_changes.h"
+#include "crypto/format.h"
 
 namespace sallyport::changes {
 
@@ -31,7 +31,8 @@ std::expected<T, Error> argument(const Request& request, const char* name, T oth
         return found->get<T>();
     } catch (const json::exception&) {
         constexpr bool kWords = std::is_same_v<T, std::vector<std::string>>;
-        return bad_argument(std::format("\"{}\" must be {}", name, kWords ? "an array of strings" : std::is_same_v<T, bool> ? "true or false" : "a string"));
+        return bad_argument(sallyport::format("\"{}\" must be {}", name, kWords ? "an array of strings" : std::is_same_v<T, bool> ? "true or false"
+                                                                                                                                  : "a string"));
     }
 }
 
@@ -71,7 +72,7 @@ class Commands {
         if (!user) return std::unexpected(user.error());
         if (!user->empty()) {
             if (!*discard) return bad_argument("another user's candidates are closed with \"discard\" only");
-            if (engine_.close_all(*user) == 0) return bad_argument(std::format("{} has no candidate", *user));
+            if (engine_.close_all(*user) == 0) return bad_argument(sallyport::format("{} has no candidate", *user));
             return json::object();
         }
         const auto session = argument<std::string>(request, "session", "");
@@ -120,7 +121,7 @@ class Commands {
         const auto candidate = candidate_of(request, peer);
         if (!candidate) return std::unexpected(candidate.error());
         Document other = engine_.running_document();
-        std::string name = std::format("running (revision {})", engine_.running());
+        std::string name = sallyport::format("running (revision {})", engine_.running());
         const auto with = request.arguments.find("with");
         if (with != request.arguments.end() && *with != "running") {
             const auto number = request.number("with", 0, 1, UINT64_MAX);
@@ -128,7 +129,7 @@ class Commands {
             auto document = engine_.document_of(*number);
             if (!document) return refused(document.error());
             other = std::move(*document);
-            name = std::format("revision {}", *number);
+            name = sallyport::format("revision {}", *number);
         }
         return management::TextView{unified(other.text(), (*candidate)->document.text(), name, "candidate")};
     }
@@ -244,7 +245,9 @@ class Commands {
 
 Who who_of(const Peer& peer) {
     const passwd* const entry = peer.user.empty() ? getpwuid(peer.uid) : nullptr;
-    return {peer.uid, !peer.user.empty() ? peer.user : entry != nullptr ? std::string(entry->pw_name) : std::format("uid {}", peer.uid), peer.from};
+    return {peer.uid, !peer.user.empty() ? peer.user : entry != nullptr ? std::string(entry->pw_name)
+                                                                        : sallyport::format("uid {}", peer.uid),
+            peer.from};
 }
 
 void add_change_commands(management::CommandTable& table, Engine& engine) {

@@ -2,8 +2,9 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <format>
 #include <span>
+
+#include "crypto/format.h"
 
 namespace sallyport::changes {
 
@@ -110,7 +111,7 @@ std::string unified(std::string_view a, std::string_view b, std::string_view a_n
     const auto a_lines = lines_of(a), b_lines = lines_of(b);
     const auto found = differences(a_lines, b_lines);
     if (found.empty()) return {};
-    std::string text = std::format("--- {}\n+++ {}\n", a_name, b_name);
+    std::string text = sallyport::format("--- {}\n+++ {}\n", a_name, b_name);
     const auto add = [&](char sign, std::string_view line) {
         text += sign;
         text += line;
@@ -126,9 +127,9 @@ std::string unified(std::string_view a, std::string_view b, std::string_view a_n
         const auto range = [](std::size_t begin, std::size_t end) {
             const std::size_t count = end - begin;
             const std::size_t line = count == 0 ? begin : begin + 1;   // of nothing: the line before it
-            return count == 1 ? std::format("{}", line) : std::format("{},{}", line, count);
+            return count == 1 ? sallyport::format("{}", line) : sallyport::format("{},{}", line, count);
         };
-        text += std::format("@@ -{} +{} @@\n", range(a_begin, a_end), range(b_begin, b_end));
+        text += sallyport::format("@@ -{} +{} @@\n", range(a_begin, a_end), range(b_begin, b_end));
         std::size_t at = a_begin;
         for (std::size_t i = first; i <= last; ++i) {
             for (; at < found[i].a_begin; ++at) add(' ', a_lines[at]);

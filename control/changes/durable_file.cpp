@@ -8,10 +8,10 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <format>
 
 #include "control/channel/shared_memory.h"
 #include "crypto/check.h"
+#include "crypto/format.h"
 
 namespace sallyport::changes {
 
@@ -23,7 +23,7 @@ namespace fs = std::filesystem;
 constexpr std::size_t kMaxFile = 64u << 20;  // as the reader of configurations
 
 std::unexpected<std::string> failed(const fs::path& file, const char* what) {
-    return std::unexpected(std::format("{}: {}: {}", file.string(), what, std::strerror(errno)));
+    return std::unexpected(sallyport::format("{}: {}: {}", file.string(), what, std::strerror(errno)));
 }
 
 std::expected<void, std::string> sync_directory(const fs::path& directory) {
@@ -37,9 +37,9 @@ std::expected<void, std::string> sync_directory(const fs::path& directory) {
 std::expected<fs::directory_iterator, std::string> open_directory(const fs::path& directory) {
     std::error_code error;
     if (fs::create_directories(directory, error)) chmod(directory.c_str(), 0700);
-    if (error) return std::unexpected(std::format("{}: cannot be made: {}", directory.string(), error.message()));
+    if (error) return std::unexpected(sallyport::format("{}: cannot be made: {}", directory.string(), error.message()));
     fs::directory_iterator entries(directory, error);
-    if (error) return std::unexpected(std::format("{}: cannot be read: {}", directory.string(), error.message()));
+    if (error) return std::unexpected(sallyport::format("{}: cannot be read: {}", directory.string(), error.message()));
     return entries;
 }
 
@@ -56,7 +56,7 @@ std::expected<std::string, std::string> read_text(const fs::path& file) {
         if (got < 0) return failed(file, "cannot be read");
         if (got == 0) return text;
         text.append(piece.data(), static_cast<std::size_t>(got));
-        if (text.size() > kMaxFile) return std::unexpected(std::format("{}: is larger than {} MiB", file.string(), kMaxFile >> 20));
+        if (text.size() > kMaxFile) return std::unexpected(sallyport::format("{}: is larger than {} MiB", file.string(), kMaxFile >> 20));
     }
 }
 
@@ -104,7 +104,7 @@ std::string digest_of(std::string_view text) {
     std::size_t length = 0;
     SALLYPORT_CHECK(EVP_Q_digest(nullptr, "SHA256", nullptr, text.data(), text.size(), digest.data(), &length) == 1);
     std::string hexadecimal;
-    for (const unsigned char octet : digest) hexadecimal += std::format("{:02x}", octet);
+    for (const unsigned char octet : digest) hexadecimal += sallyport::format("{:02x}", octet);
     return hexadecimal;
 }
 

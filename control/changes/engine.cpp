@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <format>
 #include <nlohmann/json.hpp>
 #include <tuple>
 #include <utility>
@@ -13,6 +12,7 @@
 #include "control/changes/durable_file.h"
 #include "control/daemon/logging.h"
 #include "control/management/views.h"
+#include "crypto/format.h"
 
 namespace sallyport::changes {
 
@@ -111,7 +111,7 @@ Revision revision_by(const Who& who, std::chrono::system_clock::time_point now, 
     return revision;
 }
 
-std::string not_confirmed(const Pending& pending) { return std::format("revision {} was not confirmed in time", pending.revision); }
+std::string not_confirmed(const Pending& pending) { return sallyport::format("revision {} was not confirmed in time", pending.revision); }
 
 const Who kItself{0, "sallyport", ""};
 
@@ -132,7 +132,7 @@ std::expected<std::uint64_t, std::string> Engine::recover(
     if (auto recovered = history->recover(digest_of(*text)); !recovered) return std::unexpected(recovered.error());
     const auto target = history->text(pending->target);
     if (!target) return std::unexpected(target.error());
-    if (const auto loaded = load(*target); !loaded) return std::unexpected(std::format("revision {} is not put back: {}", pending->target, loaded.error().front()));
+    if (const auto loaded = load(*target); !loaded) return std::unexpected(sallyport::format("revision {} is not put back: {}", pending->target, loaded.error().front()));
     Revision revision = revision_by(kItself, now, How::confirmed_rollback, not_confirmed(*pending));
     if (auto put = put_down(*history, file, revision, *target, [](Step) {}); !put) return std::unexpected(put.error());
     (void)remove_durably(pending_file);   // the file's digest is no longer in it
@@ -195,8 +195,8 @@ void Engine::hand_back() {
 
 void Engine::tell_pending() {
     if (!pending_) return outside_.unconfirmed(std::nullopt);
-    outside_.unconfirmed(std::format("revision {} of {} waits to be confirmed until {}; else revision {} comes back", pending_->revision, pending_->user,
-                                     management::iso8601(pending_->deadline), pending_->target));
+    outside_.unconfirmed(sallyport::format("revision {} of {} waits to be confirmed until {}; else revision {} comes back", pending_->revision, pending_->user,
+                                           management::iso8601(pending_->deadline), pending_->target));
 }
 
 // --- candidates
@@ -205,8 +205,8 @@ std::expected<Engine::Opened, Refusal> Engine::open_candidate(const Who& who, bo
     Candidate* own = nullptr;
     for (auto& [session, candidate] : candidates_.all()) {
         if (candidate.exclusive && candidate.uid != who.uid)
-            return refuse("locked", std::format("{} has the configuration for themselves since {}{}", candidate.user, management::iso8601(candidate.since),
-                                                candidate.from.empty() ? "" : " (" + candidate.from + ")"));
+            return refuse("locked", sallyport::format("{} has the configuration for themselves since {}{}", candidate.user, management::iso8601(candidate.since),
+                                                      candidate.from.empty() ? "" : " (" + candidate.from + ")"));
         if (candidate.uid == who.uid && (own == nullptr || own->since < candidate.since)) own = &candidate;
     }
     if (own != nullptr && !another) {
@@ -219,8 +219,8 @@ std::expected<Engine::Opened, Refusal> Engine::open_candidate(const Who& who, bo
     const auto head_text = history_.text(head());
     if (!head_text) return refuse("no_revision", head_text.error());
     if (*head_text != head_document_.text())
-        return refuse("bad_argument", std::format("{} has an @include in the middle of a setting: it cannot be edited here; an @include is to stand for whole settings or items",
-                                                  settings_.file.string()));
+        return refuse("bad_argument", sallyport::format("{} has an @include in the middle of a setting: it cannot be edited here; an @include is to stand for whole settings or items",
+                                                        settings_.file.string()));
     Candidate fresh;
     fresh.uid = who.uid;
     fresh.user = who.user;
@@ -273,7 +273,7 @@ bool Engine::has_changes(const Candidate& candidate) const {
 }
 
 std::expected<void, Refusal> Engine::save(Candidate& candidate, Document document) {
-    if (document.text().size() > kMaxText) return refuse("bad_value", std::format("the candidate would be larger than {} MiB", kMaxText >> 20));
+    if (document.text().size() > kMaxText) return refuse("bad_value", sallyport::format("the candidate would be larger than {} MiB", kMaxText >> 20));
     Document before = std::exchange(candidate.document, std::move(document));
     if (auto saved = candidates_.save(candidate); !saved) {
         candidate.document = std::move(before);
@@ -304,7 +304,7 @@ std::expected<std::vector<std::string>, Refusal> Engine::load(Candidate& candida
             auto words = configuration::split_words(std::string_view(text).substr(at, end - at));
             at = end + 1;
             if (words && (words->empty() || words->front().starts_with('#'))) continue;
-            const auto wrong = [&](const std::string& why) { problems.push_back(std::format("{}: {}", number + 1, why)); };
+            const auto wrong = [&](const std::string& why) { problems.push_back(sallyport::format("{}: {}", number + 1, why)); };
             if (!words) {
                 wrong(words.error());
                 continue;
@@ -340,7 +340,7 @@ std::expected<Document, Refusal> Engine::document_of(std::uint64_t revision) con
     auto text = history_.text(revision);
     if (!text) return refuse("no_revision", text.error());
     auto document = Document::parse(std::move(*text));
-    if (!document) return refuse("no_revision", std::format("revision {} cannot be edited: {}", revision, document.error().to_string()));
+    if (!document) return refuse("no_revision", sallyport::format("revision {} cannot be edited: {}", revision, document.error().to_string()));
     return *document;
 }
 
@@ -377,8 +377,8 @@ std::vector<std::string> Engine::validate(const Candidate& candidate) const {
 std::expected<void, Refusal> Engine::check_lock(const Candidate& candidate) const {
     for (const auto& [session, other] : candidates_.all())
         if (other.exclusive && session != candidate.session && !candidate.exclusive)
-            return refuse("locked", std::format("{} has the configuration for themselves since {}; nobody else commits until they have closed it", other.user,
-                                                management::iso8601(other.since)));
+            return refuse("locked", sallyport::format("{} has the configuration for themselves since {}; nobody else commits until they have closed it", other.user,
+                                                      management::iso8601(other.since)));
     return {};
 }
 
@@ -386,15 +386,15 @@ std::expected<void, Refusal> Engine::check_file() const {
     const auto text = read_text(settings_.file);
     if (!text) return refuse("file_changed", text.error());
     if (digest_of(*text) != history_.latest()->digest)
-        return refuse("file_changed", std::format("{} was changed by hand since revision {}; `reload` takes that in as a revision of its own, then commit again",
-                                                  settings_.file.string(), head()));
+        return refuse("file_changed", sallyport::format("{} was changed by hand since revision {}; `reload` takes that in as a revision of its own, then commit again",
+                                                        settings_.file.string(), head()));
     const fs::path directory = settings_.file.parent_path();
     if (access(directory.c_str(), W_OK | X_OK) == 0) return {};
     const std::string why = std::strerror(errno);
     return refuse("cannot_write",
-                  std::format("{}: {}: a commit replaces {} by a new file in this directory; let the user that control runs as write it (chown it to them; the files in it keep their "
-                              "owners; with systemd name it in ReadWritePaths=)",
-                              directory.string(), why, settings_.file.filename().string()));
+                  sallyport::format("{}: {}: a commit replaces {} by a new file in this directory; let the user that control runs as write it (chown it to them; the files in it keep their "
+                                    "owners; with systemd name it in ReadWritePaths=)",
+                                    directory.string(), why, settings_.file.filename().string()));
 }
 
 std::expected<void, std::string> Engine::keep(Revision& revision, const std::string& text, const std::optional<Pending>& wait) {
@@ -449,11 +449,11 @@ std::expected<Engine::Committed, Refusal> Engine::commit(Candidate& candidate, c
         if (!merged.conflicts.empty()) {
             const Conflict& first = merged.conflicts.front();
             const Revision& last = *history_.latest();
-            return refuse("conflicts", std::format("revision {} of {} has changed what you change: {} ({}) to {}, you to {}{}; `update` takes it in and keeps yours where both differ", last.number,
-                                                   last.user, first.path, first.base, first.running, first.candidate,
-                                                   merged.conflicts.size() > 1 ? std::format(", and {} more", merged.conflicts.size() - 1) : ""));
+            return refuse("conflicts", sallyport::format("revision {} of {} has changed what you change: {} ({}) to {}, you to {}{}; `update` takes it in and keeps yours where both differ", last.number,
+                                                         last.user, first.path, first.base, first.running, first.candidate,
+                                                         merged.conflicts.size() > 1 ? sallyport::format(", and {} more", merged.conflicts.size() - 1) : ""));
         }
-        result.note = std::format("with what others have committed up to revision {}", head());
+        result.note = sallyport::format("with what others have committed up to revision {}", head());
         document = std::move(merged.document);
     }
     const std::string text = document.text();
@@ -476,7 +476,7 @@ std::expected<Engine::Committed, Refusal> Engine::commit(Candidate& candidate, c
         result.note = "there is nothing to change";
         if (pending_ && commit.confirmed == 0s) {
             if (auto confirmed = confirm(who); !confirmed) return std::unexpected(confirmed.error());
-            result.note = std::format("revision {} is confirmed", head());
+            result.note = sallyport::format("revision {} is confirmed", head());
         }
         return result;
     }

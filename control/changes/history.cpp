@@ -5,11 +5,11 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <format>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
 #include "control/changes/durable_file.h"
+#include "crypto/format.h"
 
 namespace sallyport::changes {
 
@@ -67,7 +67,7 @@ std::optional<std::uint64_t> number_of(std::string_view name) {
 
 const char* name_of(How how) { return kHow[static_cast<std::size_t>(how)]; }
 
-fs::path History::path(std::uint64_t number, const char* ending) const { return directory_ / std::format("{:06}{}", number, ending); }
+fs::path History::path(std::uint64_t number, const char* ending) const { return directory_ / sallyport::format("{:06}{}", number, ending); }
 
 std::expected<History, std::string> History::open(const fs::path& directory) {
     History history(directory);
@@ -159,12 +159,12 @@ const Revision* History::latest() const { return revisions_.empty() ? nullptr : 
 std::expected<std::string, std::string> History::text(std::uint64_t number) const {
     const Revision* const revision = find(number);
     if (revision == nullptr) {
-        if (revisions_.empty()) return std::unexpected(std::format("there is no revision {}", number));
-        return std::unexpected(std::format("there is no revision {}; {} to {}", number, revisions_.begin()->first, latest()->number));
+        if (revisions_.empty()) return std::unexpected(sallyport::format("there is no revision {}", number));
+        return std::unexpected(sallyport::format("there is no revision {}; {} to {}", number, revisions_.begin()->first, latest()->number));
     }
     auto text = read_text(path(number, ".conf"));
     if (!text) return text;
-    if (digest_of(*text) != revision->digest) return std::unexpected(std::format("{}: is not what was committed: its SHA-256 is another", path(number, ".conf").string()));
+    if (digest_of(*text) != revision->digest) return std::unexpected(sallyport::format("{}: is not what was committed: its SHA-256 is another", path(number, ".conf").string()));
     return text;
 }
 

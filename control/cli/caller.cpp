@@ -12,10 +12,10 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <format>
 #include <sstream>
 
 #include "control/channel/shared_memory.h"
+#include "crypto/format.h"
 
 namespace sallyport::cli {
 
@@ -33,9 +33,9 @@ std::string environment(const char* name) {
 std::string where_from() {
     std::istringstream connection(environment("SSH_CONNECTION"));
     std::string address, port;
-    if (connection >> address >> port) return std::format("ssh {} port {}", address, port);
+    if (connection >> address >> port) return sallyport::format("ssh {} port {}", address, port);
     const char* const terminal = isatty(STDIN_FILENO) != 0 ? ttyname(STDIN_FILENO) : nullptr;
-    return terminal == nullptr ? std::string() : std::format("tty {}", terminal);
+    return terminal == nullptr ? std::string() : sallyport::format("tty {}", terminal);
 }
 
 /// The path with ~ as the home, and for a restricted caller below it.
@@ -45,14 +45,14 @@ std::expected<fs::path, std::string> resolved(const Caller& caller, std::string_
     if (given.empty()) return std::unexpected("a path is needed");
     if (!caller.restricted) return path;
     if (caller.home.empty()) return std::unexpected("you have no home directory, and files can be nowhere else");
-    const auto elsewhere = [&] { return std::unexpected(std::format("{}: files can only be in your home directory, {}", given, caller.home.string())); };
+    const auto elsewhere = [&] { return std::unexpected(sallyport::format("{}: files can only be in your home directory, {}", given, caller.home.string())); };
     if (path.is_absolute()) path = path.lexically_relative(caller.home);
     path = path.lexically_normal();
     if (path.empty() || path.is_absolute()) return elsewhere();
     for (const fs::path& part : path) {
         if (part == "..") return elsewhere();
         if (part.string().starts_with('.') && part != ".")
-            return std::unexpected(std::format("{}: names that begin with a dot are not for you to read or write", given));
+            return std::unexpected(sallyport::format("{}: names that begin with a dot are not for you to read or write", given));
     }
     return path;   // relative to home
 }
@@ -61,13 +61,13 @@ std::expected<Descriptor, std::string> open_file(const Caller& caller, std::stri
     const auto path = resolved(caller, given);
     if (!path) return std::unexpected(path.error());
     constexpr mode_t kMode = 0600;
-    const auto failed = [&] { return std::unexpected(std::format("{}: {}", given, std::strerror(errno))); };
+    const auto failed = [&] { return std::unexpected(sallyport::format("{}: {}", given, std::strerror(errno))); };
     // A named pipe must not hold us up before it is known to be one.
     flags |= O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
     Descriptor file;
     if (caller.restricted) {
         const Descriptor home(open(caller.home.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-        if (!home.valid()) return std::unexpected(std::format("{}: {}", caller.home.string(), std::strerror(errno)));
+        if (!home.valid()) return std::unexpected(sallyport::format("{}: {}", caller.home.string(), std::strerror(errno)));
         open_how how{};
         how.flags = static_cast<__u64>(flags);
         how.mode = (flags & O_CREAT) != 0 ? kMode : 0;
@@ -79,8 +79,8 @@ std::expected<Descriptor, std::string> open_file(const Caller& caller, std::stri
     if (!file.valid()) return failed();
     struct stat status{};
     if (fstat(file.get(), &status) != 0) return failed();
-    if (S_ISDIR(status.st_mode)) return std::unexpected(std::format("{}: is a directory", given));
-    if (caller.restricted && !S_ISREG(status.st_mode)) return std::unexpected(std::format("{}: is not an ordinary file", given));
+    if (S_ISDIR(status.st_mode)) return std::unexpected(sallyport::format("{}: is a directory", given));
+    if (caller.restricted && !S_ISREG(status.st_mode)) return std::unexpected(sallyport::format("{}: is not an ordinary file", given));
     if ((flags & O_NONBLOCK) != 0) fcntl(file.get(), F_SETFL, fcntl(file.get(), F_GETFL) & ~O_NONBLOCK);
     return file;
 }
@@ -97,7 +97,7 @@ Caller this_caller(bool restricted) {
         caller.user = found->pw_name;
         caller.home = found->pw_dir;
     } else {
-        caller.user = std::format("uid {}", geteuid());
+        caller.user = sallyport::format("uid {}", geteuid());
     }
     // For a login shell the system's word counts, not the environment's.
     if (const std::string home = environment("HOME"); !restricted && !home.empty()) caller.home = home;
@@ -115,10 +115,10 @@ std::expected<std::string, std::string> read_file(const Caller& caller, std::str
     for (;;) {
         const ssize_t n = read(file->get(), buffer.data(), buffer.size());
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return std::unexpected(std::format("{}: {}", path, std::strerror(errno)));
+        if (n < 0) return std::unexpected(sallyport::format("{}: {}", path, std::strerror(errno)));
         if (n == 0) return text;
         text.append(buffer.data(), static_cast<std::size_t>(n));
-        if (text.size() > kLongestFile) return std::unexpected(std::format("{}: has more than {} octets", path, kLongestFile));
+        if (text.size() > kLongestFile) return std::unexpected(sallyport::format("{}: has more than {} octets", path, kLongestFile));
     }
 }
 
@@ -128,7 +128,7 @@ std::expected<void, std::string> write_file(const Caller& caller, std::string_vi
     while (!text.empty()) {
         const ssize_t n = write(file->get(), text.data(), text.size());
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return std::unexpected(std::format("{}: {}", path, std::strerror(errno)));
+        if (n < 0) return std::unexpected(sallyport::format("{}: {}", path, std::strerror(errno)));
         text.remove_prefix(static_cast<std::size_t>(n));
     }
     return {};

@@ -1,7 +1,6 @@
 #include "control/cli/command_tree.h"
 
 #include <algorithm>
-#include <format>
 
 #include "control/cli/render.h"
 #include "control/cli/render_capture.h"
@@ -9,6 +8,7 @@
 #include "control/cli/render_operations.h"
 #include "control/cli/render_telemetry.h"
 #include "control/management/views.h"
+#include "crypto/format.h"
 
 namespace sallyport::cli {
 
@@ -415,20 +415,20 @@ std::string usage(const Command& command) {
     for (const Argument& argument : command.arguments) {
         switch (argument.place) {
             case Place::named:
-                text += argument.bare ? std::format(" [{} [<{}>]]", argument.word, placeholder(argument))
-                                      : std::format(" [{} <{}>]", argument.word, placeholder(argument));
+                text += argument.bare ? sallyport::format(" [{} [<{}>]]", argument.word, placeholder(argument))
+                                      : sallyport::format(" [{} <{}>]", argument.word, placeholder(argument));
                 break;
             case Place::flag:
-                text += std::format(" [{}]", argument.word);
+                text += sallyport::format(" [{}]", argument.word);
                 break;
             case Place::required:
-                text += std::format(" <{}>", argument.word);
+                text += sallyport::format(" <{}>", argument.word);
                 break;
             case Place::optional:
-                text += std::format(" [<{}>]", argument.word);
+                text += sallyport::format(" [<{}>]", argument.word);
                 break;
             case Place::rest:
-                text += argument.least > 0 ? std::format(" <{}...>", argument.word) : std::format(" [<{}...>]", argument.word);
+                text += argument.least > 0 ? sallyport::format(" <{}...>", argument.word) : sallyport::format(" [<{}...>]", argument.word);
                 break;
         }
     }

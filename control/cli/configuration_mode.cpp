@@ -5,11 +5,11 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
-#include <format>
 
 #include "control/cli/interrupt.h"
 #include "control/cli/table.h"
 #include "control/daemon/exit_code.h"
+#include "crypto/format.h"
 
 namespace sallyport::cli {
 
@@ -59,16 +59,16 @@ std::optional<ConfigurationMode> ConfigurationMode::open(Link& link, const Outpu
         exit_code = exit_code::kProtocol;
         return std::nullopt;
     }
-    output.remark(std::format("Entering configuration mode ({}).", text_at(*opened, "kind").empty() ? kind : text_at(*opened, "kind")));
+    output.remark(sallyport::format("Entering configuration mode ({}).", text_at(*opened, "kind").empty() ? kind : text_at(*opened, "kind")));
     if (opened->value("resumed", false)) output.remark("Your candidate from before is taken up again: \"show | compare\" tells what is changed in it.");
     if (opened->value("resumed", false) && opened->contains("head") && opened->value("base", 0) != opened->value("head", 0))
         output.remark("Others have committed since it was begun: \"update\" takes that in.");
     if (const std::string until = text_at(*opened, "confirm_until"); !until.empty())
-        output.remark(std::format("A commit waits to be confirmed until {}.", until));
+        output.remark(sallyport::format("A commit waits to be confirmed until {}.", until));
     if (opened->contains("others") && (*opened)["others"].is_array())
         for (const json& other : (*opened)["others"])
-            output.remark(std::format("{} edits too ({}, since {}{}{}).", text_at(other, "user"), text_at(other, "kind"), text_at(other, "since"),
-                                      text_at(other, "from").empty() ? "" : ", from ", text_at(other, "from")));
+            output.remark(sallyport::format("{} edits too ({}, since {}{}{}).", text_at(other, "user"), text_at(other, "kind"), text_at(other, "since"),
+                                            text_at(other, "from").empty() ? "" : ", from ", text_at(other, "from")));
     return ConfigurationMode(link, output, session);
 }
 
@@ -190,7 +190,7 @@ int ConfigurationMode::load(const Parsed& parsed) {
         text = rest_of_input();
         if (interrupted() != 0) return exit_code::kFailure;
         if (text.size() > kLongestFile) {
-            output_->complain(std::format("it has more than {} octets", kLongestFile));
+            output_->complain(sallyport::format("it has more than {} octets", kLongestFile));
             return exit_code::kFailure;
         }
     } else {
@@ -215,7 +215,7 @@ int ConfigurationMode::save(const Parsed& parsed) {
         output_->complain(written.error());
         return exit_code::kOsError;
     }
-    return output_->show(std::format("{} octets written to {}\n", text.size(), file), Paint::none, parsed.pipes);
+    return output_->show(sallyport::format("{} octets written to {}\n", text.size(), file), Paint::none, parsed.pipes);
 }
 
 int ConfigurationMode::validate(const Parsed& parsed) {
@@ -238,11 +238,11 @@ int ConfigurationMode::commit(const Parsed& parsed) {
     if (!texts(*result, "problems").empty()) return problems(*result, parsed.pipes, "");
     std::string text = check ? "configuration check succeeds\n" : "commit complete";
     if (!check) {
-        if (result->contains("revision") && (*result)["revision"].is_number()) text += std::format(": revision {}", (*result)["revision"].dump());
+        if (result->contains("revision") && (*result)["revision"].is_number()) text += sallyport::format(": revision {}", (*result)["revision"].dump());
         text += '\n';
     }
     if (const std::string until = text_at(*result, "confirm_until"); !until.empty())
-        text += std::format("It is taken back at {} unless it is confirmed: \"confirm\", or another commit.\n", until);
+        text += sallyport::format("It is taken back at {} unless it is confirmed: \"confirm\", or another commit.\n", until);
     if (const std::string note = text_at(*result, "note"); !note.empty()) text += note + '\n';
     const bool done = check || result->value("done", true);
     if (!done) text.replace(0, std::string_view("commit complete").size(), "nothing was committed");
@@ -265,7 +265,7 @@ int ConfigurationMode::update(const Parsed& parsed) {
     std::vector<std::string> conflicts;
     if (result->contains("conflicts") && (*result)["conflicts"].is_array())
         for (const json& each : (*result)["conflicts"])
-            conflicts.push_back(std::format("{}: was {}, is {} now, and {} in your candidate", text_at(each, "path"), text_at(each, "base"), text_at(each, "running"), text_at(each, "candidate")));
+            conflicts.push_back(sallyport::format("{}: was {}, is {} now, and {} in your candidate", text_at(each, "path"), text_at(each, "base"), text_at(each, "running"), text_at(each, "candidate")));
     if (parsed.pipes.json) return output_->show(result->dump(2) + '\n', Paint::none, parsed.pipes);
     if (conflicts.empty()) return output_->show("The candidate holds what the running configuration holds, with your changes.\n", Paint::none, parsed.pipes);
     output_->complain("these were changed by others too; look at them, set them right, and commit:\n" + joined(conflicts, "\n"));

@@ -10,7 +10,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
-#include <format>
 #include <fstream>
 #include <vector>
 
@@ -18,6 +17,7 @@
 #include "control/cli/render.h"
 #include "control/cli/table.h"
 #include "control/cli/terminal.h"
+#include "crypto/format.h"
 
 namespace sallyport::cli {
 
@@ -168,7 +168,7 @@ Editor::Editor(const std::string& history) : state_(std::make_unique<State>()) {
     const auto bind = [&](const char* key, const char* function) { el_set(line, EL_BIND, key, function, nullptr); };
     // Characters from U+0080 to U+00FF are keys with Meta to libedit; here they are letters. And Meta-x would take libedit's own commands,
     // one of which leads to an editor that can start programs.
-    for (int c = 0x80; c <= 0xff; ++c) bind(std::format("\\{:o}", c).c_str(), "ed-insert");
+    for (int c = 0x80; c <= 0xff; ++c) bind(sallyport::format("\\{:o}", c).c_str(), "ed-insert");
     bind("\\ex", "ed-unassigned");
     bind("\\eX", "ed-unassigned");
     bind("^I", "sallyport-complete");
@@ -256,7 +256,7 @@ std::string candidate_list(const Completion& completion, std::size_t columns) {
         }
         text += line + '\n';
     }
-    if (completion.candidates.size() > kMost) text += std::format("  ... and {} more\n", completion.candidates.size() - kMost);
+    if (completion.candidates.size() > kMost) text += sallyport::format("  ... and {} more\n", completion.candidates.size() - kMost);
     return text;
 }
 

@@ -2,9 +2,8 @@
 
 #include <unistd.h>
 
-#include <format>
-
 #include "control/daemon/exit_code.h"
+#include "crypto/format.h"
 
 namespace sallyport::cli {
 
@@ -26,7 +25,7 @@ std::expected<std::string, std::string> from_base64(std::string_view text) {
         std::uint32_t bits = 0;
         for (std::size_t j = 0; j < 4 - padding; ++j) {
             const std::size_t value = kAlphabet.find(text[i + j]);
-            if (value == std::string_view::npos) return std::unexpected(std::format("there is a {:#x} in it", static_cast<unsigned char>(text[i + j])));
+            if (value == std::string_view::npos) return std::unexpected(sallyport::format("there is a {:#x} in it", static_cast<unsigned char>(text[i + j])));
             bits = bits << 6 | static_cast<std::uint32_t>(value);
         }
         bits <<= 6 * padding;
@@ -65,7 +64,7 @@ int fetch(Link& link, const Output& output, const Parsed& parsed) {
             if (part->value("last", true) || data->empty()) break;
         }
     } catch (const json::exception& error) {
-        output.complain(std::format("control's answer is not what this version expects: {}", error.what()));
+        output.complain(sallyport::format("control's answer is not what this version expects: {}", error.what()));
         return exit_code::kProtocol;
     }
     return parsed.pipes.save ? output.show(std::move(whole), Paint::none, parsed.pipes) : exit_code::kOk;

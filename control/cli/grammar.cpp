@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <charconv>
-#include <format>
 
 #include "control/management/command_table.h"
+#include "crypto/format.h"
 
 namespace sallyport::cli {
 
@@ -20,11 +20,11 @@ std::string listed(const std::vector<std::string>& names) {
 
 Fault unknown(const Word& word, std::string_view what, const std::vector<std::string>& possible) {
     const auto near = management::nearest(word.text, possible);
-    if (!near.empty()) return {word.at, std::format("unknown {} \"{}\"; did you mean \"{}\"?", what, word.text, near.front())};
+    if (!near.empty()) return {word.at, sallyport::format("unknown {} \"{}\"; did you mean \"{}\"?", what, word.text, near.front())};
     constexpr std::size_t kFew = 12;
-    if (possible.empty()) return {word.at, std::format("unknown {} \"{}\"; nothing more can stand here", what, word.text)};
-    if (possible.size() <= kFew) return {word.at, std::format("unknown {} \"{}\"; one of {}", what, word.text, listed(possible))};
-    return {word.at, std::format("unknown {} \"{}\"; ? lists what can stand here", what, word.text)};
+    if (possible.empty()) return {word.at, sallyport::format("unknown {} \"{}\"; nothing more can stand here", what, word.text)};
+    if (possible.size() <= kFew) return {word.at, sallyport::format("unknown {} \"{}\"; one of {}", what, word.text, listed(possible))};
+    return {word.at, sallyport::format("unknown {} \"{}\"; ? lists what can stand here", what, word.text)};
 }
 
 /// Reads a line word by word: down the tree, then through the arguments of the command that it leads to.
@@ -55,11 +55,11 @@ class Reader {
             arguments_[awaits_->name()] = *awaits_->bare;
             awaits_ = nullptr;
         }
-        if (awaits_ != nullptr) return Fault{end, std::format("{} needs a value: {}", awaits_->word, awaits_->help)};
-        if (node_->command == nullptr) return Fault{end, std::format("what? one of {}", listed(child_names()))};
+        if (awaits_ != nullptr) return Fault{end, sallyport::format("{} needs a value: {}", awaits_->word, awaits_->help)};
+        if (node_->command == nullptr) return Fault{end, sallyport::format("what? one of {}", listed(child_names()))};
         for (const Argument& each : node_->command->arguments) {
             const bool needed = each.place == Place::required || (each.place == Place::rest && each.least > 0);
-            if (needed && !given(each)) return Fault{end, std::format("<{}> is missing: {}; write: {}", each.word, each.help, usage(*node_->command))};
+            if (needed && !given(each)) return Fault{end, sallyport::format("<{}> is missing: {}; write: {}", each.word, each.help, usage(*node_->command))};
             if (each.otherwise && !given(each)) arguments_[each.name()] = *each.otherwise;
         }
         return {};
@@ -115,7 +115,7 @@ class Reader {
             possible.push_back(child.word);
             found = &child;
         }
-        if (possible.size() > 1) return std::unexpected(Fault{word.at, std::format("\"{}\" is ambiguous: {}", word.text, listed(possible))});
+        if (possible.size() > 1) return std::unexpected(Fault{word.at, sallyport::format("\"{}\" is ambiguous: {}", word.text, listed(possible))});
         if (found == nullptr) return false;
         node_ = found;
         return true;
@@ -151,12 +151,12 @@ class Reader {
         std::vector<std::string> possible{"--json"};
         for (const Argument& each : node_->command->arguments) {
             if (each.place == Place::rest || given(each)) continue;
-            possible.push_back(std::format("--{}", each.word));
+            possible.push_back(sallyport::format("--{}", each.word));
             if (name == each.word) found = &each;
         }
         if (found == nullptr) return unknown(word, "option", possible);
         if (equals == std::string::npos) return begin(*found);
-        if (found->place == Place::flag) return Fault{word.at, std::format("--{} takes no value", name)};
+        if (found->place == Place::flag) return Fault{word.at, sallyport::format("--{} takes no value", name)};
         Word after = word;
         after.text = word.text.substr(equals + 1);
         after.at = word.at + equals + 1;
@@ -174,7 +174,7 @@ class Reader {
             found.push_back(&each);
             names.emplace_back(each.word);
         }
-        if (found.size() > 1) return std::unexpected(Fault{word.at, std::format("\"{}\" is ambiguous: {}", word.text, listed(names))});
+        if (found.size() > 1) return std::unexpected(Fault{word.at, sallyport::format("\"{}\" is ambiguous: {}", word.text, listed(names))});
         return found.empty() ? nullptr : found.front();
     }
 
@@ -210,8 +210,8 @@ class Reader {
             const char* const end = word.text.data() + word.text.size();
             const auto [parsed, error] = std::from_chars(word.text.data(), end, number);
             if (error != std::errc{} || parsed != end || number < argument.least || number > argument.most)
-                return Fault{word.at, std::format("{}{} must be a number from {} to {}, not \"{}\"",
-                                                  argument.place == Place::named ? "--" : "", argument.word, argument.least, argument.most, word.text)};
+                return Fault{word.at, sallyport::format("{}{} must be a number from {} to {}, not \"{}\"",
+                                                        argument.place == Place::named ? "--" : "", argument.word, argument.least, argument.most, word.text)};
             arguments_[argument.name()] = number;
             return {};
         }
@@ -227,7 +227,7 @@ class Reader {
         }
         if (fitting.empty()) return unknown(word, argument.word, possible);
         if (fitting.size() > 1 && !std::ranges::contains(possible, word.text))
-            return Fault{word.at, std::format("\"{}\" is ambiguous: {}", word.text, listed(fitting))};
+            return Fault{word.at, sallyport::format("\"{}\" is ambiguous: {}", word.text, listed(fitting))};
         arguments_[argument.name()] = fitting.front();
         return {};
     }
@@ -270,7 +270,7 @@ std::vector<Candidate> values(const Argument& argument, const Reader& reader, st
     if (argument.source != Source::nowhere) found = names.of(argument.source, reader.arguments(), path, partial);
     // The names are proposals, but for a path: there they are all that can stand.
     if (argument.place == Place::rest && !found.empty()) return found;
-    found.push_back({argument.kind == Kind::number ? std::string("<number>") : std::format("<{}>", argument.word), argument.help, false});
+    found.push_back({argument.kind == Kind::number ? std::string("<number>") : sallyport::format("<{}>", argument.word), argument.help, false});
     return found;
 }
 
@@ -336,7 +336,7 @@ std::vector<Candidate> after(const Reader& reader, Mode mode, std::string_view p
         const bool dashes = partial.starts_with("--");
         for (const Argument& each : command->arguments)
             if ((each.place == Place::named || each.place == Place::flag) && !reader.given(each))
-                found.push_back({std::format("{}{}", dashes ? "--" : "", each.word), each.help});
+                found.push_back({sallyport::format("{}{}", dashes ? "--" : "", each.word), each.help});
         if (dashes) found.push_back({"--json", "the result as JSON"});
     }
     if (reader.complete()) add_enter(found);

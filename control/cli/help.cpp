@@ -1,11 +1,11 @@
 #include "control/cli/help.h"
 
 #include <algorithm>
-#include <format>
 
 #include "control/cli/render.h"
 #include "control/cli/table.h"
 #include "control/configuration/schema.h"
+#include "crypto/format.h"
 
 namespace sallyport::cli {
 
@@ -25,7 +25,7 @@ std::string argument_list(const Command& command) {
     std::string text;
     std::size_t widest = 0;
     for (const Argument& argument : command.arguments) widest = std::max(widest, width(argument.word));
-    for (const Argument& argument : command.arguments) text += std::format("    {:<{}}  {}\n", argument.word, widest, argument.help);
+    for (const Argument& argument : command.arguments) text += sallyport::format("    {:<{}}  {}\n", argument.word, widest, argument.help);
     return text;
 }
 
@@ -83,14 +83,14 @@ std::string help_text(Mode mode, std::span<const std::string> words) {
         std::size_t widest = 0;
         for (const Command* const command : found) widest = std::max(widest, width(command->words));
         std::string text;
-        for (const Command* const command : found) text += std::format("{:<{}}  {}\n", command->words, widest, command->help);
+        for (const Command* const command : found) text += sallyport::format("{:<{}}  {}\n", command->words, widest, command->help);
         if (words.empty()) text += "\nhelp COMMAND tells how it is written; | match, except, count, last, json, save, no-more filter what is shown.\n";
         return text;
     }
     const Command& command = *found.front();
-    std::string text = std::format("{}\n  {}\n", usage(command), command.help);
+    std::string text = sallyport::format("{}\n  {}\n", usage(command), command.help);
     text += argument_list(command);
-    return text + std::format("  Needs the role {}.\n", management::name_of(command.least));
+    return text + sallyport::format("  Needs the role {}.\n", management::name_of(command.least));
 }
 
 std::string setting_text(std::span<const std::string> path) {
@@ -98,14 +98,14 @@ std::string setting_text(std::span<const std::string> path) {
     if (setting == nullptr) return {};
     std::string text;
     if (!path.empty()) {
-        text += std::format("{}: {}\n", setting->name, *setting->documentation == 0 ? kind_text(*setting) : setting->documentation);
+        text += sallyport::format("{}: {}\n", setting->name, *setting->documentation == 0 ? kind_text(*setting) : setting->documentation);
         Fields fields;
         fields.add("  kind", kind_text(*setting));
         if (!is_group(*setting)) {
             const bool needed = *setting->fallback == 0 && !setting->optional;
             fields.add("  default", needed ? "none: it must be there" : *setting->fallback == 0 ? "none: it may be left out" : setting->fallback);
         }
-        if (setting->kind == SettingKind::integer || setting->kind == SettingKind::integers) fields.add("  bounds", std::format("{} to {}", setting->least, setting->most));
+        if (setting->kind == SettingKind::integer || setting->kind == SettingKind::integers) fields.add("  bounds", sallyport::format("{} to {}", setting->least, setting->most));
         std::vector<std::string> choices;
         for (const std::string_view choice : setting->choices) choices.emplace_back(choice);
         fields.add("  one of", joined(choices));
@@ -116,7 +116,7 @@ std::string setting_text(std::span<const std::string> path) {
     if (!text.empty()) text += '\n';
     std::size_t widest = 0;
     for (const Setting& member : setting->members) widest = std::max(widest, member.name.size());
-    for (const Setting& member : setting->members) text += std::format("{:<{}}  {}\n", member.name, widest, member.documentation);
+    for (const Setting& member : setting->members) text += sallyport::format("{:<{}}  {}\n", member.name, widest, member.documentation);
     return text;
 }
 

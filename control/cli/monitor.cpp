@@ -7,7 +7,6 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <format>
 #include <iostream>
 #include <map>
 #include <thread>
@@ -18,6 +17,7 @@
 #include "control/cli/terminal.h"
 #include "control/daemon/exit_code.h"
 #include "control/management/views.h"
+#include "crypto/format.h"
 
 namespace sallyport::cli {
 
@@ -105,7 +105,7 @@ std::vector<Rated> rated(const Monitored& monitored, const std::vector<Sample>& 
 std::string rate_text(std::string_view heading, double rate) {
     const auto whole = static_cast<std::uint64_t>(std::llround(rate));
     if (heading.starts_with("octets")) return octets(whole);
-    return rate > 0 && rate < 100 && std::abs(rate - static_cast<double>(whole)) >= 0.05 ? std::format("{:.1f}", rate) : quantity(whole);
+    return rate > 0 && rate < 100 && std::abs(rate - static_cast<double>(whole)) >= 0.05 ? sallyport::format("{:.1f}", rate) : quantity(whole);
 }
 
 struct Look {
@@ -196,7 +196,7 @@ std::string cut(const std::string& line, std::size_t columns) {
 
 void draw(const Output& output, const Monitored& monitored, const std::string& table, const std::string& note, std::chrono::seconds interval) {
     const Size size = terminal_size();
-    std::vector<std::string> lines{std::format("{} a second, every {} s   {}   q: end", monitored.what, interval.count(), local_time())};
+    std::vector<std::string> lines{sallyport::format("{} a second, every {} s   {}   q: end", monitored.what, interval.count(), local_time())};
     if (output.colours()) lines[0] = std::string(colour::kBold) + lines[0] + std::string(colour::kOff);
     lines.push_back(note);
     const std::string text = output.colours() ? coloured(table, Paint::states) : table;
@@ -259,7 +259,7 @@ const Monitored* find_monitored(std::string_view what) {
 
 std::string rates_text(const Monitored& monitored, const std::vector<Sample>& before, const std::vector<Sample>& now, double seconds, std::size_t most) {
     std::vector<std::string> headings{monitored.object};
-    for (const char* const heading : monitored.counters) headings.push_back(std::format(">{}/s", heading));
+    for (const char* const heading : monitored.counters) headings.push_back(sallyport::format(">{}/s", heading));
     for (const char* const heading : monitored.states) headings.emplace_back(heading);
     Table table(headings);
     const auto rows = rated(monitored, before, now, seconds);
@@ -269,8 +269,8 @@ std::string rates_text(const Monitored& monitored, const std::vector<Sample>& be
         std::ranges::copy(rows[i].sample->states, std::back_inserter(cells));
         table.row(std::move(cells));
     }
-    if (rows.empty()) return std::format("There are no {}.\n", monitored.what);
-    return table.text() + (rows.size() > most ? std::format("{} more\n", rows.size() - most) : std::string());
+    if (rows.empty()) return sallyport::format("There are no {}.\n", monitored.what);
+    return table.text() + (rows.size() > most ? sallyport::format("{} more\n", rows.size() - most) : std::string());
 }
 
 json rates_json(const Monitored& monitored, const std::vector<Sample>& before, const std::vector<Sample>& now, double seconds) {

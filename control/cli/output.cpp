@@ -4,13 +4,13 @@
 
 #include <cctype>
 #include <cstdio>
-#include <format>
 #include <iostream>
 
 #include "control/cli/pager.h"
 #include "control/cli/render.h"
 #include "control/cli/terminal.h"
 #include "control/daemon/exit_code.h"
+#include "crypto/format.h"
 
 namespace sallyport::cli {
 
@@ -34,7 +34,7 @@ int Output::show(std::string text, Paint paint, const Pipes& pipes) const {
             complain(written.error());
             return exit_code::kOsError;
         }
-        remark(std::format("{} octets written to {}", text.size(), *pipes.save));
+        remark(sallyport::format("{} octets written to {}", text.size(), *pipes.save));
         return exit_code::kOk;
     }
     if (colours_ && !pipes.json) text = coloured(text, paint);

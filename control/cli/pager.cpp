@@ -5,9 +5,9 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <format>
 
 #include "control/cli/table.h"
+#include "crypto/format.h"
 
 namespace sallyport::cli {
 
@@ -75,8 +75,8 @@ std::string Pager::forward(std::size_t rows) {
 
 std::string Pager::prompt() const {
     if (typing_) return std::string(kErase) + '/' + pattern_;
-    const std::string text = std::format("--- {} % --- {}", next_ * 100 / lines_.size(), note_.empty() ? "space: on, q: end, h: keys" : note_);
-    return std::format("{}{}{}{}", kErase, colour::kReverse, text.substr(0, size_.columns > 1 ? size_.columns - 1 : 1), colour::kOff);
+    const std::string text = sallyport::format("--- {} % --- {}", next_ * 100 / lines_.size(), note_.empty() ? "space: on, q: end, h: keys" : note_);
+    return sallyport::format("{}{}{}{}", kErase, colour::kReverse, text.substr(0, size_.columns > 1 ? size_.columns - 1 : 1), colour::kOff);
 }
 
 std::string Pager::end() {
@@ -101,7 +101,7 @@ std::string Pager::search() {
     note_.clear();
     const std::size_t skipped = found - next_;
     next_ = found;
-    return std::string(kErase) + (skipped > 0 ? std::format("... {} lines\n", skipped) : std::string()) + forward(size_.rows - 2);
+    return std::string(kErase) + (skipped > 0 ? sallyport::format("... {} lines\n", skipped) : std::string()) + forward(size_.rows - 2);
 }
 
 std::string Pager::back() {

@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
-#include <format>
 #include <thread>
 
 #include "control/cli/interrupt.h"
 #include "control/cli/render.h"
 #include "control/daemon/exit_code.h"
+#include "crypto/format.h"
 
 namespace sallyport::cli {
 
@@ -33,9 +33,9 @@ std::string probe_lines(const json& result, std::size_t& shown) {
         const auto sequence = probe.value("sequence", std::uint64_t{0});
         const std::string from = printable(probe.value("from", "")), why = printable(probe.value("why", ""));
         if (outcome == "reply")
-            text += std::format("{}: reply from {}, {}\n", sequence, from, duration(probe.value("round_trip_us", std::uint64_t{0}) * 1000));
+            text += sallyport::format("{}: reply from {}, {}\n", sequence, from, duration(probe.value("round_trip_us", std::uint64_t{0}) * 1000));
         else
-            text += std::format("{}: {}{}{}{}\n", sequence, printable(outcome), why.empty() ? "" : ", ", why, from.empty() ? "" : " (from " + from + ")");
+            text += sallyport::format("{}: {}{}{}{}\n", sequence, printable(outcome), why.empty() ? "" : ", ", why, from.empty() ? "" : " (from " + from + ")");
     }
     return text;
 }
@@ -51,8 +51,8 @@ std::string ping_summary(const json& result) {
         ++replies;
     }
     const auto sent = result.value("sent", std::uint64_t{0});
-    std::string text = std::format("{} sent, {} received, {} lost", sent, replies, sent - std::min(sent, replies));
-    if (replies > 0) text += std::format("; round trip {} least, {} mean, {} most", duration(least), duration(sum / replies), duration(most));
+    std::string text = sallyport::format("{} sent, {} received, {} lost", sent, replies, sent - std::min(sent, replies));
+    if (replies > 0) text += sallyport::format("; round trip {} least, {} mean, {} most", duration(least), duration(sum / replies), duration(most));
     return text + '\n';
 }
 
@@ -88,7 +88,7 @@ int ping(Link& link, const Output& output, const Parsed& parsed) {
             return result->value("received", std::uint64_t{0}) > 0 ? exit_code::kOk : exit_code::kFailure;
         }
     } catch (const json::exception& error) {
-        output.complain(std::format("control's answer is not what this version expects: {}", error.what()));
+        output.complain(sallyport::format("control's answer is not what this version expects: {}", error.what()));
         return exit_code::kProtocol;
     }
 }

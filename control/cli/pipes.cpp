@@ -4,10 +4,10 @@
 
 #include <array>
 #include <charconv>
-#include <format>
 #include <memory>
 
 #include "control/management/command_table.h"
+#include "crypto/format.h"
 
 namespace sallyport::cli {
 
@@ -50,7 +50,7 @@ std::expected<std::uint64_t, PipeFault> number(const Word& word) {
     std::uint64_t value = 0;
     const char* const end = word.text.data() + word.text.size();
     const auto [parsed, error] = std::from_chars(word.text.data(), end, value);
-    if (error != std::errc{} || parsed != end) return std::unexpected(PipeFault{word.at, std::format("\"{}\" is not a number", word.text)});
+    if (error != std::errc{} || parsed != end) return std::unexpected(PipeFault{word.at, sallyport::format("\"{}\" is not a number", word.text)});
     return value;
 }
 
@@ -61,18 +61,18 @@ std::expected<PipeKind, PipeFault> kind_of(const Word& word) {
         const std::string_view name = each.word;
         if (name == word.text) return each.kind;
         if (!name.starts_with(word.text)) continue;
-        possible += std::format("{}{}", possible.empty() ? "" : ", ", name);
+        possible += sallyport::format("{}{}", possible.empty() ? "" : ", ", name);
         if (found != nullptr) found = &kWords.front() + kWords.size();   // more than one
         else found = &each;
     }
     if (found == &kWords.front() + kWords.size())
-        return std::unexpected(PipeFault{word.at, std::format("\"{}\" is ambiguous: {}", word.text, possible)});
+        return std::unexpected(PipeFault{word.at, sallyport::format("\"{}\" is ambiguous: {}", word.text, possible)});
     if (found != nullptr) return found->kind;
     std::vector<std::string> names;
     for (const PipeWord& each : kWords) names.emplace_back(each.word);
     const auto near = management::nearest(word.text, names);
-    return std::unexpected(PipeFault{word.at, near.empty() ? std::format("unknown pipe \"{}\"; \"| ?\" lists them", word.text)
-                                                           : std::format("unknown pipe \"{}\"; did you mean \"{}\"?", word.text, near.front())});
+    return std::unexpected(PipeFault{word.at, near.empty() ? sallyport::format("unknown pipe \"{}\"; \"| ?\" lists them", word.text)
+                                                           : sallyport::format("unknown pipe \"{}\"; did you mean \"{}\"?", word.text, near.front())});
 }
 
 /// One stage: `words` is what stands behind its bar.
@@ -82,14 +82,14 @@ std::expected<Pipe, PipeFault> parse_pipe(std::span<const Word> words, std::size
     if (!kind) return std::unexpected(kind.error());
     Pipe pipe{.kind = *kind};
     std::size_t used = 1;
-    const auto missing = [&](std::string_view what) { return std::unexpected(PipeFault{end, std::format("{} needs {}", words[0].text, what)}); };
+    const auto missing = [&](std::string_view what) { return std::unexpected(PipeFault{end, sallyport::format("{} needs {}", words[0].text, what)}); };
     switch (*kind) {
         case PipeKind::match:
         case PipeKind::except: {
             if (words.size() < 2) return missing("a regular expression");
             pipe.text = words[used++].text;
             if (const std::string problem = Regex(pipe.text).problem(); !problem.empty())
-                return std::unexpected(PipeFault{words[1].at, std::format("\"{}\" is not a regular expression: {}", pipe.text, problem)});
+                return std::unexpected(PipeFault{words[1].at, sallyport::format("\"{}\" is not a regular expression: {}", pipe.text, problem)});
             break;
         }
         case PipeKind::save:
@@ -127,7 +127,7 @@ std::expected<Pipe, PipeFault> parse_pipe(std::span<const Word> words, std::size
         case PipeKind::json:
             break;
     }
-    if (used < words.size()) return std::unexpected(PipeFault{words[used].at, std::format("\"{}\" takes no more words", words[0].text)});
+    if (used < words.size()) return std::unexpected(PipeFault{words[used].at, sallyport::format("\"{}\" takes no more words", words[0].text)});
     return pipe;
 }
 
@@ -197,7 +197,7 @@ std::string filtered(std::string text, const Pipes& pipes) {
                 break;
             }
             case PipeKind::count:
-                lines = {std::format("Count: {} line{}", lines.size(), lines.size() == 1 ? "" : "s")};
+                lines = {sallyport::format("Count: {} line{}", lines.size(), lines.size() == 1 ? "" : "s")};
                 break;
             case PipeKind::last:
                 if (pipe.number < lines.size()) lines.erase(lines.begin(), lines.end() - static_cast<std::ptrdiff_t>(pipe.number));

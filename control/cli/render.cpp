@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
-#include <format>
 
 #include "control/cli/table.h"
+#include "crypto/format.h"
 
 namespace sallyport::cli {
 
@@ -15,7 +15,7 @@ using namespace sallyport::management;
 
 /// "1.50" and the prefix's index: three significant digits, rounded to the nearest, of a value in units of 1000^prefix.
 std::string scaled(std::uint64_t count, std::span<const char* const> units) {
-    if (count < 1000) return std::format("{}{}", count, units[0]);
+    if (count < 1000) return sallyport::format("{}{}", count, units[0]);
     double value = static_cast<double>(count);
     std::size_t prefix = 0;
     // 999.5 would be printed as 1000: it is 1.00 of the next prefix.
@@ -24,20 +24,20 @@ std::string scaled(std::uint64_t count, std::span<const char* const> units) {
         ++prefix;
     }
     const int digits = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
-    return std::format("{:.{}f}{}", value, digits, units[prefix]);
+    return sallyport::format("{:.{}f}{}", value, digits, units[prefix]);
 }
 
 std::string mbps(std::uint32_t megabits) {
     if (megabits == 0) return "unknown";
-    if (megabits >= 1000 && megabits % 100 == 0) return std::format("{:g} Gbit/s", megabits / 1000.0);
-    return std::format("{} Mbit/s", megabits);
+    if (megabits >= 1000 && megabits % 100 == 0) return sallyport::format("{:g} Gbit/s", megabits / 1000.0);
+    return sallyport::format("{} Mbit/s", megabits);
 }
 
 std::string counts(const std::vector<CountView>& list) {
     std::string text;
     for (const CountView& entry : list) {
         if (!text.empty()) text += ", ";
-        text += std::format("{} {}", entry.name, entry.count);
+        text += sallyport::format("{} {}", entry.name, entry.count);
     }
     return text;
 }
@@ -45,11 +45,12 @@ std::string counts(const std::vector<CountView>& list) {
 std::string ratio(double cycles, std::uint64_t tsc_hz) {
     if (cycles <= 0 || tsc_hz == 0) return {};
     const double nanoseconds = cycles * 1e9 / static_cast<double>(tsc_hz);
-    return std::format("{:.{}f} ns", nanoseconds, nanoseconds < 10 ? 2 : nanoseconds < 100 ? 1 : 0);
+    return sallyport::format("{:.{}f} ns", nanoseconds, nanoseconds < 10 ? 2 : nanoseconds < 100 ? 1
+                                                                                                 : 0);
 }
 
 std::string none(std::string_view what) {
-    return std::format("There are no {}.\n", what);
+    return sallyport::format("There are no {}.\n", what);
 }
 
 std::string backend_protection(const FlowView& flow) {
@@ -76,13 +77,13 @@ std::string duration(std::uint64_t nanoseconds) {
         return scaled(nanoseconds, units);
     }
     const std::uint64_t minutes = seconds / 60, hours = minutes / 60, days = hours / 24;
-    if (minutes < 60) return std::format("{} min {} s", minutes, seconds % 60);
-    if (hours < 24) return std::format("{} h {} min", hours, minutes % 60);
-    return std::format("{} d {} h", days, hours % 24);
+    if (minutes < 60) return sallyport::format("{} min {} s", minutes, seconds % 60);
+    if (hours < 24) return sallyport::format("{} h {} min", hours, minutes % 60);
+    return sallyport::format("{} d {} h", days, hours % 24);
 }
 
 std::string percent(double share) {
-    return std::format("{:.1f} %", share * 100);
+    return sallyport::format("{:.1f} %", share * 100);
 }
 
 std::string printable(std::string_view text) {
@@ -94,8 +95,8 @@ std::string printable(std::string_view text) {
             out += text[i];
             continue;
         }
-        out += std::format("\\x{:02x}", octet);
-        if (c1) out += std::format("\\x{:02x}", static_cast<unsigned char>(text[++i]));
+        out += sallyport::format("\\x{:02x}", octet);
+        if (c1) out += sallyport::format("\\x{:02x}", static_cast<unsigned char>(text[++i]));
     }
     return out;
 }
@@ -106,15 +107,15 @@ std::string render_text(const VersionView& version) {
     fields.add("OpenSSL", version.openssl);
     fields.add("DPDK", version.dpdk);
     fields.add("IPsec-MB", version.ipsec_mb);
-    fields.add("control", std::format("process {}, since {} ({})", version.control_pid, version.started,
-                                      duration(version.uptime_ns)));
+    fields.add("control", sallyport::format("process {}, since {} ({})", version.control_pid, version.started,
+                                            duration(version.uptime_ns)));
     fields.add("dataplane",
                version.dataplane_attached
-                   ? std::format("process {}, attached since {}", version.dataplane_pid, version.dataplane_attached_at)
+                   ? sallyport::format("process {}, attached since {}", version.dataplane_pid, version.dataplane_attached_at)
                    : "not attached: no new connections are served");
-    fields.add("configuration", std::format("{}, generation {}, loaded {}", version.configuration, version.generation,
-                                            version.configuration_loaded));
-    if (version.policy_level != 0) fields.add("policy", std::format("OWASP V9 level {}", version.policy_level));
+    fields.add("configuration", sallyport::format("{}, generation {}, loaded {}", version.configuration, version.generation,
+                                                  version.configuration_loaded));
+    if (version.policy_level != 0) fields.add("policy", sallyport::format("OWASP V9 level {}", version.policy_level));
     return fields.text();
 }
 
@@ -124,7 +125,7 @@ std::string render_text(std::span<const PortView> ports) {
                 ">packets in", ">packets out", ">octets in", ">octets out", ">missed", ">errors", ">no buffer"};
     for (const PortView& port : ports)
         table.row({port.name, port.profile, port.device, port.link ? "up" : "down", mbps(port.mbps),
-                   std::to_string(port.mtu), std::format("{} in, {} out", port.receive_queues, port.transmit_queues),
+                   std::to_string(port.mtu), sallyport::format("{} in, {} out", port.receive_queues, port.transmit_queues),
                    port.mac, quantity(port.packets_in), quantity(port.packets_out), octets(port.octets_in),
                    octets(port.octets_out), quantity(port.missed), quantity(port.errors_in + port.errors_out),
                    quantity(port.no_buffer)});
@@ -133,8 +134,8 @@ std::string render_text(std::span<const PortView> ports) {
         std::vector<std::string> device, software;
         for (const OffloadView& offload : port.offloads)
             if (offload.wanted) (offload.got ? device : software).push_back(offload.name);
-        text += std::format("\n{} ({}{})\n", printable(port.name), printable(port.driver),
-                            port.numa_node < 0 ? "" : std::format(", NUMA node {}", port.numa_node));
+        text += sallyport::format("\n{} ({}{})\n", printable(port.name), printable(port.driver),
+                                  port.numa_node < 0 ? "" : sallyport::format(", NUMA node {}", port.numa_node));
         Fields fields;
         fields.add("  addresses", joined(port.addresses));
         fields.add("  in the device", device.empty() ? "nothing" : joined(device));
@@ -152,14 +153,14 @@ std::string render_text(std::span<const ServiceView> services) {
                    quantity(service.handshakes_done), quantity(service.handshakes_failed), quantity(service.resumed)});
     std::string text = table.text();
     for (const ServiceView& service : services) {
-        text += std::format("\n{}\n", printable(service.name));
+        text += sallyport::format("\n{}\n", printable(service.name));
         Fields fields;
         fields.add("  listens on", joined(service.listen));
         fields.add("  versions", joined(service.versions));
         fields.add("  ALPN", joined(service.alpn));
         for (const CertificateView& certificate : service.certificates)
-            fields.add("  certificate", std::format("{}, {}, valid until {}", joined(certificate.names, " "),
-                                                    certificate.key, certificate.not_after));
+            fields.add("  certificate", sallyport::format("{}, {}, valid until {}", joined(certificate.names, " "),
+                                                          certificate.key, certificate.not_after));
         fields.add("  by version", counts(service.by_version));
         fields.add("  by suite", counts(service.by_suite));
         fields.add("  by group", counts(service.by_group));
@@ -174,9 +175,9 @@ std::string render_text(std::span<const PoolView> pools) {
     std::string text;
     for (const PoolView& pool : pools) {
         if (!text.empty()) text += '\n';
-        text += std::format("{}: {}{}, {}{}\n", printable(pool.name), pool.tls ? "TLS" : "plain text",
-                            pool.server_name.empty() ? "" : " to " + printable(pool.server_name),
-                            printable(pool.balance), pool.proxy_protocol ? ", PROXY protocol" : "");
+        text += sallyport::format("{}: {}{}, {}{}\n", printable(pool.name), pool.tls ? "TLS" : "plain text",
+                                  pool.server_name.empty() ? "" : " to " + printable(pool.server_name),
+                                  printable(pool.balance), pool.proxy_protocol ? ", PROXY protocol" : "");
         Table table{"member", "address", "state", ">weight", ">flows now", ">flows", ">failures", "last check", "why"};
         for (const MemberView& member : pool.members)
             table.row({member.name, member.address, member.state, std::to_string(member.weight),
@@ -197,8 +198,8 @@ std::string render_text(const FlowsView& view) {
                    octets(flow.client_out), octets(flow.backend_in), octets(flow.backend_out), duration(flow.age_ns)});
     std::string text = table.text();
     if (view.flows.size() < view.total)
-        text += std::format("{} of {} flows are shown; --limit N shows more, --limit 0 all.\n", view.flows.size(),
-                            view.total);
+        text += sallyport::format("{} of {} flows are shown; --limit N shows more, --limit 0 all.\n", view.flows.size(),
+                                  view.total);
     return text;
 }
 
@@ -234,7 +235,7 @@ std::string render_text(std::span<const WorkerView> workers) {
                    std::to_string(worker.pool_size), percent(worker.lane_to_control_used),
                    quantity(worker.records_opened), quantity(worker.records_sealed), quantity(worker.records_failed)});
     std::string text = table.text();
-    if (!workers.front().sampled.empty()) text += std::format("Read at {}.\n", printable(workers.front().sampled));
+    if (!workers.front().sampled.empty()) text += sallyport::format("Read at {}.\n", printable(workers.front().sampled));
     return text;
 }
 
@@ -254,7 +255,7 @@ std::string render_text(std::span<const PolicyView> requirements) {
         table.row({row.id, row.final_id, std::to_string(row.level), row.state, row.since, row.title, row.evidence});
     std::string text = table.text();
     for (const PolicyView& row : requirements)
-        for (const std::string& alarm : row.alarms) text += std::format("{} ({}): {}\n", printable(row.id), printable(row.final_id), printable(alarm));
+        for (const std::string& alarm : row.alarms) text += sallyport::format("{} ({}): {}\n", printable(row.id), printable(row.final_id), printable(alarm));
     return text;
 }
 
@@ -269,9 +270,9 @@ std::string render_text(std::span<const EchView> services) {
         fields.add("  DNS (HTTPS)", service.dns);
         fields.add("  written to", service.dns_file);
         for (const EchKeyView& key : service.keys)
-            fields.add("  key", std::format("config id {}, made {}, {}", key.config_id, key.made,
-                                            key.dies.empty() ? "published" : "opens until " + key.dies));
-        fields.add("  ClientHellos", std::format("{} accepted, {} GREASE, {} rejected", service.accepted, service.grease, service.rejected));
+            fields.add("  key", sallyport::format("config id {}, made {}, {}", key.config_id, key.made,
+                                                  key.dies.empty() ? "published" : "opens until " + key.dies));
+        fields.add("  ClientHellos", sallyport::format("{} accepted, {} GREASE, {} rejected", service.accepted, service.grease, service.rejected));
         text += fields.text();
     }
     return text;
@@ -295,16 +296,16 @@ std::string render_text(const FailuresView& view) {
     std::string text;
     for (const FailureView& failure : view.failures) {
         const bool client = failure.side == "client";
-        text += std::format("{}  {}  {}\n", printable(failure.time), client ? "client " + printable(failure.source) : "backend " + printable(failure.address),
-                            printable(failure.text));
+        text += sallyport::format("{}  {}  {}\n", printable(failure.time), client ? "client " + printable(failure.source) : "backend " + printable(failure.address),
+                                  printable(failure.text));
         Fields fields;
         fields.add("  service", failure.service);
         fields.add("  pool", failure.pool.empty() ? std::string() : failure.pool + ", member " + failure.member);
         fields.add("  server name", failure.server_name);
         fields.add("  reason", failure.reason);
         if (!failure.violation.empty())
-            fields.add("  violates", std::format("{} ({}): {}", failure.requirement, failure.final_requirement, failure.violation));
-        if (failure.alert >= 0) fields.add("  alert", std::format("{} by {}", failure.alert, failure.alert_by));
+            fields.add("  violates", sallyport::format("{} ({}): {}", failure.requirement, failure.final_requirement, failure.violation));
+        if (failure.alert >= 0) fields.add("  alert", sallyport::format("{} by {}", failure.alert, failure.alert_by));
         fields.add("  certificate", failure.peer_subject);
         fields.add("  chain", failure.chain_error);
         fields.add("  versions", joined(failure.versions));
@@ -314,12 +315,12 @@ std::string render_text(const FailuresView& view) {
         fields.add("  JA4", failure.ja4);
         text += fields.text();
     }
-    text += std::format("{} of {} since the start", view.failures.size(), view.total);
-    return text + (view.not_logged == 0 ? ".\n" : std::format("; {} were not logged one by one.\n", view.not_logged));
+    text += sallyport::format("{} of {} since the start", view.failures.size(), view.total);
+    return text + (view.not_logged == 0 ? ".\n" : sallyport::format("; {} were not logged one by one.\n", view.not_logged));
 }
 
 std::string render_text(const ReportView& report) {
-    return std::format("{}\nsigned in {}; the key that checks it is {}\n", printable(report.report), printable(report.signature), printable(report.public_key));
+    return sallyport::format("{}\nsigned in {}; the key that checks it is {}\n", printable(report.report), printable(report.signature), printable(report.public_key));
 }
 
 std::string render_text(const ReloadView& reload) {

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <format>
 
 #include "control/cli/output.h"
 #include "control/cli/render.h"
 #include "control/cli/table.h"
+#include "crypto/format.h"
 
 namespace sallyport::cli {
 
@@ -45,13 +45,13 @@ bool is_octets(string_view name) {
 std::string value_text(const std::string& name, const json& value);
 
 std::string number_text(const std::string& name, const json& value) {
-    if (value.is_number_float()) return std::format("{:g}", value.get<double>());
-    if (!value.is_number_unsigned() && value.get<std::int64_t>() < 0) return std::format("{}", value.get<std::int64_t>());
+    if (value.is_number_float()) return sallyport::format("{:g}", value.get<double>());
+    if (!value.is_number_unsigned() && value.get<std::int64_t>() < 0) return sallyport::format("{}", value.get<std::int64_t>());
     const auto count = value.get<std::uint64_t>();
     if (name.ends_with("_ns")) return duration(count);
     if (name.ends_with("_us")) return duration(count * 1000);
     if (name.ends_with("_ms")) return duration(count * 1'000'000);
-    return is_octets(name) ? octets(count) : std::format("{}", count);
+    return is_octets(name) ? octets(count) : sallyport::format("{}", count);
 }
 
 /// On one line.

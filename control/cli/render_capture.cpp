@@ -1,9 +1,9 @@
 #include "control/cli/render_capture.h"
 
 #include <algorithm>
-#include <format>
 
 #include "control/cli/render.h"
+#include "crypto/format.h"
 
 namespace sallyport::cli {
 
@@ -12,7 +12,7 @@ using namespace sallyport::management;
 namespace {
 
 void field(std::string& text, std::string_view name, std::string_view value) {
-    if (!value.empty()) text += std::format("{:<10}{}\n", name, printable(value));
+    if (!value.empty()) text += sallyport::format("{:<10}{}\n", name, printable(value));
 }
 
 std::string end_text(const CaptureView& capture) {
@@ -28,11 +28,11 @@ std::string end_text(const CaptureView& capture) {
 
 std::string whose(const CaptureView& capture) {
     if (!capture.secrets) return {};
-    std::string text = std::format("{} lines of TLS secrets", capture.secrets_lines);
+    std::string text = sallyport::format("{} lines of TLS secrets", capture.secrets_lines);
     if (!capture.secrets_service.empty()) text += " of service " + capture.secrets_service;
     if (!capture.secrets_server_name.empty()) text += " under " + capture.secrets_server_name;
     if (!capture.secrets_client.empty()) text += " of clients in " + capture.secrets_client;
-    if (capture.secrets_dropped > 0) text += std::format("; {} found no room", capture.secrets_dropped);
+    if (capture.secrets_dropped > 0) text += sallyport::format("; {} found no room", capture.secrets_dropped);
     return text;
 }
 
@@ -49,8 +49,8 @@ std::string render_text(const CaptureView& capture) {
     field(text, "flow", capture.flow);
     field(text, "filter", capture.filter);
     field(text, "comment", capture.comment);
-    field(text, "limits", std::format("{}, {} packets, {} s", octets(capture.limit_octets), quantity(capture.limit_packets), capture.limit_seconds));
-    field(text, "packets", std::format("{} written, {} dropped, {} matched", capture.packets, capture.dropped, capture.seen));
+    field(text, "limits", sallyport::format("{}, {} packets, {} s", octets(capture.limit_octets), quantity(capture.limit_packets), capture.limit_seconds));
+    field(text, "packets", sallyport::format("{} written, {} dropped, {} matched", capture.packets, capture.dropped, capture.seen));
     field(text, "octets", octets(capture.octets));
     field(text, "secrets", whose(capture));
     return text;
@@ -62,12 +62,12 @@ std::string render_text(const CapturesView& captures) {
     std::size_t width = 4;
     for (const CaptureFileView& file : captures.files) width = std::max(width, file.file.size());
     if (!captures.files.empty()) {
-        text += std::format("{:<{}}  {:>9}  {:<20}\n", "file", width, "size", "modified");
+        text += sallyport::format("{:<{}}  {:>9}  {:<20}\n", "file", width, "size", "modified");
         for (const CaptureFileView& file : captures.files)
-            text += std::format("{:<{}}  {:>9}  {:<20}{}\n", printable(file.file), width, octets(file.octets), file.modified, file.secrets ? "  TLS secrets" : "");
+            text += sallyport::format("{:<{}}  {:>9}  {:<20}{}\n", printable(file.file), width, octets(file.octets), file.modified, file.secrets ? "  TLS secrets" : "");
     }
-    text += std::format("{} of {} taken in {}; TLS secrets are {}allowed\n", octets(captures.octets), octets(captures.max_octets), printable(captures.directory),
-                        captures.secrets_allowed ? "" : "not ");
+    text += sallyport::format("{} of {} taken in {}; TLS secrets are {}allowed\n", octets(captures.octets), octets(captures.max_octets), printable(captures.directory),
+                              captures.secrets_allowed ? "" : "not ");
     return text;
 }
 

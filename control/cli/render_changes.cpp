@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <format>
 
 #include "control/cli/render.h"
+#include "crypto/format.h"
 
 namespace sallyport::cli {
 
@@ -22,7 +22,7 @@ std::string table(const std::vector<std::vector<std::string>>& rows) {
     std::string text;
     for (const auto& row : rows) {
         std::string line;
-        for (std::size_t i = 0; i < row.size(); ++i) line += std::format("{}{:<{}}", i > 0 ? "  " : "", row[i], widths[i]);
+        for (std::size_t i = 0; i < row.size(); ++i) line += sallyport::format("{}{:<{}}", i > 0 ? "  " : "", row[i], widths[i]);
         line.erase(line.find_last_not_of(' ') + 1);
         text += line + '\n';
     }
@@ -52,13 +52,13 @@ std::string printable_text(const std::string& text) {
 }  // namespace
 
 std::string render_text(const OpenedView& opened) {
-    std::string text = opened.resumed ? std::format("Your {} candidate is resumed{}.\n", opened.kind, opened.changed ? "; it has changes that are not committed" : "")
-                                      : std::format("A {} candidate from revision {}.\n", opened.kind, opened.base);
-    if (opened.head != opened.base) text += std::format("Revision {} was committed since it began at {}; `update` takes that in.\n", opened.head, opened.base);
+    std::string text = opened.resumed ? sallyport::format("Your {} candidate is resumed{}.\n", opened.kind, opened.changed ? "; it has changes that are not committed" : "")
+                                      : sallyport::format("A {} candidate from revision {}.\n", opened.kind, opened.base);
+    if (opened.head != opened.base) text += sallyport::format("Revision {} was committed since it began at {}; `update` takes that in.\n", opened.head, opened.base);
     for (const CandidateView& other : opened.others)
-        text += std::format("{}{} edits too, since {}{}.\n", printable(other.user), other.from.empty() ? "" : " (" + printable(other.from) + ")", other.since,
-                            other.kind == "exclusive" ? ", exclusively" : "");
-    if (!opened.confirm_until.empty()) text += std::format("A commit waits to be confirmed until {}.\n", opened.confirm_until);
+        text += sallyport::format("{}{} edits too, since {}{}.\n", printable(other.user), other.from.empty() ? "" : " (" + printable(other.from) + ")", other.since,
+                                  other.kind == "exclusive" ? ", exclusively" : "");
+    if (!opened.confirm_until.empty()) text += sallyport::format("A commit waits to be confirmed until {}.\n", opened.confirm_until);
     return text;
 }
 
@@ -68,18 +68,18 @@ std::string render_text(const ProblemsView& problems) { return problems.problems
 
 std::string render_text(const CommitView& commit) {
     std::string text = lines(commit.problems);
-    if (!commit.problems.empty()) return text + std::format("Not committed: {}. Nothing has changed.\n", commit.problems.size() == 1 ? "1 problem" : std::format("{} problems", commit.problems.size()));
-    if (commit.done) text += std::format("Revision {}{}\n", commit.revision, commit.note.empty() ? " runs." : ": " + printable(commit.note) + ".");
-    else if (!commit.note.empty()) text += std::format("The candidate {}.\n", printable(commit.note));
-    if (!commit.confirm_until.empty()) text += std::format("It is taken back at {} unless it is confirmed.\n", commit.confirm_until);
+    if (!commit.problems.empty()) return text + sallyport::format("Not committed: {}. Nothing has changed.\n", commit.problems.size() == 1 ? "1 problem" : sallyport::format("{} problems", commit.problems.size()));
+    if (commit.done) text += sallyport::format("Revision {}{}\n", commit.revision, commit.note.empty() ? " runs." : ": " + printable(commit.note) + ".");
+    else if (!commit.note.empty()) text += sallyport::format("The candidate {}.\n", printable(commit.note));
+    if (!commit.confirm_until.empty()) text += sallyport::format("It is taken back at {} unless it is confirmed.\n", commit.confirm_until);
     return text;
 }
 
 std::string render_text(const UpdateView& update) {
-    if (update.conflicts.empty()) return std::format("The candidate is based on revision {}.\n", update.base);
+    if (update.conflicts.empty()) return sallyport::format("The candidate is based on revision {}.\n", update.base);
     std::vector<std::vector<std::string>> rows{{"SETTING", "WAS", "RUNNING", "YOURS (KEPT)"}};
     for (const ConflictView& each : update.conflicts) rows.push_back({cell(each.path), cell(each.base), cell(each.running), cell(each.candidate)});
-    return table(rows) + std::format("The candidate is based on revision {}; a commit would overwrite these.\n", update.base);
+    return table(rows) + sallyport::format("The candidate is based on revision {}; a commit would overwrite these.\n", update.base);
 }
 
 std::string render_text(std::span<const RevisionView> revisions) {

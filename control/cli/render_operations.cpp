@@ -1,10 +1,10 @@
 #include "control/cli/render_operations.h"
 
 #include <algorithm>
-#include <format>
 
 #include "control/cli/render.h"
 #include "control/cli/table.h"
+#include "crypto/format.h"
 
 namespace sallyport::cli {
 
@@ -14,12 +14,12 @@ namespace {
 
 std::string counts(const std::vector<CountView>& list) {
     std::vector<std::string> parts;
-    for (const CountView& entry : list) parts.push_back(std::format("{} {}", entry.name, entry.count));
+    for (const CountView& entry : list) parts.push_back(sallyport::format("{} {}", entry.name, entry.count));
     return joined(parts);
 }
 
 std::string days(std::int64_t left) {
-    return left < 0 ? std::string("run out") : std::format("{} d", left);
+    return left < 0 ? std::string("run out") : sallyport::format("{} d", left);
 }
 
 std::string microseconds(std::uint64_t count) {
@@ -28,20 +28,20 @@ std::string microseconds(std::uint64_t count) {
 
 void add_tcp(std::string& text, std::string_view leg, const TcpView& tcp) {
     if (tcp.state.empty()) return;
-    text += std::format("\nTCP, {}\n", leg);
+    text += sallyport::format("\nTCP, {}\n", leg);
     Fields fields;
     fields.add("  state", tcp.state);
-    fields.add("  round trip", tcp.srtt_us == 0 ? "" : std::format("{}, varies by {}, time-out {}", microseconds(tcp.srtt_us), microseconds(tcp.rttvar_us), microseconds(tcp.rto_us)));
-    fields.add("  windows", std::format("congestion {}, peer's {}, ours {}", octets(tcp.cwnd), octets(tcp.snd_wnd), octets(tcp.rcv_wnd)));
+    fields.add("  round trip", tcp.srtt_us == 0 ? "" : sallyport::format("{}, varies by {}, time-out {}", microseconds(tcp.srtt_us), microseconds(tcp.rttvar_us), microseconds(tcp.rto_us)));
+    fields.add("  windows", sallyport::format("congestion {}, peer's {}, ours {}", octets(tcp.cwnd), octets(tcp.snd_wnd), octets(tcp.rcv_wnd)));
     fields.add("  in flight", octets(tcp.in_flight));
-    fields.add("  passed", std::format("{} sent, {} received", octets(tcp.octets_sent), octets(tcp.octets_received)));
-    fields.add("  lost", std::format("{} segments sent again, {} time-outs", tcp.segments_retransmitted, tcp.timeouts));
+    fields.add("  passed", sallyport::format("{} sent, {} received", octets(tcp.octets_sent), octets(tcp.octets_received)));
+    fields.add("  lost", sallyport::format("{} segments sent again, {} time-outs", tcp.segments_retransmitted, tcp.timeouts));
     std::vector<std::string> options;
     if (tcp.sack) options.emplace_back("SACK");
     if (tcp.timestamps) options.emplace_back("timestamps");
     if (tcp.window_scaling) options.emplace_back("window scaling");
     if (tcp.ecn) options.emplace_back("ECN");
-    fields.add("  options", std::format("MSS {}{}{}", tcp.mss, options.empty() ? "" : ", ", joined(options)));
+    fields.add("  options", sallyport::format("MSS {}{}{}", tcp.mss, options.empty() ? "" : ", ", joined(options)));
     text += fields.text();
 }
 
@@ -88,8 +88,8 @@ std::string render_text(std::span<const SessionView> sessions) {
 std::string render_text(const LogView& log) {
     std::string text;
     for (const auto& line : log.lines)
-        text += std::format("{} {:<7} {:<9} {}\n", printable(line.time), printable(line.level), printable(line.process), printable(line.text));
-    if (!log.dataplane.empty()) text += std::format("The dataplane's lines are missing: {}\n", printable(log.dataplane));
+        text += sallyport::format("{} {:<7} {:<9} {}\n", printable(line.time), printable(line.level), printable(line.process), printable(line.text));
+    if (!log.dataplane.empty()) text += sallyport::format("The dataplane's lines are missing: {}\n", printable(log.dataplane));
     return text.empty() ? "There are no such lines.\n" : text;
 }
 
@@ -98,7 +98,7 @@ std::string render_text(const FlowDetailView& view) {
     Fields fields;
     fields.add("flow", flow.id);
     fields.add("state", flow.state);
-    fields.add("began", std::format("{} ({} ago)", view.began, duration(flow.age_ns)));
+    fields.add("began", sallyport::format("{} ({} ago)", view.began, duration(flow.age_ns)));
     fields.add("worker", std::to_string(flow.worker));
     std::string text = fields.text() + "\nClient\n";
     Fields client;
@@ -106,7 +106,7 @@ std::string render_text(const FlowDetailView& view) {
     client.add("  to", flow.local);
     client.add("  service", flow.service);
     client.add("  server name", flow.server_name);
-    client.add("  TLS", flow.version.empty() ? "" : std::format("{} {}, {}{}", flow.version, flow.suite, flow.group, flow.resumed ? ", resumed" : ""));
+    client.add("  TLS", flow.version.empty() ? "" : sallyport::format("{} {}, {}{}", flow.version, flow.suite, flow.group, flow.resumed ? ", resumed" : ""));
     client.add("  signature", view.signature_scheme);
     if (view.negotiated_known) client.add("  master secret", view.extended_master_secret ? "extended" : "");
     client.add("  ALPN", flow.alpn);
@@ -115,16 +115,16 @@ std::string render_text(const FlowDetailView& view) {
     client.add("  issued by", view.client_issuer);
     client.add("  serial", view.client_serial);
     client.add("  names", joined(view.client_names));
-    client.add("  octets", std::format("{} in, {} out", octets(flow.client_in), octets(flow.client_out)));
+    client.add("  octets", sallyport::format("{} in, {} out", octets(flow.client_in), octets(flow.client_out)));
     text += client.text() + "\nBackend\n";
     Fields backend;
     backend.add("  pool", flow.pool);
     backend.add("  member", flow.member.empty() ? "" : flow.member + ", " + flow.member_address);
     backend.add("  TLS", flow.backend_version.empty() ? (flow.member.empty() || flow.backend_tls ? "" : "none: plain text")
-                                                      : std::format("{} {}, {}", flow.backend_version, flow.backend_suite, view.backend_group));
+                                                      : sallyport::format("{} {}, {}", flow.backend_version, flow.backend_suite, view.backend_group));
     backend.add("  certificate", view.backend_subject);
     backend.add("  trusted by", flow.anchor);
-    backend.add("  octets", std::format("{} in, {} out", octets(flow.backend_in), octets(flow.backend_out)));
+    backend.add("  octets", sallyport::format("{} in, {} out", octets(flow.backend_in), octets(flow.backend_out)));
     text += backend.text();
     if (!view.negotiated_known) text += "\nControl was started after the flow, or its handshake is not done: what it knows of it is not all.\n";
     add_tcp(text, "client", flow.client_tcp);
@@ -135,9 +135,9 @@ std::string render_text(const FlowDetailView& view) {
 std::string render_text(const RatesView& totals) {
     Fields fields;
     fields.add("at", totals.time);
-    fields.add("flows", std::format("{} now, {} opened", totals.flows_now, quantity(totals.flows_opened)));
-    fields.add("handshakes", std::format("{} done, {} failed, {} resumed", quantity(totals.handshakes_done), quantity(totals.handshakes_failed), quantity(totals.resumed)));
-    fields.add("octets", std::format("{} to backends, {} to clients", octets(totals.octets_to_backend), octets(totals.octets_to_client)));
+    fields.add("flows", sallyport::format("{} now, {} opened", totals.flows_now, quantity(totals.flows_opened)));
+    fields.add("handshakes", sallyport::format("{} done, {} failed, {} resumed", quantity(totals.handshakes_done), quantity(totals.handshakes_failed), quantity(totals.resumed)));
+    fields.add("octets", sallyport::format("{} to backends, {} to clients", octets(totals.octets_to_backend), octets(totals.octets_to_client)));
     fields.add("dropped", quantity(totals.drops));
     if (!totals.dataplane) fields.add("dataplane", "away: its figures are not known");
     return fields.text();
@@ -150,7 +150,7 @@ std::string render_text(std::span<const NameView> names) {
 }
 
 std::string render_text(const EndedView& ended) {
-    return std::format("{} {} ended\n", ended.ended, ended.ended == 1 ? "flow" : "flows");
+    return sallyport::format("{} {} ended\n", ended.ended, ended.ended == 1 ? "flow" : "flows");
 }
 
 std::string render_text(const AuditEntriesView& view) {
@@ -163,34 +163,34 @@ std::string render_text(const AuditEntriesView& view) {
                    member_of(entry, "command"), member_of(entry, "arguments"), member_of(entry, "outcome")});
     }
     std::string text = table.empty() ? "There are no entries.\n" : table.text();
-    if (view.lost > 0) text += std::format("{} entries could not be written since control was started.\n", view.lost);
+    if (view.lost > 0) text += sallyport::format("{} entries could not be written since control was started.\n", view.lost);
     return text;
 }
 
 std::string render_text(const AuditVerificationView& view) {
-    const std::string what = std::format("{} entries in {} files, from {} to {}\n", view.entries, view.files, view.first, view.last);
-    if (view.ok) return what + std::format("whole; the head is {}\n", printable(view.head));
-    return what + std::format("BROKEN: {}: {}\n", printable(view.broken_file), printable(view.why));
+    const std::string what = sallyport::format("{} entries in {} files, from {} to {}\n", view.entries, view.files, view.first, view.last);
+    if (view.ok) return what + sallyport::format("whole; the head is {}\n", printable(view.head));
+    return what + sallyport::format("BROKEN: {}: {}\n", printable(view.broken_file), printable(view.why));
 }
 
 std::string render_text(const ServiceTestView& test) {
-    std::string text = std::format("{} as {}: {}\n({})\n", printable(test.service), printable(test.server_name), test.good ? "good" : "NOT GOOD", printable(test.how));
-    for (const auto& problem : test.problems) text += std::format("  {}\n", printable(problem));
+    std::string text = sallyport::format("{} as {}: {}\n({})\n", printable(test.service), printable(test.server_name), test.good ? "good" : "NOT GOOD", printable(test.how));
+    for (const auto& problem : test.problems) text += sallyport::format("  {}\n", printable(problem));
     for (const auto& each : test.handshakes) {
-        text += std::format("\n{}\n", printable(each.offered));
+        text += sallyport::format("\n{}\n", printable(each.offered));
         Fields fields;
         fields.add("  outcome", each.done ? "done" : each.why);
         fields.add("  negotiated", each.version.empty() ? "" : each.version + ' ' + each.suite + (each.group.empty() ? "" : ", " + each.group));
         fields.add("  signature", each.signature_scheme);
         fields.add("  ALPN", each.alpn);
         for (const auto& certificate : each.chain)
-            fields.add("  certificate", std::format("{}, by {}, until {}", certificate.subject, certificate.issuer, certificate.not_after));
+            fields.add("  certificate", sallyport::format("{}, by {}, until {}", certificate.subject, certificate.issuer, certificate.not_after));
         if (!each.chain.empty()) {
             fields.add("  trusted", each.trusted ? "yes, to a public root" : "no: " + each.trust_error);
             fields.add("  name", each.name_covered ? "covered" : "not covered");
         }
         fields.add("  OCSP staple", each.staple);
-        if (each.done) fields.add("  tickets", each.tickets == 0 ? "none" : std::format("{}{}", each.tickets, each.resumed ? ", and one was taken" : ", and none was taken"));
+        if (each.done) fields.add("  tickets", each.tickets == 0 ? "none" : sallyport::format("{}{}", each.tickets, each.resumed ? ", and one was taken" : ", and none was taken"));
         fields.add("  ECH", each.ech);
         text += fields.text();
     }
@@ -198,7 +198,7 @@ std::string render_text(const ServiceTestView& test) {
 }
 
 std::string render_text(const BundleView& bundle) {
-    return std::format("{}\n{} in {} files, SHA-256 {}\n", printable(bundle.path), octets(bundle.octets), bundle.members.size(), printable(bundle.sha256));
+    return sallyport::format("{}\n{} in {} files, SHA-256 {}\n", printable(bundle.path), octets(bundle.octets), bundle.members.size(), printable(bundle.sha256));
 }
 
 }  // namespace sallyport::cli

@@ -1,10 +1,10 @@
 #include "control/cli/render_telemetry.h"
 
 #include <algorithm>
-#include <format>
 #include <vector>
 
 #include "control/cli/render.h"
+#include "crypto/format.h"
 
 namespace sallyport::cli {
 
@@ -29,7 +29,7 @@ std::string table_of(const std::vector<AlarmView>& alarms, bool cleared) {
         for (std::size_t i = 0; i + 1 < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
     std::string text;
     for (const auto& row : rows) {
-        for (std::size_t i = 0; i + 1 < row.size(); ++i) text += std::format("{:<{}}  ", row[i], widths[i]);
+        for (std::size_t i = 0; i + 1 < row.size(); ++i) text += sallyport::format("{:<{}}  ", row[i], widths[i]);
         text += row.back() + '\n';
     }
     return text;

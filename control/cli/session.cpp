@@ -1,7 +1,5 @@
 #include "control/cli/session.h"
 
-#include <format>
-
 #include "control/cli/fetch.h"
 #include "control/cli/help.h"
 #include "control/cli/monitor.h"
@@ -9,6 +7,7 @@
 #include "control/cli/render_any.h"
 #include "control/daemon/exit_code.h"
 #include "control/management/command_table.h"
+#include "crypto/format.h"
 
 namespace sallyport::cli {
 
@@ -108,7 +107,7 @@ int Session::call(const Parsed& parsed) {
         if (written != exit_code::kOk) return written;
         return command.done == nullptr || command.done(*result) ? exit_code::kOk : exit_code::kFailure;
     } catch (const json::exception& error) {
-        output_.complain(std::format("control's answer is not what this version expects: {}", error.what()));
+        output_.complain(sallyport::format("control's answer is not what this version expects: {}", error.what()));
         return exit_code::kProtocol;
     }
 }
@@ -131,13 +130,13 @@ int Session::show_configuration(const Parsed& parsed) {
 
 std::expected<int, Fault> Session::help(const Parsed& parsed) {
     const std::string text = help_text(mode(), rest_texts(parsed));
-    if (text.empty()) return std::unexpected(Fault{parsed.rest.front().at, std::format("there is no command \"{}\"", text_of(parsed.rest))});
+    if (text.empty()) return std::unexpected(Fault{parsed.rest.front().at, sallyport::format("there is no command \"{}\"", text_of(parsed.rest))});
     return output_.show(text, Paint::none, parsed.pipes);
 }
 
 std::expected<int, Fault> Session::help_setting(const Parsed& parsed) {
     const std::string text = setting_text(rest_texts(parsed));
-    if (text.empty()) return std::unexpected(Fault{parsed.rest.front().at, std::format("there is no setting \"{}\"", text_of(parsed.rest))});
+    if (text.empty()) return std::unexpected(Fault{parsed.rest.front().at, sallyport::format("there is no setting \"{}\"", text_of(parsed.rest))});
     return output_.show(text, Paint::none, parsed.pipes);
 }
 

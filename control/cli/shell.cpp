@@ -5,7 +5,6 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
-#include <format>
 #include <iostream>
 
 #include "control/cli/editor.h"
@@ -14,6 +13,7 @@
 #include "control/cli/table.h"
 #include "control/cli/terminal.h"
 #include "control/daemon/exit_code.h"
+#include "crypto/format.h"
 
 namespace sallyport::cli {
 
@@ -25,8 +25,8 @@ std::string history_file(const Caller& caller) {
 
 std::string prompt_of(const Session& session) {
     const Caller& caller = session.output().caller();
-    const std::string text = std::format("{}@{}{}", printable(caller.user), printable(caller.host), session.mode() == Mode::configuration ? '#' : '>');
-    return session.output().colours() ? std::format("{}{}{} ", colour::kBold, text, colour::kOff) : text + ' ';
+    const std::string text = sallyport::format("{}@{}{}", printable(caller.user), printable(caller.host), session.mode() == Mode::configuration ? '#' : '>');
+    return session.output().colours() ? sallyport::format("{}{}{} ", colour::kBold, text, colour::kOff) : text + ' ';
 }
 
 std::string head_of(const Session& session) {

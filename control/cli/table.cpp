@@ -1,9 +1,9 @@
 #include "control/cli/table.h"
 
 #include <algorithm>
-#include <format>
 
 #include "control/cli/render.h"
+#include "crypto/format.h"
 
 namespace sallyport::cli {
 
@@ -68,7 +68,7 @@ std::string Table::text() const {
 }
 
 void Fields::add(std::string_view name, std::string_view value) {
-    if (!value.empty()) text_ += std::format("{:<18}{}\n", name, printable(value));
+    if (!value.empty()) text_ += sallyport::format("{:<18}{}\n", name, printable(value));
 }
 
 }  // namespace sallyport::cli

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <format>
 #include <functional>
 #include <optional>
 #include <utility>
@@ -11,6 +10,7 @@
 #include "control/configuration/document_parser.h"
 #include "control/configuration/reader.h"
 #include "crypto/check.h"
+#include "crypto/format.h"
 
 namespace sallyport::configuration {
 
@@ -94,7 +94,7 @@ std::string word_of(const Node& node) {
         case Type::integer64:
             return std::to_string(node.integer);
         case Type::floating:
-            return std::format("{}", node.floating);
+            return sallyport::format("{}", node.floating);
         case Type::text:
             return node.text;
         case Type::group:
@@ -111,24 +111,24 @@ std::string string_literal(std::string_view text) {
     std::string literal = "\"";
     for (const char c : text) {
         if (c == '"' || c == '\\') literal += '\\';
-        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) literal += std::format("\\x{:02x}", static_cast<unsigned char>(c));
+        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) literal += sallyport::format("\\x{:02x}", static_cast<unsigned char>(c));
         else literal += c;
     }
     return literal + "\"";
 }
 
-std::string range_of(const Setting& setting) { return std::format("{} to {}", setting.least, setting.most); }
+std::string range_of(const Setting& setting) { return sallyport::format("{} to {}", setting.least, setting.most); }
 
 std::string with_default(const Setting& setting) {
     std::string help = setting.documentation;
     if (setting.kind == Kind::integer || setting.kind == Kind::integers) help += "; " + range_of(setting);
-    if (is_leaf(setting) && setting.fallback[0] != '\0') help += std::format(" (default {})", setting.fallback);
+    if (is_leaf(setting) && setting.fallback[0] != '\0') help += sallyport::format(" (default {})", setting.fallback);
     return help;
 }
 
 /// A word as the setting's value in libconfig's spelling, by the rules of the reader.
 std::expected<std::string, WordError> literal_of(const Setting& setting, const std::string& word, Words path) {
-    const std::string what = std::format("{} = {}", joined(path), in_quotes(word));
+    const std::string what = sallyport::format("{} = {}", joined(path), in_quotes(word));
     switch (setting.kind) {
         case Kind::boolean:
             if (word == "true" || word == "false") return word;
@@ -150,10 +150,10 @@ std::expected<std::string, WordError> literal_of(const Setting& setting, const s
             if (!setting.choices.empty() && !std::ranges::contains(setting.choices, word)) {
                 const std::vector<std::string_view> choices(setting.choices.begin(), setting.choices.end());
                 const std::string_view near = nearest(word, choices);
-                return bad_value(what + ": is not known" + (near.empty() ? "" : std::format(" (is \"{}\" meant?)", near)) + "; " + one_of(choices));
+                return bad_value(what + ": is not known" + (near.empty() ? "" : sallyport::format(" (is \"{}\" meant?)", near)) + "; " + one_of(choices));
             }
             if (word.size() < least) return bad_value(what + ": is empty; " + setting.documentation);
-            if (word.size() > most) return bad_value(std::format("{}: is longer than {} octets; {}", joined(path), most, setting.documentation));
+            if (word.size() > most) return bad_value(sallyport::format("{}: is longer than {} octets; {}", joined(path), most, setting.documentation));
             if (std::ranges::any_of(word, [](unsigned char c) { return c < 0x20 || c == 0x7f; }))
                 return bad_value(what + ": has control characters in it; text without them");
             return string_literal(word);
@@ -203,7 +203,7 @@ std::vector<std::vector<std::string>> keys_of_elements(const Setting& list, cons
     for (std::size_t i = 0; i < keys.size(); ++i) {
         const auto [first, last] = std::ranges::equal_range(sorted, keys[i]);
         // A key that looks like a position would be taken for one.
-        if (keys[i].empty() || last - first > 1 || position_of(keys[i].front())) keys[i] = {std::format("[{}]", i)};
+        if (keys[i].empty() || last - first > 1 || position_of(keys[i].front())) keys[i] = {sallyport::format("[{}]", i)};
     }
     return keys;
 }
@@ -245,13 +245,13 @@ std::expected<Step, WordError> element_step(const Step& list, Words words, std::
     if (const auto position = position_of(rest[0])) {
         ++used;
         const std::size_t count = list.node != nullptr ? list.node->children.size() : 0;
-        if (*position >= count) return bad_path(std::format("{} has {} elements, counted from [0]", joined(path), count));
+        if (*position >= count) return bad_path(sallyport::format("{} has {} elements, counted from [0]", joined(path), count));
         found(*position);
     } else {
         const auto keys = key_of(*list.setting);
         const std::size_t length = list.setting->keys.empty() ? 1 : keys.size();
         if (rest.size() < length)
-            return bad_path(std::format("{} names its elements by {} and {}", joined(path), keys[0]->name, keys[1]->name));
+            return bad_path(sallyport::format("{} names its elements by {} and {}", joined(path), keys[0]->name, keys[1]->name));
         step.key.assign(rest.begin(), rest.begin() + static_cast<std::ptrdiff_t>(length));
         used += length;
         std::size_t matches = 0;
@@ -260,7 +260,7 @@ std::expected<Step, WordError> element_step(const Step& list, Words words, std::
             ++matches;
             found(i);
         }
-        if (matches > 1) return bad_path(std::format("{} {} is there {} times; name one by its place, such as [{}]", joined(path), joined(step.key), matches, step.index));
+        if (matches > 1) return bad_path(sallyport::format("{} {} is there {} times; name one by its place, such as [{}]", joined(path), joined(step.key), matches, step.index));
         // A member that has a name can be found by its address too.
         for (std::size_t i = 0; matches == 0 && length == 1 && keys.size() > 1 && list.node != nullptr && i < list.node->children.size(); ++i) {
             const Node* const other = list.node->children[i].find(keys[1]->name);
@@ -270,7 +270,7 @@ std::expected<Step, WordError> element_step(const Step& list, Words words, std::
         }
     }
     if (step.node != nullptr && step.node->type != Type::group)
-        return bad_path(std::format("{} is {} at line {}; a group: {{ ... }}", joined(words.first(used)), type_name(step.node->type), step.node->line));
+        return bad_path(sallyport::format("{} is {} at line {}; a group: {{ ... }}", joined(words.first(used)), type_name(step.node->type), step.node->line));
     return step;
 }
 
@@ -294,14 +294,14 @@ std::expected<Walk, WordError> walk(const Node& root, Words words) {
         if (member == nullptr) {
             const auto names = names_of(*at.setting);
             const std::string_view near = nearest(words[used], names);
-            return bad_path(std::format("{}: there is no such setting; {}", joined(words.first(used + 1)),
-                                        near.empty() ? one_of(names) : "probably " + std::string(near)));
+            return bad_path(sallyport::format("{}: there is no such setting; {}", joined(words.first(used + 1)),
+                                              near.empty() ? one_of(names) : "probably " + std::string(near)));
         }
         Step step{.setting = member, .node = at.node != nullptr ? at.node->find(member->name) : nullptr};
         if (step.node != nullptr) step.index = static_cast<std::size_t>(step.node - at.node->children.data());
         ++used;
         if (step.node != nullptr && !is_leaf(*member) && !has_type_of(*step.node, *member))
-            return bad_path(std::format("{} is {} at line {}; delete it first", joined(words.first(used)), type_name(step.node->type), step.node->line));
+            return bad_path(sallyport::format("{} is {} at line {}; delete it first", joined(words.first(used)), type_name(step.node->type), step.node->line));
         walk.steps.push_back(std::move(step));
     }
     return walk;
@@ -345,19 +345,19 @@ void set_lines(const Setting& setting, bool element, const Node& node, std::vect
 void find_strangers(const Setting& setting, bool element, const Node& node, const std::string& path, std::vector<std::string>& to) {
     const bool list = setting.kind == Kind::groups && !element;
     if (element ? node.type != Type::group : !has_type_of(node, setting)) {
-        to.push_back(std::format("{}: {}: is {}", node.line, path, type_name(node.type)));
+        to.push_back(sallyport::format("{}: {}: is {}", node.line, path, type_name(node.type)));
     } else if (list) {
-        for (std::size_t i = 0; i < node.children.size(); ++i) find_strangers(setting, true, node.children[i], std::format("{}.[{}]", path, i), to);
+        for (std::size_t i = 0; i < node.children.size(); ++i) find_strangers(setting, true, node.children[i], sallyport::format("{}.[{}]", path, i), to);
     } else if (!is_leaf(setting)) {
         for (const Node& child : node.children) {
             const std::string name = path.empty() ? child.name : path + "." + child.name;
             if (const Setting* const member = member_of(setting, child.name)) find_strangers(*member, false, child, name, to);
-            else to.push_back(std::format("{}: {}: there is no such setting; {}", child.line, name, one_of(names_of(setting))));
+            else to.push_back(sallyport::format("{}: {}: there is no such setting; {}", child.line, name, one_of(names_of(setting))));
         }
     } else if (is_array(setting)) {
         const auto wrong = [&](const Node& item) { return setting.kind == Kind::texts ? item.type != Type::text : item.type != Type::integer && item.type != Type::integer64; };
         for (const Node& item : node.children)
-            if (wrong(item)) to.push_back(std::format("{}: {}: holds {}", item.line, path, type_name(item.type)));
+            if (wrong(item)) to.push_back(sallyport::format("{}: {}: holds {}", item.line, path, type_name(item.type)));
     }
 }
 
@@ -382,8 +382,8 @@ class Editor {
         std::vector<std::string> literals;
         if (is_leaf(*last.setting)) {
             if (!is_array(*last.setting) && walked->values.size() != 1)
-                return bad_value(std::format("{}: {}; {}", joined(path), walked->values.empty() ? "a value is missing" : "more than one value is given",
-                                             with_default(*last.setting)));
+                return bad_value(sallyport::format("{}: {}; {}", joined(path), walked->values.empty() ? "a value is missing" : "more than one value is given",
+                                                   with_default(*last.setting)));
             for (const std::string& value : walked->values) {
                 auto literal = literal_of(*last.setting, value, path);
                 if (!literal) return std::unexpected(std::move(literal.error()));
@@ -398,7 +398,7 @@ class Editor {
             return finish(words);
         }
         if (!has_type_of(*last.node, *last.setting))
-            return bad_path(std::format("{} is {} at line {}; delete it first", joined(path), type_name(last.node->type), last.node->line));
+            return bad_path(sallyport::format("{} is {} at line {}; delete it first", joined(path), type_name(last.node->type), last.node->line));
         return add_items(words, walked->values, literals);
     }
 
@@ -421,7 +421,7 @@ class Editor {
         const Words path = words.first(words.size() - walked->values.size());
         if (!is_array(*last.setting)) {
             if (walked->values.size() > 1 || word_of(*last.node) != walked->values[0])
-                return bad_value(std::format("{} is {}, not {}", joined(path), quoted_word(word_of(*last.node)), joined(walked->values)));
+                return bad_value(sallyport::format("{} is {}, not {}", joined(path), quoted_word(word_of(*last.node)), joined(walked->values)));
             erase_setting(*last.node);
             return finish(words);
         }
@@ -430,7 +430,7 @@ class Editor {
             SALLYPORT_CHECK(again && again->last().node != nullptr);
             const Node& array = *again->last().node;
             const auto found = std::ranges::find_if(array.children, [&](const Node& item) { return word_of(item) == value; });
-            if (found == array.children.end()) return bad_value(std::format("{} has no {}", joined(path), quoted_word(value)));
+            if (found == array.children.end()) return bad_value(sallyport::format("{} has no {}", joined(path), quoted_word(value)));
             erase_item(array, static_cast<std::size_t>(found - array.children.begin()));
             if (auto done = finish(words); !done) return done;
         }
@@ -515,9 +515,9 @@ class Editor {
         if (step.setting->keys.empty()) {
             // Without a name a member is called by its address; so an address is taken for one.
             const bool second = keys.size() > 1 && SocketAddress::parse(step.key[0]).has_value();
-            settings.push_back(std::format("{} = {};", keys[second ? 1 : 0]->name, string_literal(step.key[0])));
+            settings.push_back(sallyport::format("{} = {};", keys[second ? 1 : 0]->name, string_literal(step.key[0])));
         } else {
-            for (std::size_t i = 0; i < keys.size(); ++i) settings.push_back(std::format("{} = {};", keys[i]->name, string_literal(step.key[i])));
+            for (std::size_t i = 0; i < keys.size(); ++i) settings.push_back(sallyport::format("{} = {};", keys[i]->name, string_literal(step.key[i])));
         }
         return settings;
     }
@@ -645,7 +645,7 @@ class Editor {
             SALLYPORT_CHECK(parsed.has_value());
             if (std::ranges::any_of(array.children, [&](const Node& item) { return word_of(item) == word_of(parsed->children[0]); })) continue;
             if (array.children.size() >= again->last().setting->most_items)
-                return bad_value(std::format("{} has {} items already, the most that there can be", joined(path), array.children.size()));
+                return bad_value(sallyport::format("{} has {} items already, the most that there can be", joined(path), array.children.size()));
             if (array.children.empty()) add_first(array, [&](const std::string&) { return literal; });
             else add_last(array, [&](const std::string&, bool) { return literal; });
             if (auto done = finish(words); !done) return done;

@@ -13,6 +13,8 @@
 #include <memory>
 #include <mutex>
 
+#include "crypto/format.h"
+
 namespace sallyport::daemon {
 
 namespace {
@@ -51,7 +53,7 @@ void append_escaped(std::string& out, std::string_view text, std::string_view al
                 else if (text[i] == '\t')
                     out += "\\t";
                 else
-                    out += std::format("\\x{:02x}", static_cast<unsigned char>(text[i]));
+                    out += sallyport::format("\\x{:02x}", static_cast<unsigned char>(text[i]));
             }
             text.remove_prefix(octets);
             continue;
@@ -113,7 +115,7 @@ class LineFormatter final : public spdlog::formatter {
         if (journal_)
             line = journal_prefix(message.level);
         else
-            line = std::format("{} {} {} ", time_of_line(message.time), word(message.level), program_);
+            line = sallyport::format("{} {} {} ", time_of_line(message.time), word(message.level), program_);
         line += one_line({message.payload.data(), message.payload.size()});
         line += '\n';
         out.append(line.data(), line.data() + line.size());
@@ -198,14 +200,14 @@ std::expected<Level, std::string> parse_level(std::string_view level) {
     if (level == "warning") return Level::warning;
     if (level == "error") return Level::error;
     return std::unexpected(
-        std::format("log level {} is none of trace, debug, info, warning, error", field_text(level)));
+        sallyport::format("log level {} is none of trace, debug, info, warning, error", field_text(level)));
 }
 
 bool is_journal(int fd, const char* journal_stream) {
     if (journal_stream == nullptr) return false;
     struct stat status{};
     if (fstat(fd, &status) != 0) return false;
-    return std::format("{}:{}", status.st_dev, status.st_ino) == journal_stream;
+    return sallyport::format("{}:{}", status.st_dev, status.st_ino) == journal_stream;
 }
 
 void start_logging(const std::string& program, Level level) {
@@ -246,7 +248,7 @@ const char* level_name(Level level) noexcept {
 }
 
 std::string time_of_line(std::chrono::system_clock::time_point time) {
-    return std::format("{:%FT%TZ}", std::chrono::floor<std::chrono::milliseconds>(time));
+    return sallyport::format("{:%FT%TZ}", std::chrono::floor<std::chrono::milliseconds>(time));
 }
 
 std::string field_text(std::string_view value) {

@@ -3,11 +3,12 @@
 #include <chrono>
 #include <cstdint>
 #include <expected>
-#include <format>
 #include <initializer_list>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "crypto/format.h"
 
 /// Logs: one line an event, to stderr. A line is the event's name, then key=value fields:
 ///   2026-11-03T14:05:09.123Z info sallyport-control flow_ended flow=00-000001-00000007 reason=finished text="both
@@ -41,7 +42,7 @@ struct Field {
     Field(std::string_view k, bool v) : key(k), value(v ? "yes" : "no") {}
     template <typename T>
         requires(std::is_arithmetic_v<T>)
-    Field(std::string_view k, T v) : key(k), value(std::format("{}", v)) {}
+    Field(std::string_view k, T v) : key(k), value(sallyport::format("{}", v)) {}
 };
 
 /// Whether log() would write a line of this level: asked before fields are made whose texts are worked out for each flow.

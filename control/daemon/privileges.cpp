@@ -9,11 +9,11 @@
 #include <charconv>
 #include <cstring>
 #include <filesystem>
-#include <format>
 #include <fstream>
 #include <vector>
 
 #include "control/daemon/sandbox.h"
+#include "crypto/format.h"
 
 namespace sallyport::daemon {
 
@@ -30,15 +30,15 @@ std::expected<User, std::string> find_user(const std::string& name) {
     std::vector<char> buffer(16384);
     const int error = getpwnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found);
     if (error != 0)
-        return std::unexpected(std::format("user \"{}\" cannot be looked up: {}", name, std::strerror(error)));
+        return std::unexpected(sallyport::format("user \"{}\" cannot be looked up: {}", name, std::strerror(error)));
     if (found == nullptr)
-        return std::unexpected(std::format(
+        return std::unexpected(sallyport::format(
             "there is no user \"{}\"; make it with systemd-sysusers, or name another in the configuration", name));
     if (entry.pw_uid == 0)
-        return std::unexpected(std::format("user \"{}\" is the superuser; name one without privileges", name));
+        return std::unexpected(sallyport::format("user \"{}\" is the superuser; name one without privileges", name));
     if (entry.pw_gid == 0)
         return std::unexpected(
-            std::format("user \"{}\" is in the superuser's group; name one without privileges", name));
+            sallyport::format("user \"{}\" is in the superuser's group; name one without privileges", name));
     return User{entry.pw_uid, entry.pw_gid};
 }
 
@@ -50,7 +50,7 @@ struct ThreadCredentials {
 
 std::expected<ThreadCredentials, std::string> read_credentials(const std::filesystem::path& status) {
     std::ifstream file(status);
-    if (!file) return std::unexpected(std::format("{} cannot be read", status.string()));
+    if (!file) return std::unexpected(sallyport::format("{} cannot be read", status.string()));
     ThreadCredentials credentials;
     const auto hexadecimal = [](std::string_view text) {
         std::uint64_t value = ~std::uint64_t{0};
@@ -73,8 +73,8 @@ std::expected<ThreadCredentials, std::string> read_credentials(const std::filesy
 /// Reads back what every thread of ours has now. Capabilities are a matter of each thread alone: one that an ill-timed
 /// start left privileged would undo all of this.
 std::expected<void, std::string> verify(const User& user, std::uint64_t kept) {
-    const std::string uids = std::format("{0}\t{0}\t{0}\t{0}", user.uid);
-    const std::string gids = std::format("{0}\t{0}\t{0}\t{0}", user.gid);
+    const std::string uids = sallyport::format("{0}\t{0}\t{0}\t{0}", user.uid);
+    const std::string gids = sallyport::format("{0}\t{0}\t{0}\t{0}", user.gid);
     for (const auto& thread : std::filesystem::directory_iterator("/proc/self/task")) {
         const auto credentials = read_credentials(thread.path() / "status");
         if (!credentials) {
@@ -83,11 +83,11 @@ std::expected<void, std::string> verify(const User& user, std::uint64_t kept) {
         }
         const std::string id = thread.path().filename();
         if (credentials->uids != uids || credentials->gids != gids)
-            return std::unexpected(std::format("thread {} still has another user or group", id));
+            return std::unexpected(sallyport::format("thread {} still has another user or group", id));
         if (credentials->groups.contains(" 0 "))
-            return std::unexpected(std::format("thread {} is still in the superuser's group", id));
+            return std::unexpected(sallyport::format("thread {} is still in the superuser's group", id));
         if ((credentials->permitted & ~kept) != 0 || (credentials->ambient & ~kept) != 0)
-            return std::unexpected(std::format("thread {} still has capabilities {:#x}", id, credentials->permitted));
+            return std::unexpected(sallyport::format("thread {} still has capabilities {:#x}", id, credentials->permitted));
     }
     return {};
 }
@@ -104,12 +104,12 @@ std::expected<void, std::string> drop_privileges(const std::string& user_name,
     std::vector<unsigned> capabilities;
     for (const std::string_view name : keep_capabilities) {
         const int capability = capng_name_to_capability(std::string(name).c_str());
-        if (capability < 0) return std::unexpected(std::format("there is no capability \"{}\"", name));
+        if (capability < 0) return std::unexpected(sallyport::format("there is no capability \"{}\"", name));
         if (!capng_have_capability(CAPNG_PERMITTED, static_cast<unsigned>(capability)))
             return std::unexpected(
-                std::format("the process does not have the capability \"{}\"; start it as root, or with "
-                            "AmbientCapabilities=CAP_{} in its unit",
-                            name, name));
+                sallyport::format("the process does not have the capability \"{}\"; start it as root, or with "
+                                  "AmbientCapabilities=CAP_{} in its unit",
+                                  name, name));
         capabilities.push_back(static_cast<unsigned>(capability));
         kept |= std::uint64_t{1} << capability;
     }
@@ -117,8 +117,8 @@ std::expected<void, std::string> drop_privileges(const std::string& user_name,
     const bool same_user = getuid() == user->uid && geteuid() == user->uid;
     if (!same_user && geteuid() != 0)
         return std::unexpected(
-            std::format("runs as user id {} and cannot change to \"{}\"; start it as root or as \"{}\"", geteuid(),
-                        user_name, user_name));
+            sallyport::format("runs as user id {} and cannot change to \"{}\"; start it as root or as \"{}\"", geteuid(),
+                              user_name, user_name));
 
     capng_clear(CAPNG_SELECT_ALL);
     for (const unsigned capability : capabilities)
@@ -128,21 +128,21 @@ std::expected<void, std::string> drop_privileges(const std::string& user_name,
         const int result = capng_change_id(static_cast<int>(user->uid), static_cast<int>(user->gid),
                                            static_cast<capng_flags_t>(CAPNG_INIT_SUPP_GRP | CAPNG_CLEAR_BOUNDING));
         if (result != 0)
-            return std::unexpected(std::format("cannot change to user \"{}\" (capng_change_id: {}, {})", user_name,
-                                               result, std::strerror(errno)));
+            return std::unexpected(sallyport::format("cannot change to user \"{}\" (capng_change_id: {}, {})", user_name,
+                                                     result, std::strerror(errno)));
     } else if (capng_apply(CAPNG_SELECT_CAPS) != 0) {
-        return std::unexpected(std::format("cannot give up capabilities: {}", std::strerror(errno)));
+        return std::unexpected(sallyport::format("cannot give up capabilities: {}", std::strerror(errno)));
     }
     if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0)
-        return std::unexpected(std::format("cannot clear ambient capabilities: {}", std::strerror(errno)));
+        return std::unexpected(sallyport::format("cannot clear ambient capabilities: {}", std::strerror(errno)));
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
-        return std::unexpected(std::format("cannot set no_new_privs: {}", std::strerror(errno)));
+        return std::unexpected(sallyport::format("cannot set no_new_privs: {}", std::strerror(errno)));
     const rlimit none{.rlim_cur = 0, .rlim_max = 0};
     if (setrlimit(RLIMIT_CORE, &none) != 0)
-        return std::unexpected(std::format("cannot forbid core files: {}", std::strerror(errno)));
+        return std::unexpected(sallyport::format("cannot forbid core files: {}", std::strerror(errno)));
     // The change of user has made it 0 already; the leak check of a sanitizer must attach to its own process.
     if (prctl(PR_SET_DUMPABLE, kSanitizerBuild ? 1 : 0, 0, 0, 0) != 0)
-        return std::unexpected(std::format("cannot make the process undumpable: {}", std::strerror(errno)));
+        return std::unexpected(sallyport::format("cannot make the process undumpable: {}", std::strerror(errno)));
     if (setresuid(static_cast<uid_t>(-1), 0, static_cast<uid_t>(-1)) == 0)
         return std::unexpected(std::string("could become the superuser again: privileges were not dropped"));
     return verify(*user, kept);

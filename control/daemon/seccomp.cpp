@@ -10,11 +10,11 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <format>
 #include <span>
 #include <string_view>
 
 #include "control/daemon/sandbox.h"
+#include "crypto/format.h"
 
 namespace sallyport::daemon {
 
@@ -154,7 +154,7 @@ class Filter {
         if (result != 0) fail(what, result);
     }
     void fail(const char* what, int result) {
-        error_ = std::format("system call filter: {}: {}", what, std::strerror(-result));
+        error_ = sallyport::format("system call filter: {}: {}", what, std::strerror(-result));
     }
     scmp_filter_ctx context_;
     std::string error_;

@@ -1,10 +1,9 @@
 #include "control/flows/failures.h"
 
-#include <format>
-
 #include "control/daemon/logging.h"
 #include "control/policy/catalogue.h"
 #include "control/policy/requirement.h"
+#include "crypto/format.h"
 
 namespace sallyport::flows {
 
@@ -12,7 +11,7 @@ namespace {
 
 constexpr std::string_view kProtected = "protected";
 
-std::string hexadecimal(std::uint16_t id) { return std::format("{:#06x}", id); }
+std::string hexadecimal(std::uint16_t id) { return sallyport::format("{:#06x}", id); }
 
 std::string version_name(std::uint16_t id) {
     return id == policy::kTls13 ? "TLS 1.3" : id == policy::kTls12 ? "TLS 1.2" : id == 0x0302 ? "TLS 1.1" : id == 0x0301 ? "TLS 1.0" : hexadecimal(id);
@@ -37,7 +36,7 @@ template <typename Name>
 std::vector<std::string> words(const std::vector<std::uint16_t>& ids, std::size_t beyond, Name name) {
     std::vector<std::string> list;
     for (const std::uint16_t id : ids) list.push_back(name(id));
-    if (beyond != 0) list.push_back(std::format("and {} more", beyond));
+    if (beyond != 0) list.push_back(sallyport::format("and {} more", beyond));
     return list;
 }
 
@@ -82,7 +81,7 @@ management::FailureView view_of(const FailedHandshake& failed, std::chrono::syst
         view.signature_schemes = words(offer.signature_schemes, offer.beyond.signature_schemes,
                                        [](std::uint16_t id) { return name_or_number(policy::find_signature_scheme(id), id); });
         view.alpn = offer.alpn;
-        if (offer.beyond.alpn != 0) view.alpn.push_back(std::format("and {} more", offer.beyond.alpn));
+        if (offer.beyond.alpn != 0) view.alpn.push_back(sallyport::format("and {} more", offer.beyond.alpn));
         view.ja4 = failed.offer->ja4;
     }
     if (failed.negotiated != nullptr && failed.negotiated->ech == handshake::EchOutcome::accepted && !view.server_name.empty()) {

@@ -7,12 +7,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <format>
 #include <future>
 #include <utility>
 
 #include "control/certificates/openssl_memory.h"
 #include "crypto/check.h"
+#include "crypto/format.h"
 #include "crypto/secret.h"
 
 namespace sallyport::flows {
@@ -45,7 +45,7 @@ handshake::Failure failure_of(EndReason reason, const char* text) {
 
 }  // namespace
 
-std::string HandshakeWorker::text_of(FlowId id) { return std::format("{:02x}-{:06x}-{:08x}", id.worker(), id.generation(), id.index()); }
+std::string HandshakeWorker::text_of(FlowId id) { return sallyport::format("{:02x}-{:06x}-{:08x}", id.worker(), id.generation(), id.index()); }
 
 EndReason HandshakeWorker::reason_of(std::uint8_t value) noexcept {
     return value < static_cast<std::uint8_t>(EndReason::count_) ? static_cast<EndReason>(value) : EndReason::none;
@@ -68,7 +68,7 @@ HandshakeWorker::Opening::~Opening() {
 
 void HandshakeWorker::start() {
     thread_ = std::thread([this] {
-        pthread_setname_np(pthread_self(), std::format("handshake{}", index_).c_str());
+        pthread_setname_np(pthread_self(), sallyport::format("handshake{}", index_).c_str());
         run();
     });
 }

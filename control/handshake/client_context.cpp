@@ -1,7 +1,6 @@
 #include "control/handshake/client_context.h"
 
 #include <algorithm>
-#include <format>
 #include <stdexcept>
 #include <utility>
 #include <vector>
@@ -12,12 +11,13 @@
 #include "control/handshake/connection.h"
 #include "control/handshake/server_context.h"
 #include "control/policy/catalogue.h"
+#include "crypto/format.h"
 
 namespace sallyport::handshake {
 namespace {
 
 void require(bool done, std::string_view what) {
-    if (!done) throw std::runtime_error(std::format("libssl refuses {}: {}", what, openssl::error_queue()));
+    if (!done) throw std::runtime_error(sallyport::format("libssl refuses {}: {}", what, openssl::error_queue()));
 }
 
 /// signature_algorithms_cert (RFC 8446 4.2.3). Without it a backend may take signature_algorithms, which has no PKCS#1 v1.5, for
@@ -67,13 +67,13 @@ int verify(X509_STORE_CTX* store, void* argument) {
 
 ClientContext::ClientContext(const configuration::Configuration& configuration, const configuration::Pool& pool, ClientMaterials materials)
     : context_(SSL_CTX_new(TLS_client_method())), materials_(std::move(materials)) {
-    if (!pool.tls) throw std::runtime_error(std::format("pool {}: has no tls", pool.name));
+    if (!pool.tls) throw std::runtime_error(sallyport::format("pool {}: has no tls", pool.name));
     require(context_ != nullptr, "a client context");
     server_name_ = pool.tls->server_name;
     name_is_address_ = IpAddress::parse(server_name_).has_value();
     tls12_ = std::ranges::contains(pool.tls->versions, configuration::TlsVersion::tls12);
     tls13_ = std::ranges::contains(pool.tls->versions, configuration::TlsVersion::tls13);
-    if (!tls12_ && !tls13_) throw std::runtime_error(std::format("pool {}: no TLS version", pool.name));
+    if (!tls12_ && !tls13_) throw std::runtime_error(sallyport::format("pool {}: no TLS version", pool.name));
     SSL_CTX* const context = context_.get();
     apply_catalogue(context, tls12_, tls13_, false);
     require(SSL_CTX_add_custom_ext(context, kSignatureAlgorithmsCert, SSL_EXT_CLIENT_HELLO, add_certificate_schemes, nullptr, nullptr, nullptr, nullptr) == 1,
@@ -81,7 +81,7 @@ ClientContext::ClientContext(const configuration::Configuration& configuration, 
 
     openssl::Store store(X509_STORE_new());
     require(store != nullptr, "a certificate store");
-    const std::string owner = std::format("pool {}", pool.name);
+    const std::string owner = sallyport::format("pool {}", pool.name);
     pins_ = pool.tls->pins;
     names_ = pool.tls->names;
     anchors_ = trust(store.get(), pool.tls->anchors, pool.tls->trust, configuration.policy_level, owner);

@@ -1,10 +1,10 @@
-#include <format>
 #include <limits>
 #include <new>
 
 #include "control/handshake/client_context.h"
 #include "control/handshake/connection.h"
 #include "control/handshake/handshake.h"
+#include "crypto/format.h"
 
 namespace sallyport::handshake {
 
@@ -116,8 +116,8 @@ std::optional<Connection::Refusal> ClientHandshake::State::check_member() {
         unverified = true;
         failure_.peer_subject = subject_of(leaf);
         if (leaf == nullptr) return refusal_of(Violation::backend_certificate_invalid, "it sent none");
-        return refusal_of(violation_of_chain(verified), std::format("the backend's certificate could not be verified: {} (subject \"{}\")",
-                                                                    X509_verify_cert_error_string(verified), subject_of(leaf)));
+        return refusal_of(violation_of_chain(verified), sallyport::format("the backend's certificate could not be verified: {} (subject \"{}\")",
+                                                                          X509_verify_cert_error_string(verified), subject_of(leaf)));
     }
     std::span<const std::byte> staple;
     if (!negotiated_.resumed) {
@@ -142,13 +142,13 @@ std::optional<Connection::Refusal> ClientHandshake::State::check_member() {
 std::optional<Connection::Refusal> ClientHandshake::State::check_side() {
     using policy::Violation;
     if (!context->speaks(negotiated_.version))
-        return Refusal{SSL_AD_PROTOCOL_VERSION, std::format("the backend chose version {:#06x}, which the pool does not allow (9.4.2 (12.1.1))", negotiated_.version),
+        return Refusal{SSL_AD_PROTOCOL_VERSION, sallyport::format("the backend chose version {:#06x}, which the pool does not allow (9.4.2 (12.1.1))", negotiated_.version),
                        Violation::backend_version};
     if (auto refusal = check_member()) return refusal;
     // A backend that knows no ALPN speaks HTTP/1.1 (RFC 9113 3.3: h2 is agreed on only so). Anything else must be agreed.
     const bool agreed = negotiated_.alpn == alpn || (negotiated_.alpn.empty() && alpn == "http/1.1");
     if (!agreed)
-        return Refusal{SSL_AD_NO_APPLICATION_PROTOCOL, std::format("the backend did not agree to protocol \"{}\": it chose \"{}\"", alpn, printable(negotiated_.alpn)),
+        return Refusal{SSL_AD_NO_APPLICATION_PROTOCOL, sallyport::format("the backend did not agree to protocol \"{}\": it chose \"{}\"", alpn, printable(negotiated_.alpn)),
                        Violation::no_application_protocol};
     return std::nullopt;
 }
@@ -190,8 +190,8 @@ channel::EndReason ClientHandshake::State::reason_of_failure() const {
 
 std::string ClientHandshake::State::detail_of_failure() const {
     if (failure_.chain_error.empty()) return {};
-    if (context->server_name().empty()) return std::format("the backend's certificate is not pinned: {}", failure_.chain_error);
-    return std::format("the backend's certificate could not be verified: {}, expected name \"{}\"", failure_.chain_error, context->server_name());
+    if (context->server_name().empty()) return sallyport::format("the backend's certificate is not pinned: {}", failure_.chain_error);
+    return sallyport::format("the backend's certificate could not be verified: {}, expected name \"{}\"", failure_.chain_error, context->server_name());
 }
 
 ClientHandshake::ClientHandshake(std::shared_ptr<ClientContext> context, std::string_view alpn, std::string_view identity)

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <format>
 #include <new>
 
 #include "control/handshake/key_derivations.h"
@@ -10,6 +9,7 @@
 #include "control/policy/catalogue.h"
 #include "crypto/check.h"
 #include "crypto/cipher_suite.h"
+#include "crypto/format.h"
 #include "crypto/record_protection.h"
 
 namespace sallyport::handshake {
@@ -150,7 +150,7 @@ Step Connection::feed(std::span<const std::byte> octets, std::vector<std::byte>&
         if (next.kind != RecordStream::Kind::record) return step_ = refuse_stream(next, output);
         record_taken_ = true;
         if (consumed_ > most)
-            return step_ = refuse({SSL_AD_HANDSHAKE_FAILURE, std::format("the handshake is longer than {} octets", most)}, output);
+            return step_ = refuse({SSL_AD_HANDSHAKE_FAILURE, sallyport::format("the handshake is longer than {} octets", most)}, output);
         step_ = run(next.octets, output);
     }
     return step_;
@@ -161,8 +161,8 @@ Step Connection::refuse_stream(RecordStream::Next next, std::vector<std::byte>& 
         // Not a peer that could read an alert: no octet is answered (9.1.1).
         failure_.reason = channel::EndReason::client_not_tls;
         failure_.violation = policy::Violation::plain_text;
-        failure_.text = std::format("the first octets are no TLS handshake record: \"{}\"",
-                                    printable({reinterpret_cast<const char*>(next.octets.data()), next.octets.size()}));
+        failure_.text = sallyport::format("the first octets are no TLS handshake record: \"{}\"",
+                                          printable({reinterpret_cast<const char*>(next.octets.data()), next.octets.size()}));
         free_ssl();
         return Step::failed;
     }
@@ -176,7 +176,7 @@ Step Connection::refuse_stream(RecordStream::Next next, std::vector<std::byte>& 
 
 Connection::Refusal Connection::refusal_of(policy::Violation violation, std::string_view more) {
     const policy::ViolationText& text = policy::text(violation);
-    return {text.alert, std::format("{}{}{} ({})", text.sentence, more.empty() ? "" : ": ", more, policy::text(text.requirement).both), violation};
+    return {text.alert, sallyport::format("{}{}{} ({})", text.sentence, more.empty() ? "" : ": ", more, policy::text(text.requirement).both), violation};
 }
 
 void Connection::note_chain_error(X509_STORE_CTX* store) {
@@ -184,8 +184,8 @@ void Connection::note_chain_error(X509_STORE_CTX* store) {
     const X509* current = X509_STORE_CTX_get_current_cert(store);
     const X509* leaf = X509_STORE_CTX_get0_cert(store);
     failure_.peer_subject = subject_of(leaf);
-    failure_.chain_error = std::format("{} (depth {}, subject \"{}\")", X509_verify_cert_error_string(X509_STORE_CTX_get_error(store)),
-                                       X509_STORE_CTX_get_error_depth(store), subject_of(current != nullptr ? current : leaf));
+    failure_.chain_error = sallyport::format("{} (depth {}, subject \"{}\")", X509_verify_cert_error_string(X509_STORE_CTX_get_error(store)),
+                                             X509_STORE_CTX_get_error_depth(store), subject_of(current != nullptr ? current : leaf));
 }
 
 Step Connection::run(std::span<const std::byte> record, std::vector<std::byte>& output) {
@@ -335,14 +335,14 @@ bool Connection::send_tickets(const crypto::TrafficSecret& secret, std::vector<s
 void Connection::describe_failure(std::string why, int library_reason) {
     const std::string_view peer = server_ ? "client" : "backend";
     if (failure_.alert == SSL_AD_CLOSE_NOTIFY && failure_.alert_received)
-        why = std::format("the {} closed during the handshake: alert close_notify (0) received", peer);
+        why = sallyport::format("the {} closed during the handshake: alert close_notify (0) received", peer);
     else if (failure_.alert_received)
-        why = std::format("the {} sent alert {}", peer, alert_name(failure_.alert));
+        why = sallyport::format("the {} sent alert {}", peer, alert_name(failure_.alert));
     else if (!refusal_.empty())
         why = refusal_;
     else if (auto detail = ssl_ ? detail_of_failure() : std::string(); !detail.empty())
         why = std::move(detail);
-    if (failure_.alert >= 0 && !failure_.alert_received) why += std::format("; alert {} sent to the {}", alert_name(failure_.alert), peer);
+    if (failure_.alert >= 0 && !failure_.alert_received) why += sallyport::format("; alert {} sent to the {}", alert_name(failure_.alert), peer);
     failure_.text = std::move(why);
     failure_.violation = violated_ ? violated_ : violation_of(library_reason);
     failure_.reason = reason_of_failure();
@@ -377,16 +377,16 @@ std::optional<Connection::Refusal> Connection::read_back() {
 
     using policy::Violation;
     if (negotiated_.version != policy::kTls12 && negotiated_.version != policy::kTls13)
-        return Refusal{SSL_AD_PROTOCOL_VERSION, std::format("version {:#06x} was negotiated: 9.4.2 (12.1.1) allows TLS 1.2 and 1.3", negotiated_.version),
+        return Refusal{SSL_AD_PROTOCOL_VERSION, sallyport::format("version {:#06x} was negotiated: 9.4.2 (12.1.1) allows TLS 1.2 and 1.3", negotiated_.version),
                        server_ ? Violation::client_version : Violation::backend_version};
     if (!policy::is_allowed_suite(negotiated_.suite, negotiated_.version))
-        return Refusal{SSL_AD_HANDSHAKE_FAILURE, std::format("cipher suite {:#06x} was negotiated: not in the catalogue of 9.4.1 (12.1.2)", negotiated_.suite),
+        return Refusal{SSL_AD_HANDSHAKE_FAILURE, sallyport::format("cipher suite {:#06x} was negotiated: not in the catalogue of 9.4.1 (12.1.2)", negotiated_.suite),
                        server_ ? Violation::client_suite : Violation::backend_suite};
     if (key_exchange && !policy::is_allowed_group(negotiated_.group, negotiated_.version))
-        return Refusal{SSL_AD_HANDSHAKE_FAILURE, std::format("group {} was negotiated: not in the catalogue of 9.4.1 (12.1.2)", group_name != nullptr ? group_name : "none"),
+        return Refusal{SSL_AD_HANDSHAKE_FAILURE, sallyport::format("group {} was negotiated: not in the catalogue of 9.4.1 (12.1.2)", group_name != nullptr ? group_name : "none"),
                        server_ ? Violation::client_group : Violation::backend_suite};
     if (!negotiated_.resumed && !policy::is_allowed_signature_scheme(negotiated_.signature_scheme))
-        return Refusal{SSL_AD_HANDSHAKE_FAILURE, std::format("signature scheme \"{}\" was used: not in the catalogue of 9.4.1 (12.1.2)", negotiated_.signature_scheme),
+        return Refusal{SSL_AD_HANDSHAKE_FAILURE, sallyport::format("signature scheme \"{}\" was used: not in the catalogue of 9.4.1 (12.1.2)", negotiated_.signature_scheme),
                        server_ ? Violation::client_signature_scheme : Violation::backend_suite};
     if (!negotiated_.extended_master_secret)
         return Refusal{SSL_AD_HANDSHAKE_FAILURE, "TLS 1.2 without extended_master_secret: 9.4.1 (12.1.2) demands it (RFC 7627)",

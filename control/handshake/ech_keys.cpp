@@ -10,11 +10,11 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
-#include <format>
 #include <optional>
 #include <stdexcept>
 #include <system_error>
 
+#include "crypto/format.h"
 #include "crypto/secret.h"
 
 namespace sallyport::handshake {
@@ -28,7 +28,7 @@ constexpr std::string_view kMade = "made: ";
 constexpr std::uint8_t kMaxNameLength = 64;
 
 void require(bool done, std::string_view what) {
-    if (!done) throw std::runtime_error(std::format("libssl refuses {}: {}", what, openssl::error_queue()));
+    if (!done) throw std::runtime_error(sallyport::format("libssl refuses {}: {}", what, openssl::error_queue()));
 }
 
 std::string text_of(BIO* bio) {
@@ -53,7 +53,7 @@ void write_all(int descriptor, std::string_view text, const std::filesystem::pat
     while (!text.empty()) {
         const ssize_t written = ::write(descriptor, text.data(), text.size());
         if (written < 0 && errno == EINTR) continue;
-        if (written < 0) throw std::runtime_error(std::format("{}: cannot be written: {}", file.string(), std::strerror(errno)));
+        if (written < 0) throw std::runtime_error(sallyport::format("{}: cannot be written: {}", file.string(), std::strerror(errno)));
         text.remove_prefix(static_cast<std::size_t>(written));
     }
 }
@@ -63,7 +63,7 @@ void replace_file(const std::filesystem::path& file, std::string_view text, mode
     const std::filesystem::path making = file.string() + ".new";
     ::unlink(making.c_str());  // of an attempt that was cut off
     const int descriptor = ::open(making.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
-    if (descriptor < 0) throw std::runtime_error(std::format("{}: cannot be made: {}", making.string(), std::strerror(errno)));
+    if (descriptor < 0) throw std::runtime_error(sallyport::format("{}: cannot be made: {}", making.string(), std::strerror(errno)));
     struct Closer {
         int descriptor;
         ~Closer() { ::close(descriptor); }
@@ -72,9 +72,9 @@ void replace_file(const std::filesystem::path& file, std::string_view text, mode
         const Closer closer{descriptor};
         write_all(descriptor, text, making);
         if (::fchmod(descriptor, mode) != 0 || ::fsync(descriptor) != 0)
-            throw std::runtime_error(std::format("{}: cannot be written: {}", making.string(), std::strerror(errno)));
+            throw std::runtime_error(sallyport::format("{}: cannot be written: {}", making.string(), std::strerror(errno)));
     }
-    if (::rename(making.c_str(), file.c_str()) != 0) throw std::runtime_error(std::format("{}: cannot be replaced: {}", file.string(), std::strerror(errno)));
+    if (::rename(making.c_str(), file.c_str()) != 0) throw std::runtime_error(sallyport::format("{}: cannot be replaced: {}", file.string(), std::strerror(errno)));
     if (const int directory = ::open(file.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); directory >= 0) {
         const Closer closer{directory};
         ::fsync(directory);
@@ -86,7 +86,7 @@ std::optional<std::string> read_secret_file(const std::filesystem::path& file) {
     constexpr std::size_t kMost = 1 << 20;
     const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
     if (descriptor < 0 && errno == ENOENT) return std::nullopt;
-    if (descriptor < 0) throw std::runtime_error(std::format("{}: cannot be opened: {}", file.string(), std::strerror(errno)));
+    if (descriptor < 0) throw std::runtime_error(sallyport::format("{}: cannot be opened: {}", file.string(), std::strerror(errno)));
     struct stat status {};
     const bool stated = ::fstat(descriptor, &status) == 0;
     std::string text;
@@ -99,7 +99,7 @@ std::optional<std::string> read_secret_file(const std::filesystem::path& file) {
         text.resize(at);
     }
     ::close(descriptor);
-    if (!closed_to_others) throw std::runtime_error(std::format("{}: others than its owner may read or write the ECH keys; mode 0600", file.string()));
+    if (!closed_to_others) throw std::runtime_error(sallyport::format("{}: others than its owner may read or write the ECH keys; mode 0600", file.string()));
     return text;
 }
 
@@ -122,7 +122,7 @@ EchKeys::EchKeys(std::vector<Entry> entries, std::chrono::seconds retain)
     int keys = 0;
     require(OSSL_ECHSTORE_num_keys(store_.get(), &keys) == 1, "the number of ECH keys");
     if (static_cast<std::size_t>(keys) != entries_.size())
-        throw std::runtime_error(std::format("{} of {} ECH configurations have no private key; each needs its own", entries_.size() - static_cast<std::size_t>(keys), entries_.size()));
+        throw std::runtime_error(sallyport::format("{} of {} ECH configurations have no private key; each needs its own", entries_.size() - static_cast<std::size_t>(keys), entries_.size()));
 }
 
 EchKeys::~EchKeys() {
@@ -164,7 +164,7 @@ EchKeys::Entry EchKeys::read(std::string pem, Clock::time_point made) {
     entry.public_name = folded(public_name != nullptr ? public_name : "");
     OPENSSL_free(public_name);
     OPENSSL_free(config);
-    if (has_private != 1) throw std::runtime_error(std::format("the ECH configuration for {} has no private key; a PRIVATE KEY block before its ECHCONFIG", entry.public_name));
+    if (has_private != 1) throw std::runtime_error(sallyport::format("the ECH configuration for {} has no private key; a PRIVATE KEY block before its ECHCONFIG", entry.public_name));
     entry.pem = std::move(pem);
     return entry;
 }
@@ -178,14 +178,14 @@ EchKeys::Entry EchKeys::generate(const std::string& public_name, const std::vect
     for (int attempt = 0; attempt < kAttempts; ++attempt) {
         const openssl::Owner<OSSL_ECHSTORE, OSSL_ECHSTORE_free> store(OSSL_ECHSTORE_new(nullptr, nullptr));
         require(store && OSSL_ECHSTORE_new_config(store.get(), OSSL_ECH_CURRENT_VERSION, kMaxNameLength, public_name.c_str(), suite) == 1,
-                std::format("an ECH key for {}", public_name));
+                sallyport::format("an ECH key for {}", public_name));
         const openssl::Bio out = secret_bio();
         require(OSSL_ECHSTORE_write_pem(store.get(), 0, out.get()) == 1, "to write an ECH key");
         Entry entry = read(text_of(out.get()), std::chrono::floor<std::chrono::seconds>(now));
         if (std::ranges::none_of(others, [&](const Entry& other) { return other.config_id == entry.config_id; })) return entry;
         wipe(entry.pem);
     }
-    throw std::runtime_error(std::format("no free ECH config id was found for {}: {} keys are alive", public_name, others.size()));
+    throw std::runtime_error(sallyport::format("no free ECH config id was found for {}: {} keys are alive", public_name, others.size()));
 }
 
 std::shared_ptr<const EchKeys> EchKeys::make(const configuration::Ech& settings, Clock::time_point now) {
@@ -234,14 +234,14 @@ void EchKeys::save(const std::filesystem::path& file) const {
     if (!std::filesystem::exists(file.parent_path(), error)) {
         std::filesystem::create_directories(file.parent_path(), error);
         if (!error) std::filesystem::permissions(file.parent_path(), std::filesystem::perms::owner_all, error);
-        if (error) throw std::runtime_error(std::format("{}: cannot be made: {}", file.parent_path().string(), error.message()));
+        if (error) throw std::runtime_error(sallyport::format("{}: cannot be made: {}", file.parent_path().string(), error.message()));
     }
     std::size_t length = 0;
     for (const Entry& entry : entries_) length += entry.pem.size() + 64;
     std::string text;
     text.reserve(length);  // no growth that leaves copies of keys behind
     for (const Entry& entry : entries_) {
-        text += std::format("{}{}\n", kMade, std::chrono::duration_cast<std::chrono::seconds>(entry.made.time_since_epoch()).count());
+        text += sallyport::format("{}{}\n", kMade, std::chrono::duration_cast<std::chrono::seconds>(entry.made.time_since_epoch()).count());
         text += entry.pem;
     }
     struct Wiper {
@@ -250,12 +250,12 @@ void EchKeys::save(const std::filesystem::path& file) const {
     } const wiper{text};
     replace_file(file, text, 0600);
     std::filesystem::path dns = file;
-    replace_file(dns.replace_extension(".dns"), std::format("ech=\"{}\"\n", dns_value()), 0644);
+    replace_file(dns.replace_extension(".dns"), sallyport::format("ech=\"{}\"\n", dns_value()), 0644);
 }
 
 std::shared_ptr<const EchKeys> EchKeys::load(const configuration::Ech& settings, const std::filesystem::path& file, Clock::time_point now) {
     auto text = read_secret_file(file);
-    if (!text) throw std::runtime_error(std::format("{}: there is no such file; the ECH keys, made by this appliance", file.string()));
+    if (!text) throw std::runtime_error(sallyport::format("{}: there is no such file; the ECH keys, made by this appliance", file.string()));
     struct Wiper {
         std::string& text;
         ~Wiper() { wipe(text); }
@@ -278,7 +278,7 @@ std::shared_ptr<const EchKeys> EchKeys::load(const configuration::Ech& settings,
         return std::shared_ptr<const EchKeys>(new EchKeys(std::move(entries), std::chrono::seconds(settings.retain_s)));
     } catch (const std::runtime_error& error) {
         for (Entry& entry : entries) wipe(entry.pem);
-        throw std::runtime_error(std::format("{}: {}", file.string(), error.what()));
+        throw std::runtime_error(sallyport::format("{}: {}", file.string(), error.what()));
     }
 }
 

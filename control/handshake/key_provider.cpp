@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <format>
 #include <new>
 #include <stdexcept>
 
@@ -18,6 +17,7 @@
 #include "control/handshake/provider_function.h"
 #include "control/handshake/random_source.h"
 #include "control/handshake/signing_keys.h"
+#include "crypto/format.h"
 #include "crypto/public_key/multi_buffer.h"
 #include "crypto/public_key/x25519.h"
 #include "crypto/secret.h"
@@ -322,7 +322,7 @@ int start(const OSSL_CORE_HANDLE*, const OSSL_DISPATCH*, const OSSL_DISPATCH** f
 
 void load_key_provider() {
     const auto require = [](bool done, const char* what) {
-        if (!done) throw std::runtime_error(std::format("OpenSSL refuses {}: {}", what, openssl::error_queue()));
+        if (!done) throw std::runtime_error(sallyport::format("OpenSSL refuses {}: {}", what, openssl::error_queue()));
     };
     static_cast<void>(crypto::multi_buffer());   // opened here, since a sandbox would not let it be
     // Naming one provider takes away the default one, which is only there as long as none is named.

@@ -1,14 +1,15 @@
 #include "control/handshake/libssl.h"
 
 #include <algorithm>
-#include <format>
+
+#include "crypto/format.h"
 
 namespace sallyport::handshake {
 
 std::string alert_name(int alert) {
     std::string name = SSL_alert_desc_string_long(alert);
     std::ranges::transform(name, name.begin(), [](char c) { return c == ' ' ? '_' : c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
-    return std::format("{} ({})", name, alert);
+    return sallyport::format("{} ({})", name, alert);
 }
 
 std::string subject_of(const X509* certificate) {
@@ -22,7 +23,7 @@ std::string printable(std::string_view octets) {
         if (octet >= 0x20 && octet < 0x7f)
             text += octet;
         else
-            text += std::format("\\x{:02x}", static_cast<unsigned char>(octet));
+            text += sallyport::format("\\x{:02x}", static_cast<unsigned char>(octet));
     }
     if (octets.size() > kLongest) text += "...";
     return text;

@@ -6,12 +6,12 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <format>
 #include <optional>
 #include <string_view>
 
 #include "control/handshake/libssl.h"
 #include "control/handshake/reader.h"
+#include "crypto/format.h"
 
 namespace sallyport::handshake {
 namespace {
@@ -116,7 +116,7 @@ std::string alpn_text(const std::vector<std::string>& protocols) {
     const auto first = static_cast<unsigned char>(protocol.front()), last = static_cast<unsigned char>(protocol.back());
     const auto plain = [](unsigned char c) { return c < 0x80 && std::isalnum(c) != 0; };
     if (plain(first) && plain(last)) return {protocol.front(), protocol.back()};
-    return {std::format("{:02x}", first).front(), std::format("{:02x}", last).back()};
+    return {sallyport::format("{:02x}", first).front(), sallyport::format("{:02x}", last).back()};
 }
 
 }  // namespace
@@ -165,8 +165,8 @@ std::string ja4(const HelloView& hello) {
     const auto versions = values(list_of(hello, kSupportedVersions, 1));
     const std::uint16_t version = versions.empty() ? hello.legacy_version : std::ranges::max(versions);
     const bool named = std::ranges::contains(extensions, kServerName);
-    std::string text = std::format("t{}{}{:02}{:02}{}_", version_text(version), named ? 'd' : 'i', std::min(suites.size(), kMostCounted),
-                                   std::min(extensions.size(), kMostCounted), alpn_text(protocols_of(hello, 1)));
+    std::string text = sallyport::format("t{}{}{:02}{:02}{}_", version_text(version), named ? 'd' : 'i', std::min(suites.size(), kMostCounted),
+                                         std::min(extensions.size(), kMostCounted), alpn_text(protocols_of(hello, 1)));
     std::ranges::sort(suites);
     text += truncated_hash(joined(suites)) + '_';
     std::erase(extensions, kServerName);

@@ -6,9 +6,10 @@
 #include <array>
 #include <cctype>
 #include <ctime>
-#include <format>
 #include <stdexcept>
 #include <string_view>
+
+#include "crypto/format.h"
 
 namespace sallyport::handshake {
 namespace {
@@ -81,7 +82,7 @@ std::string common_name_of(const X509* certificate) {
 
 std::string problems_text(const std::string& owner, const std::vector<certificates::Problem>& problems) {
     std::string text = owner;
-    for (const certificates::Problem& problem : problems) text += std::format(": {}: {}", problem.file.string(), problem.wrong);
+    for (const certificates::Problem& problem : problems) text += sallyport::format(": {}: {}", problem.file.string(), problem.wrong);
     return text;
 }
 
@@ -142,7 +143,7 @@ revocation::Verdict check_revocation(std::span<X509* const> chain, const revocat
         if (verdict.standing == Standing::revoked) return verdict;
         if (verdict.standing == Standing::unknown && worst.standing == Standing::good) {
             worst = verdict;
-            if (worst.why.empty()) worst.why = std::format("no source speaks of \"{}\"", subject_of(chain[i]));
+            if (worst.why.empty()) worst.why = sallyport::format("no source speaks of \"{}\"", subject_of(chain[i]));
         }
         if (worst.standing == Standing::good && (worst.until == Clock::time_point{} || verdict.until < worst.until)) worst.until = verdict.until;
     }
@@ -166,7 +167,7 @@ std::vector<SharedCertificate> trust(X509_STORE* store, const std::vector<Shared
             for (const openssl::Certificate& anchor : *read) anchors.push_back(share(anchor.get()));
         }
     for (const SharedCertificate& anchor : anchors)
-        if (X509_STORE_add_cert(store, anchor.get()) != 1) throw std::runtime_error(std::format("{}: libcrypto refuses an anchor: {}", owner, openssl::error_queue()));
+        if (X509_STORE_add_cert(store, anchor.get()) != 1) throw std::runtime_error(sallyport::format("{}: libcrypto refuses an anchor: {}", owner, openssl::error_queue()));
     return anchors;
 }
 

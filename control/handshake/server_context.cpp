@@ -1,7 +1,6 @@
 #include "control/handshake/server_context.h"
 
 #include <algorithm>
-#include <format>
 #include <stdexcept>
 #include <utility>
 
@@ -9,12 +8,13 @@
 #include "control/handshake/connection.h"
 #include "control/handshake/signing_keys.h"
 #include "control/policy/catalogue.h"
+#include "crypto/format.h"
 
 namespace sallyport::handshake {
 namespace {
 
 void require(bool done, std::string_view what) {
-    if (!done) throw std::runtime_error(std::format("libssl refuses {}: {}", what, openssl::error_queue()));
+    if (!done) throw std::runtime_error(sallyport::format("libssl refuses {}: {}", what, openssl::error_queue()));
 }
 
 bool is_address(const std::string& name) { return IpAddress::parse(name).has_value(); }
@@ -136,7 +136,7 @@ ServerContext::ServerContext(const configuration::Configuration& configuration, 
     require(sha256_ != nullptr, "SHA-256");
     tls12_ = std::ranges::contains(service.versions, configuration::TlsVersion::tls12);
     tls13_ = std::ranges::contains(service.versions, configuration::TlsVersion::tls13);
-    const std::string owner = std::format("service {}", service.name);
+    const std::string owner = sallyport::format("service {}", service.name);
     if (!tls12_ && !tls13_) throw std::runtime_error(owner + ": no TLS version");
     shown_.reserve(service.certificates.size());
     for (const configuration::CertificateFiles& files : service.certificates) shown_.push_back(shown(handshake::chain_of(files, configuration.policy_level, owner)));
@@ -147,7 +147,7 @@ ServerContext::ServerContext(const configuration::Configuration& configuration, 
     if (service.ech && materials_.ech) {
         public_name_ = materials_.ech->public_name();
         if (!knows(public_name_))
-            throw std::runtime_error(std::format("{}: no certificate covers the public name \"{}\" of ECH (9.4.4 (12.1.5)); one that does", owner, public_name_));
+            throw std::runtime_error(sallyport::format("{}: no certificate covers the public name \"{}\" of ECH (9.4.4 (12.1.5)); one that does", owner, public_name_));
     }
     make_context(configuration, service);
     make_identity(configuration, service);
@@ -174,13 +174,13 @@ void ServerContext::make_identity(const configuration::Configuration& configurat
     // any change of what a handshake depends on ends them. Certificates are bound by name, in bind_session.
     // By name, not by position: others that come and go beside the service change nothing for it.
     const std::string& pool = service.pool < configuration.pools.size() ? configuration.pools[service.pool].name : std::string();
-    std::string text = std::format("sallyport session 3;{};{};{};{};{};", service.name, configuration.policy_level, tls12_, tls13_, pool);
+    std::string text = sallyport::format("sallyport session 3;{};{};{};{};{};", service.name, configuration.policy_level, tls12_, tls13_, pool);
     const auto put = [&text](const std::vector<std::string>& list) {
-        text += std::format("{}:", list.size());
-        for (const std::string& item : list) text += std::format("{}:{};", item.size(), item);
+        text += sallyport::format("{}:", list.size());
+        for (const std::string& item : list) text += sallyport::format("{}:{};", item.size(), item);
     };
     put(service.alpn);
-    text += std::format("{};{};{};", static_cast<int>(client_auth_.mode), client_auth_.depth, client_auth_.forward);
+    text += sallyport::format("{};{};{};", static_cast<int>(client_auth_.mode), client_auth_.depth, client_auth_.forward);
     put(client_auth_.names);
     std::vector<std::string> crls;
     for (const configuration::CrlSource& source : client_auth_.crl) crls.push_back(source.file.empty() ? source.url : source.file.string());
@@ -200,8 +200,8 @@ void ServerContext::demand_client_certificates(const configuration::Configuratio
     SSL_CTX* const context = context_.get();
     openssl::Store store(X509_STORE_new());
     require(store != nullptr, "a certificate store");
-    anchors_ = trust(store.get(), client_auth_.anchors, client_auth_.trust, configuration.policy_level, std::format("service {}: client_auth", service_));
-    if (anchors_.empty()) throw std::runtime_error(std::format("service {}: client_auth has no CA (9.4.5 (12.1.3))", service_));
+    anchors_ = trust(store.get(), client_auth_.anchors, client_auth_.trust, configuration.policy_level, sallyport::format("service {}: client_auth", service_));
+    if (anchors_.empty()) throw std::runtime_error(sallyport::format("service {}: client_auth has no CA (9.4.5 (12.1.3))", service_));
     SSL_CTX_set_cert_store(context, store.release());
     const bool required = client_auth_.mode == configuration::ClientAuthMode::required;
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER | (required ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0),

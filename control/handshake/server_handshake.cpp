@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <exception>
-#include <format>
 #include <new>
 #include <utility>
 
@@ -15,6 +14,7 @@
 #include "control/handshake/server_context.h"
 #include "control/handshake/session_tickets.h"
 #include "control/policy/catalogue.h"
+#include "crypto/format.h"
 
 namespace sallyport::handshake {
 
@@ -188,19 +188,19 @@ int ServerHandshake::State::client_hello(int* alert) try {
     let_in(std::move(received));
     const bool rejected = negotiated_.ech == EchOutcome::rejected;
     if (!context->public_name().empty() && name == context->public_name() && !rejected)
-        return fail(alert, refusal_of(Violation::unknown_name, std::format("\"{}\" is the public name of Encrypted ClientHello, under which nothing is served", shown_name())));
+        return fail(alert, refusal_of(Violation::unknown_name, sallyport::format("\"{}\" is the public name of Encrypted ClientHello, under which nothing is served", shown_name())));
     set = context->find(name);
     if (set.empty())
         return fail(alert, refusal_of(Violation::unknown_name,
-                                      context->knows(name) ? std::format("the certificates of service {} for \"{}\" have been revoked", context->service(), shown_name())
-                                                           : std::format("service {} has no certificate for server name \"{}\"", context->service(), shown_name())));
+                                      context->knows(name) ? sallyport::format("the certificates of service {} for \"{}\" have been revoked", context->service(), shown_name())
+                                                           : sallyport::format("service {} has no certificate for server name \"{}\"", context->service(), shown_name())));
     const bool tls13 = context->speaks(TLS1_3_VERSION) && offers(ssl(), TLS1_3_VERSION);
     const bool tls12 = !tls13 && context->speaks(TLS1_2_VERSION) && offers(ssl(), TLS1_2_VERSION);
     if (tls12 && !extension(ssl(), TLSEXT_TYPE_extended_master_secret))
         return fail(alert, {SSL_AD_HANDSHAKE_FAILURE, "the client offers TLS 1.2 without extended_master_secret: 9.4.1 (12.1.2) demands it (RFC 7627)",
                             Violation::no_extended_master_secret});
     if (!context->bind_session(ssl(), name, set, negotiated_.ech) || !use(set)) {
-        refusal_ = std::format("libssl refuses the certificates of \"{}\": {}", shown_name(), openssl::error_queue());
+        refusal_ = sallyport::format("libssl refuses the certificates of \"{}\": {}", shown_name(), openssl::error_queue());
         return SSL_CLIENT_HELLO_ERROR;
     }
     resumes_with_dhe_ = !rejected && offers_psk_with_dhe(ssl());
@@ -280,7 +280,7 @@ std::optional<Connection::Refusal> ServerHandshake::State::check_side() {
     using policy::Violation;
     describe_own_certificate();
     if (!context->speaks(negotiated_.version))
-        return Refusal{SSL_AD_PROTOCOL_VERSION, std::format("service {} does not speak version {:#06x} (9.4.2 (12.1.1))", context->service(), negotiated_.version),
+        return Refusal{SSL_AD_PROTOCOL_VERSION, sallyport::format("service {} does not speak version {:#06x} (9.4.2 (12.1.1))", context->service(), negotiated_.version),
                        Violation::client_version};
     if (!negotiated_.alpn.empty() && !std::ranges::contains(context->alpn(), negotiated_.alpn))
         return Refusal{SSL_AD_NO_APPLICATION_PROTOCOL, "a protocol was chosen that the service does not list", Violation::no_application_protocol};
@@ -343,7 +343,7 @@ channel::EndReason ServerHandshake::State::reason_of_failure() const {
 }
 
 std::string ServerHandshake::State::detail_of_failure() const {
-    return failure_.chain_error.empty() ? std::string() : std::format("the client's certificate could not be verified: {} (9.4.5 (12.1.3))", failure_.chain_error);
+    return failure_.chain_error.empty() ? std::string() : sallyport::format("the client's certificate could not be verified: {} (9.4.5 (12.1.3))", failure_.chain_error);
 }
 
 namespace {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <format>
 #include <fstream>
 #include <span>
 #include <stdexcept>
@@ -12,6 +11,7 @@
 #include <openssl/kdf.h>
 #include <openssl/rand.h>
 
+#include "crypto/format.h"
 #include "crypto/key_derivation.h"
 
 namespace sallyport::handshake {
@@ -55,7 +55,7 @@ TicketKeys::Key TicketKeys::make(std::chrono::system_clock::time_point made) con
 TicketKeys::Key TicketKeys::derive(std::int64_t period) const {
     // HKDF-SHA256 (RFC 5869). The name of a key and both its secrets come from one output, cut in three.
     constexpr std::size_t kName = 16, kSecret = 32;
-    const std::string info = std::format("sallyport ticket key 1;{};{}", settings_.period.count(), period);
+    const std::string info = sallyport::format("sallyport ticket key 1;{};{}", settings_.period.count(), period);
     std::array<std::byte, kName + 2 * kSecret> output{};
     using Kdf = openssl::Owner<EVP_KDF, EVP_KDF_free>;
     using KdfContext = openssl::Owner<EVP_KDF_CTX, EVP_KDF_CTX_free>;

@@ -3,9 +3,9 @@
 #include <llhttp.h>
 
 #include <algorithm>
-#include <format>
 
 #include "control/channel/address.h"
+#include "crypto/format.h"
 
 namespace sallyport::http {
 
@@ -167,7 +167,7 @@ RedirectReader::Outcome RedirectReader::State::decide() {
     const std::string_view name = host_of(authority);
     if (name.empty()) return refuse(authority.empty() ? "no Host" : "the target's host is no DNS name or address");
     if (!is_path_and_query(path)) return refuse("the target has characters that no URI has");
-    location = std::format("https://{}{}{}", name, path.starts_with('/') ? "" : "/", path);
+    location = sallyport::format("https://{}{}{}", name, path.starts_with('/') ? "" : "/", path);
     return outcome = Outcome::redirect;
 }
 
@@ -190,9 +190,9 @@ std::string RedirectReader::answer(std::chrono::system_clock::time_point now) co
     const auto date = std::chrono::floor<std::chrono::seconds>(now);
     const bool redirect = state_->outcome == Outcome::redirect;
     // No Strict-Transport-Security: it must not be sent over plain HTTP (RFC 6797 7.2).
-    return std::format("HTTP/1.1 {}\r\nDate: {:%a, %d %b %Y %H:%M:%S} GMT\r\n{}{}{}Content-Length: 0\r\nConnection: close\r\n\r\n",
-                       redirect ? "308 Permanent Redirect" : "400 Bad Request", date, redirect ? "Location: " : "", state_->location,
-                       redirect ? "\r\n" : "");
+    return sallyport::format("HTTP/1.1 {}\r\nDate: {:%a, %d %b %Y %H:%M:%S} GMT\r\n{}{}{}Content-Length: 0\r\nConnection: close\r\n\r\n",
+                             redirect ? "308 Permanent Redirect" : "400 Bad Request", date, redirect ? "Location: " : "", state_->location,
+                             redirect ? "\r\n" : "");
 }
 
 std::string_view RedirectReader::why() const { return state_->why; }

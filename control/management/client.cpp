@@ -8,8 +8,9 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <format>
 #include <utility>
+
+#include "crypto/format.h"
 
 namespace sallyport::management {
 
@@ -47,12 +48,12 @@ std::expected<Client, CallError> Client::connect(const std::string& path, std::c
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (path.empty() || path.size() >= sizeof address.sun_path)
-        return error(CallError::Kind::away, std::format("the socket's path \"{}\" must have 1 to {} octets", path,
-                                                        sizeof address.sun_path - 1));
+        return error(CallError::Kind::away, sallyport::format("the socket's path \"{}\" must have 1 to {} octets", path,
+                                                              sizeof address.sun_path - 1));
     std::memcpy(address.sun_path, path.data(), path.size());
 
     channel::Descriptor socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    if (!socket.valid()) return error(CallError::Kind::broken, std::format("no socket: {}", std::strerror(errno)));
+    if (!socket.valid()) return error(CallError::Kind::broken, sallyport::format("no socket: {}", std::strerror(errno)));
     // Bounds connect() where the server's queue of connections is full.
     const timeval bound{.tv_sec = timeout.count() / 1000, .tv_usec = timeout.count() % 1000 * 1000};
     ::setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &bound, sizeof bound);
@@ -61,14 +62,14 @@ std::expected<Client, CallError> Client::connect(const std::string& path, std::c
             case EACCES:
             case EPERM:
                 return error(CallError::Kind::forbidden,
-                             std::format("{}: {}; it is open to all, but a directory above it is not", path,
-                                         std::strerror(errno)));
+                             sallyport::format("{}: {}; it is open to all, but a directory above it is not", path,
+                                               std::strerror(errno)));
             case EAGAIN:
             case EINPROGRESS:
-                return error(CallError::Kind::timed_out, std::format("control does not answer ({})", path));
+                return error(CallError::Kind::timed_out, sallyport::format("control does not answer ({})", path));
             default:
                 return error(CallError::Kind::away,
-                             std::format("control is not running ({}: {})", path, std::strerror(errno)));
+                             sallyport::format("control is not running ({}: {})", path, std::strerror(errno)));
         }
     }
     return Client(std::move(socket), path, timeout);
@@ -91,12 +92,12 @@ std::expected<nlohmann::json, CallError> Client::call(std::vector<std::string> c
     const std::string request =
         format_request({.id = id, .command = std::move(command), .arguments = std::move(arguments), .from = from_});
     const auto ended = [&] {
-        return error(CallError::Kind::broken, std::format("control ended the connection ({})", path_));
+        return error(CallError::Kind::broken, sallyport::format("control ended the connection ({})", path_));
     };
     const auto late = [&] {
         if (stop_ != nullptr && *stop_ != 0) return error(CallError::Kind::broken, "interrupted; what was asked may still be done");
         return error(CallError::Kind::timed_out,
-                     std::format("control did not answer within {} ms ({})", timeout_.count(), path_));
+                     sallyport::format("control did not answer within {} ms ({})", timeout_.count(), path_));
     };
 
     bool sent_all = true;

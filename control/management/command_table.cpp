@@ -1,9 +1,9 @@
 #include "control/management/command_table.h"
 
 #include <algorithm>
-#include <format>
 
 #include "crypto/check.h"
+#include "crypto/format.h"
 
 namespace sallyport::management {
 
@@ -33,18 +33,18 @@ std::string listed(const std::vector<std::string>& names) {
     std::string text;
     for (const std::string& name : names) {
         if (!text.empty()) text += ", ";
-        text += std::format("\"{}\"", name);
+        text += sallyport::format("\"{}\"", name);
     }
     return text;
 }
 
 Error forbidden(Role needed, const Peer& peer) {
     return {"forbidden",
-            std::format("needs the role {}; {}", name_of(needed),
-                        peer.role == Role::none ? std::format("{} has none: it is in no group that management.readers, "
-                                                              "operators or administrators names",
-                                                              peer.user)
-                                                : std::format("you are {}", name_of(peer.role)))};
+            sallyport::format("needs the role {}; {}", name_of(needed),
+                              peer.role == Role::none ? sallyport::format("{} has none: it is in no group that management.readers, "
+                                                                          "operators or administrators names",
+                                                                          peer.user)
+                                                      : sallyport::format("you are {}", name_of(peer.role)))};
 }
 
 /// A client's word in a message: bounded.
@@ -102,7 +102,7 @@ Result CommandTable::handle(const Request& request, const Peer& peer) const {
         const auto near = nearest(name, names());
         const std::string advice = near.empty() ? "\"help\" lists the commands" : "did you mean " + listed(near) + "?";
         return std::unexpected(
-            Error{"unknown_command", std::format("unknown command \"{}\"; {}", shortened(name), advice)});
+            Error{"unknown_command", sallyport::format("unknown command \"{}\"; {}", shortened(name), advice)});
     }
     const Command& command = found->second;
     Access access = command.access;
@@ -113,8 +113,8 @@ Result CommandTable::handle(const Request& request, const Peer& peer) const {
         std::vector<std::string> known;
         for (const Argument& argument : command.arguments) known.push_back(argument.name);
         return std::unexpected(
-            Error{"unknown_argument", std::format("\"{}\" has no argument \"{}\"; {}", name, shortened(given),
-                                                  known.empty() ? "it takes none" : "it takes " + listed(known))});
+            Error{"unknown_argument", sallyport::format("\"{}\" has no argument \"{}\"; {}", name, shortened(given),
+                                                        known.empty() ? "it takes none" : "it takes " + listed(known))});
     }
     if (!access.audited || !audit_.before) return command.handler(request, peer);
     if (auto may = audit_.before(request, peer, access); !may) return std::unexpected(std::move(may.error()));

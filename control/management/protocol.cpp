@@ -1,7 +1,8 @@
 #include "control/management/protocol.h"
 
 #include <algorithm>
-#include <format>
+
+#include "crypto/format.h"
 
 namespace sallyport::management {
 
@@ -38,7 +39,7 @@ std::string command_error(const json& command) {
     if (!command.is_array() || command.empty())
         return "command must be an array of words, such as [\"show\", \"flows\"]";
     if (command.size() > kMaxCommandWords)
-        return std::format("command has {} words; at most {} are taken", command.size(), kMaxCommandWords);
+        return sallyport::format("command has {} words; at most {} are taken", command.size(), kMaxCommandWords);
     for (const json& word : command)
         if (!word.is_string() || word.get_ref<const std::string&>().empty())
             return "each word of command must be a string that is not empty";
@@ -64,15 +65,15 @@ std::expected<std::uint64_t, Error> Request::number(const std::string& argument,
         const auto value = found->get<std::uint64_t>();
         if (value >= least && value <= most) return value;
     }
-    return std::unexpected(Error{"bad_argument", std::format("{} must be an integer from {} to {}, not {}", argument,
-                                                             least, most, shown(*found))});
+    return std::unexpected(Error{"bad_argument", sallyport::format("{} must be an integer from {} to {}, not {}", argument,
+                                                                   least, most, shown(*found))});
 }
 
 std::expected<std::string, Error> Request::text(const std::string& argument) const {
     const auto found = arguments.find(argument);
     if (found == arguments.end()) return std::string();
     if (found->is_string()) return found->get<std::string>();
-    return std::unexpected(Error{"bad_argument", std::format("{} must be a string, not {}", argument, shown(*found))});
+    return std::unexpected(Error{"bad_argument", sallyport::format("{} must be a string, not {}", argument, shown(*found))});
 }
 
 std::expected<bool, Error> Request::flag(const std::string& argument, bool otherwise) const {
@@ -80,7 +81,7 @@ std::expected<bool, Error> Request::flag(const std::string& argument, bool other
     if (found == arguments.end()) return otherwise;
     if (found->is_boolean()) return found->get<bool>();
     return std::unexpected(
-        Error{"bad_argument", std::format("{} must be true or false, not {}", argument, shown(*found))});
+        Error{"bad_argument", sallyport::format("{} must be true or false, not {}", argument, shown(*found))});
 }
 
 std::expected<Request, BadRequest> parse_request(std::string_view line) {
@@ -88,12 +89,12 @@ std::expected<Request, BadRequest> parse_request(std::string_view line) {
         return std::unexpected(BadRequest{std::move(id), {std::move(code), std::move(text)}});
     };
     if (line.size() >= kMaxRequest)
-        return bad(nullptr, "too_long", std::format("the request is longer than {} octets", kMaxRequest));
+        return bad(nullptr, "too_long", sallyport::format("the request is longer than {} octets", kMaxRequest));
     json object;
     try {
         object = parse(line);
     } catch (const TooDeep&) {
-        return bad(nullptr, "bad_request", std::format("the request is nested more than {} deep", kMaxNesting));
+        return bad(nullptr, "bad_request", sallyport::format("the request is nested more than {} deep", kMaxNesting));
     } catch (const json::exception&) {  // its text quotes the input at length
         return bad(nullptr, "bad_request", "the request is not a line of JSON");
     }
@@ -103,14 +104,14 @@ std::expected<Request, BadRequest> parse_request(std::string_view line) {
     if (const auto id = object.find("id"); id != object.end()) {
         if (!is_id(*id))
             return bad(nullptr, "bad_request",
-                       std::format("id must be an integer or a string of at most {} octets", kMaxIdLength));
+                       sallyport::format("id must be an integer or a string of at most {} octets", kMaxIdLength));
         request.id = *id;
     }
     for (const auto& [member, value] : object.items()) {
         if (member == "version") {
             if (value != kProtocolVersion)
                 return bad(request.id, "unsupported_version",
-                           std::format("version must be {}: the protocol that this control speaks", kProtocolVersion));
+                           sallyport::format("version must be {}: the protocol that this control speaks", kProtocolVersion));
         } else if (member == "command") {
             if (auto error = command_error(value); !error.empty())
                 return bad(request.id, "bad_request", std::move(error));
@@ -121,12 +122,12 @@ std::expected<Request, BadRequest> parse_request(std::string_view line) {
         } else if (member == "from") {
             if (!value.is_string() || value.get_ref<const std::string&>().size() > kMaxFromLength)
                 return bad(request.id, "bad_request",
-                           std::format("from must be a string of at most {} octets", kMaxFromLength));
+                           sallyport::format("from must be a string of at most {} octets", kMaxFromLength));
             request.from = value;
         } else if (member != "id") {
             return bad(request.id, "bad_request",
-                       std::format("a request has no member \"{}\", but version, id, command, arguments, from",
-                                   member.substr(0, 64)));
+                       sallyport::format("a request has no member \"{}\", but version, id, command, arguments, from",
+                                         member.substr(0, 64)));
         }
     }
     if (request.command.empty()) return bad(request.id, "bad_request", command_error(nullptr));
@@ -155,8 +156,8 @@ std::expected<Answer, std::string> parse_answer(std::string_view line) {
     try {
         json object = parse(line);
         if (object.at("version") != kProtocolVersion)
-            return std::unexpected(std::format("control speaks version {} of the protocol and this program version {}",
-                                               object.at("version").dump().substr(0, 16), kProtocolVersion));
+            return std::unexpected(sallyport::format("control speaks version {} of the protocol and this program version {}",
+                                                     object.at("version").dump().substr(0, 16), kProtocolVersion));
         Answer answer{.id = object.at("id"), .result = {}};
         if (object.at("ok").get<bool>()) {
             answer.result = std::move(object.at("result"));
@@ -168,9 +169,9 @@ std::expected<Answer, std::string> parse_answer(std::string_view line) {
         return answer;
     } catch (const TooDeep&) {
         return std::unexpected(
-            std::format("not an answer of the management protocol: nested more than {} deep", kMaxNesting));
+            sallyport::format("not an answer of the management protocol: nested more than {} deep", kMaxNesting));
     } catch (const json::exception& e) {
-        return std::unexpected(std::format("not an answer of the management protocol: {}", e.what()));
+        return std::unexpected(sallyport::format("not an answer of the management protocol: {}", e.what()));
     }
 }
 

@@ -4,8 +4,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <format>
 #include <vector>
+
+#include "crypto/format.h"
 
 namespace sallyport::management {
 
@@ -39,7 +40,7 @@ std::string user_name(std::uint32_t uid) {
     passwd* found = nullptr;
     std::vector<char> buffer(16384);
     if (getpwuid_r(uid, &entry, buffer.data(), buffer.size(), &found) == 0 && found != nullptr) return found->pw_name;
-    return std::format("uid {}", uid);
+    return sallyport::format("uid {}", uid);
 }
 
 }  // namespace sallyport::management

@@ -10,13 +10,13 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <format>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "control/channel/shared_memory.h"
 #include "crypto/check.h"
+#include "crypto/format.h"
 
 namespace sallyport::management {
 
@@ -35,7 +35,7 @@ constexpr int kAcceptedAtOnce = 64;
 constexpr std::chrono::milliseconds kAcceptPause{1000};
 
 std::unexpected<std::string> failed(const std::string& path, std::string_view what) {
-    return std::unexpected(std::format("management socket {}: {}", path, what));
+    return std::unexpected(sallyport::format("management socket {}: {}", path, what));
 }
 
 /// Removes the socket file that a dead process left. Nothing there is success too.
@@ -52,7 +52,7 @@ std::expected<void, std::string> remove_stale(const std::string& path, const soc
         return failed(path, "another process serves it; is control running already?");
     if (errno != ECONNREFUSED) return failed(path, std::strerror(errno));
     if (unlink(path.c_str()) != 0 && errno != ENOENT)
-        return failed(path, std::format("cannot be replaced: {}", std::strerror(errno)));
+        return failed(path, sallyport::format("cannot be replaced: {}", std::strerror(errno)));
     return {};
 }
 
@@ -134,15 +134,15 @@ struct Server::State {
     [[nodiscard]] std::string no_place_for(const Peer& peer) const {
         const bool administrator = peer.role == Role::administrator;
         if (clients.size() >= settings.max_clients + (administrator ? settings.reserved_clients : 0))
-            return std::format("{} clients are connected, the most that are served", clients.size());
+            return sallyport::format("{} clients are connected, the most that are served", clients.size());
         const auto count = [&](auto like) {
             return static_cast<std::size_t>(
                 std::ranges::count_if(clients, [&](const auto& each) { return like(each.second.peer); }));
         };
         if (!administrator &&
             count([&](const Peer& each) { return each.uid == peer.uid; }) >= settings.max_clients_of_user)
-            return std::format("{} has {} connections, the most that one user may have", peer.user,
-                               settings.max_clients_of_user);
+            return sallyport::format("{} has {} connections, the most that one user may have", peer.user,
+                                     settings.max_clients_of_user);
         if (peer.role == Role::none &&
             count([](const Peer& each) { return each.role == Role::none; }) >= kMaxWithoutRole)
             return "too many who may not use it have asked at once";
@@ -229,8 +229,8 @@ struct Server::State {
             std::string text = format_answer(request->id, handler(*request, peer));
             if (text.size() > settings.max_answer)
                 return refuse("too_big",
-                              std::format("the answer would have {} octets, and at most {} are sent; ask for less",
-                                          text.size(), settings.max_answer));
+                              sallyport::format("the answer would have {} octets, and at most {} are sent; ask for less",
+                                                text.size(), settings.max_answer));
             return text;
         } catch (const std::exception& e) {
             return refuse("internal", e.what());
@@ -288,7 +288,7 @@ std::expected<std::unique_ptr<Server>, std::string> Server::open(const std::stri
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (path.empty() || path.size() >= sizeof address.sun_path)
-        return failed(path, std::format("a path must have 1 to {} octets", sizeof address.sun_path - 1));
+        return failed(path, sallyport::format("a path must have 1 to {} octets", sizeof address.sun_path - 1));
     std::memcpy(address.sun_path, path.data(), path.size());
     if (auto removed = remove_stale(path, address); !removed) return std::unexpected(removed.error());
 
@@ -309,8 +309,8 @@ std::expected<std::unique_ptr<Server>, std::string> Server::open(const std::stri
         if (lchown(path.c_str(), settings.owner.value_or(static_cast<uid_t>(-1)),
                    settings.group.value_or(static_cast<gid_t>(-1))) != 0)
             return failed(path,
-                          std::format("cannot be given to user {} and group {}: {}", settings.owner.value_or(getuid()),
-                                      settings.group.value_or(getgid()), std::strerror(errno)));
+                          sallyport::format("cannot be given to user {} and group {}: {}", settings.owner.value_or(getuid()),
+                                            settings.group.value_or(getgid()), std::strerror(errno)));
     }
     if (chmod(path.c_str(), kSocketMode) != 0) return failed(path, std::strerror(errno));
     if (listen(state.listener.get(), kBacklog) != 0) return failed(path, std::strerror(errno));

@@ -2,9 +2,10 @@
 
 #include <chrono>
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
+
+#include "control/management/view_json.h"
 
 /// What `sallyport show ...` shows, as values: control fills them in, the management socket carries them as JSON, the
 /// CLI prints that JSON or a table made from it (render.h). The member names are the JSON names: they are an interface
@@ -37,15 +38,15 @@ struct VersionView {
     int policy_level = 0;
     std::string eal;  ///< arguments of DPDK's environment abstraction layer; empty while no dataplane is attached
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(VersionView, version, openssl, dpdk, ipsec_mb, started, uptime_ns,
-                                                control_pid, dataplane_pid, dataplane_attached, dataplane_attached_at,
-                                                configuration, generation, configuration_loaded, policy_level, eal)
+SALLYPORT_VIEW_JSON(VersionView, version, openssl, dpdk, ipsec_mb, started, uptime_ns, control_pid, dataplane_pid,
+                    dataplane_attached, dataplane_attached_at, configuration, generation, configuration_loaded,
+                    policy_level, eal)
 
 struct OffloadView {
     std::string name;
     bool wanted = false, got = false;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(OffloadView, name, wanted, got)
+SALLYPORT_VIEW_JSON(OffloadView, name, wanted, got)
 
 /// `show ports`: array
 struct PortView {
@@ -64,10 +65,9 @@ struct PortView {
     std::uint64_t no_buffer = 0;  ///< dropped: no packet buffer free
     std::vector<OffloadView> offloads;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(PortView, name, profile, driver, device, mac, link, mbps, mtu,
-                                                receive_queues, transmit_queues, numa_node, addresses, packets_in,
-                                                packets_out, octets_in, octets_out, missed, errors_in, errors_out,
-                                                no_buffer, offloads)
+SALLYPORT_VIEW_JSON(PortView, name, profile, driver, device, mac, link, mbps, mtu, receive_queues, transmit_queues,
+                    numa_node, addresses, packets_in, packets_out, octets_in, octets_out, missed, errors_in, errors_out,
+                    no_buffer, offloads)
 
 struct CertificateView {
     std::vector<std::string> names;  ///< DNS names and addresses of the SAN
@@ -75,14 +75,14 @@ struct CertificateView {
     std::string not_before, not_after;  ///< time
     std::string key;                    ///< kind and size, such as "RSA 3072", "ECDSA P-256"
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(CertificateView, names, subject, issuer, not_before, not_after, key)
+SALLYPORT_VIEW_JSON(CertificateView, names, subject, issuer, not_before, not_after, key)
 
 /// How often something was negotiated, such as a suite.
 struct CountView {
     std::string name;
     std::uint64_t count = 0;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(CountView, name, count)
+SALLYPORT_VIEW_JSON(CountView, name, count)
 
 /// `show services`: array
 struct ServiceView {
@@ -98,9 +98,9 @@ struct ServiceView {
     std::vector<CountView> by_violation;                    ///< of the policy, by counter; clients and backends
     std::vector<CountView> by_ech;                          ///< of the handshakes done: none, grease, accepted, rejected
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ServiceView, name, listen, pool, alpn, versions, certificates,
-                                                flows_now, flows_total, handshakes_done, handshakes_failed, resumed,
-                                                by_version, by_suite, by_group, by_failure, by_violation, by_ech)
+SALLYPORT_VIEW_JSON(ServiceView, name, listen, pool, alpn, versions, certificates, flows_now, flows_total,
+                    handshakes_done, handshakes_failed, resumed, by_version, by_suite, by_group, by_failure,
+                    by_violation, by_ech)
 
 /// A handshake that failed, of a client or of a pool's member.
 struct FailureView {
@@ -123,10 +123,9 @@ struct FailureView {
     std::string peer_subject;           ///< of the other side's certificate
     std::string chain_error;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(FailureView, time, side, flow, source, service, pool, member, address,
-                                                server_name, versions, suites, groups, signature_schemes, alpn, ja4,
-                                                alert, alert_by, reason, text, violation, requirement,
-                                                final_requirement, peer_subject, chain_error)
+SALLYPORT_VIEW_JSON(FailureView, time, side, flow, source, service, pool, member, address, server_name, versions,
+                    suites, groups, signature_schemes, alpn, ja4, alert, alert_by, reason, text, violation, requirement,
+                    final_requirement, peer_subject, chain_error)
 
 /// `show failures`, arguments {"limit": N}
 struct FailuresView {
@@ -134,7 +133,7 @@ struct FailuresView {
     std::uint64_t total = 0;            ///< since control was started, those that are no longer kept included
     std::uint64_t not_logged = 0;       ///< left out of the log, which takes 200 a second; those beyond 1,000 a second are not in `failures` either
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(FailuresView, failures, total, not_logged)
+SALLYPORT_VIEW_JSON(FailuresView, failures, total, not_logged)
 
 struct MemberView {
     std::string name, address;
@@ -145,8 +144,7 @@ struct MemberView {
     std::uint64_t failures = 0;  ///< connections and handshakes that failed, health checks included
     std::string last_check;      ///< time
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(MemberView, name, address, state, why, weight, flows_now, flows_total,
-                                                failures, last_check)
+SALLYPORT_VIEW_JSON(MemberView, name, address, state, why, weight, flows_now, flows_total, failures, last_check)
 
 /// `show pools`: array
 struct PoolView {
@@ -157,7 +155,7 @@ struct PoolView {
     bool proxy_protocol = false;
     std::vector<MemberView> members;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(PoolView, name, tls, server_name, balance, proxy_protocol, members)
+SALLYPORT_VIEW_JSON(PoolView, name, tls, server_name, balance, proxy_protocol, members)
 
 /// One TCP connection of a flow.
 struct TcpView {
@@ -169,9 +167,9 @@ struct TcpView {
     std::uint16_t mss = 0;
     bool sack = false, timestamps = false, window_scaling = false, ecn = false;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(TcpView, state, srtt_us, rttvar_us, rto_us, cwnd, ssthresh, snd_wnd,
-                                                rcv_wnd, in_flight, octets_sent, octets_received,
-                                                segments_retransmitted, timeouts, mss, sack, timestamps, window_scaling, ecn)
+SALLYPORT_VIEW_JSON(TcpView, state, srtt_us, rttvar_us, rto_us, cwnd, ssthresh, snd_wnd, rcv_wnd, in_flight,
+                    octets_sent, octets_received, segments_retransmitted, timeouts, mss, sack, timestamps,
+                    window_scaling, ecn)
 
 struct FlowView {
     std::string id;  ///< as in the log
@@ -192,17 +190,17 @@ struct FlowView {
     std::uint32_t worker = 0;
     TcpView client_tcp, backend_tcp;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(FlowView, id, service, client, local, state, version, suite, group,
-                                                server_name, alpn, client_identity, resumed, pool, member, member_address, anchor, backend_tls,
-                                                backend_version, backend_suite, client_in, client_out, backend_in,
-                                                backend_out, age_ns, worker, client_tcp, backend_tcp)
+SALLYPORT_VIEW_JSON(FlowView, id, service, client, local, state, version, suite, group, server_name, alpn,
+                    client_identity, resumed, pool, member, member_address, anchor, backend_tls, backend_version,
+                    backend_suite, client_in, client_out, backend_in, backend_out, age_ns, worker, client_tcp,
+                    backend_tcp)
 
 /// `show flows`, arguments {"limit": N}
 struct FlowsView {
     std::vector<FlowView> flows;  ///< at most `limit`
     std::uint64_t total = 0;      ///< flows that there are
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(FlowsView, flows, total)
+SALLYPORT_VIEW_JSON(FlowsView, flows, total)
 
 /// `show policy`: array, in the order of the requirements
 struct PolicyView {
@@ -215,13 +213,13 @@ struct PolicyView {
     std::string since;     ///< time: of the state
     std::vector<std::string> alarms;   ///< what is wrong now, one each
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(PolicyView, id, final_id, level, title, state, evidence, since, alarms)
+SALLYPORT_VIEW_JSON(PolicyView, id, final_id, level, title, state, evidence, since, alarms)
 
 struct EchKeyView {
     std::uint32_t config_id = 0;
     std::string made, dies;   ///< time; dies is empty for the published one
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(EchKeyView, config_id, made, dies)
+SALLYPORT_VIEW_JSON(EchKeyView, config_id, made, dies)
 
 /// `show ech`: array, a row for each service that has it
 struct EchView {
@@ -232,8 +230,7 @@ struct EchView {
     std::vector<EchKeyView> keys;   ///< newest, which is the published one, first
     std::uint64_t accepted = 0, grease = 0, rejected = 0;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(EchView, service, public_name, config_list, dns, dns_file, keys, accepted,
-                                                grease, rejected)
+SALLYPORT_VIEW_JSON(EchView, service, public_name, config_list, dns, dns_file, keys, accepted, grease, rejected)
 
 /// An own certificate and what answers for its not having been revoked (9.4.3).
 struct OwnRevocationView {
@@ -244,36 +241,35 @@ struct OwnRevocationView {
     std::string this_update, next_update, last_attempt, next_attempt;   ///< time
     std::uint64_t fetched = 0, failed = 0;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(OwnRevocationView, subject, file, rule, standing, why, url, this_update,
-                                                next_update, last_attempt, next_attempt, fetched, failed)
+SALLYPORT_VIEW_JSON(OwnRevocationView, subject, file, rule, standing, why, url, this_update, next_update, last_attempt,
+                    next_attempt, fetched, failed)
 
 struct CrlView {
     std::string domain, source, why;
     std::string next_update, last_attempt, next_attempt;   ///< time
     std::uint64_t fetched = 0, failed = 0;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(CrlView, domain, source, why, next_update, last_attempt, next_attempt,
-                                                fetched, failed)
+SALLYPORT_VIEW_JSON(CrlView, domain, source, why, next_update, last_attempt, next_attempt, fetched, failed)
 
 /// `show revocation`
 struct RevocationView {
     std::vector<OwnRevocationView> own;
     std::vector<CrlView> crls;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(RevocationView, own, crls)
+SALLYPORT_VIEW_JSON(RevocationView, own, crls)
 
 /// `report policy`: files that were written
 struct ReportView {
     std::string report, signature, public_key;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ReportView, report, signature, public_key)
+SALLYPORT_VIEW_JSON(ReportView, report, signature, public_key)
 
 /// `reload`
 struct ReloadView {
     bool done = false;
     std::vector<std::string> problems;   ///< why not, FILE:LINE first; the running configuration is untouched
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ReloadView, done, problems)
+SALLYPORT_VIEW_JSON(ReloadView, done, problems)
 
 /// `show counters`: array
 struct CounterView {
@@ -283,7 +279,7 @@ struct CounterView {
     std::uint64_t value = 0;
     std::string since;     ///< time: of the `clear counters` from which it counts; empty: the start of its process, or no counter that grows
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(CounterView, name, group, sentence, value, since)
+SALLYPORT_VIEW_JSON(CounterView, name, group, sentence, value, since)
 
 /// `show workers`: array
 struct WorkerView {
@@ -305,11 +301,10 @@ struct WorkerView {
     std::uint64_t retransmitted = 0, timeouts = 0;
     std::string sampled;  ///< time at which these figures were read
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(WorkerView, index, core, busy_share, cycles_busy, cycles_total, tsc_hz,
-                                                iterations, interrupted, packets_in, packets_out, cycles_per_packet,
-                                                cycles_per_octet, flows, connections, half_open, buffers_held,
-                                                pool_free, pool_size, lane_to_control_used, lane_to_dataplane_used, records_opened,
-                                                records_sealed, records_failed, retransmitted, timeouts, sampled)
+SALLYPORT_VIEW_JSON(WorkerView, index, core, busy_share, cycles_busy, cycles_total, tsc_hz, iterations, interrupted,
+                    packets_in, packets_out, cycles_per_packet, cycles_per_octet, flows, connections, half_open,
+                    buffers_held, pool_free, pool_size, lane_to_control_used, lane_to_dataplane_used, records_opened,
+                    records_sealed, records_failed, retransmitted, timeouts, sampled)
 
 /// `show neighbours`: array
 struct NeighbourView {
@@ -318,6 +313,6 @@ struct NeighbourView {
     std::string state;  ///< RFC 4861 7.3.2: REACHABLE, ...
     std::uint32_t worker = 0;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(NeighbourView, address, mac, port, state, worker)
+SALLYPORT_VIEW_JSON(NeighbourView, address, mac, port, state, worker)
 
 }  // namespace sallyport::management

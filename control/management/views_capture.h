@@ -1,9 +1,10 @@
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
+
+#include "control/management/view_json.h"
 
 /// What packet captures and pings answer; see views.h for how views are kept.
 namespace sallyport::management {
@@ -31,9 +32,9 @@ struct CaptureView {
     std::uint64_t secrets_lines = 0;     ///< of secrets written: four a leg with TLS 1.3, one with 1.2
     std::uint64_t secrets_dropped = 0;  ///< lines of secrets that found no room
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(CaptureView, id, file, state, end, error, started, ended, port, flow, filter, comment, limit_packets,
-                                                limit_octets, limit_seconds, snap, seen, packets, dropped, octets, secrets, secrets_service,
-                                                secrets_client, secrets_server_name, secrets_lines, secrets_dropped)
+SALLYPORT_VIEW_JSON(CaptureView, id, file, state, end, error, started, ended, port, flow, filter, comment,
+                    limit_packets, limit_octets, limit_seconds, snap, seen, packets, dropped, octets, secrets,
+                    secrets_service, secrets_client, secrets_server_name, secrets_lines, secrets_dropped)
 
 struct CaptureFileView {
     std::string file;
@@ -41,7 +42,7 @@ struct CaptureFileView {
     std::string modified;   ///< time
     bool secrets = false;   ///< by its name
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(CaptureFileView, file, octets, modified, secrets)
+SALLYPORT_VIEW_JSON(CaptureFileView, file, octets, modified, secrets)
 
 /// `show captures`
 struct CapturesView {
@@ -51,7 +52,7 @@ struct CapturesView {
     std::uint64_t octets = 0, max_octets = 0;   ///< of all files, and what they may have
     bool secrets_allowed = false;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(CapturesView, captures, files, directory, octets, max_octets, secrets_allowed)
+SALLYPORT_VIEW_JSON(CapturesView, captures, files, directory, octets, max_octets, secrets_allowed)
 
 /// `capture read`: a part of a file
 struct CaptureChunkView {
@@ -61,7 +62,7 @@ struct CaptureChunkView {
     std::string data;           ///< base64 (RFC 4648 4)
     bool last = false;          ///< nothing follows
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(CaptureChunkView, file, offset, size, data, last)
+SALLYPORT_VIEW_JSON(CaptureChunkView, file, offset, size, data, last)
 
 struct ProbeView {
     std::uint32_t sequence = 0;
@@ -70,7 +71,7 @@ struct ProbeView {
     std::string why;                   ///< with timeout and error
     std::string from;                  ///< who answered, with reply and where ICMP told the error
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ProbeView, sequence, outcome, round_trip_us, why, from)
+SALLYPORT_VIEW_JSON(ProbeView, sequence, outcome, round_trip_us, why, from)
 
 /// `ping start` (id alone) and `ping read`
 struct PingView {
@@ -82,6 +83,6 @@ struct PingView {
     bool done = false;
     std::vector<ProbeView> probes;     ///< sent so far
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(PingView, id, address, octets, count, sent, received, done, probes)
+SALLYPORT_VIEW_JSON(PingView, id, address, octets, count, sent, received, done, probes)
 
 }  // namespace sallyport::management

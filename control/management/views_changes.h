@@ -1,9 +1,10 @@
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
+
+#include "control/management/view_json.h"
 
 /// What the `configuration ...` commands answer, as values. As in views.h: members are added, never renamed; `time` strings are ISO 8601 with
 /// zone, empty for never.
@@ -15,7 +16,7 @@ struct CandidateView {
     std::string kind;    ///< private or exclusive
     std::string since;   ///< time
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(CandidateView, user, from, kind, since)
+SALLYPORT_VIEW_JSON(CandidateView, user, from, kind, since)
 
 /// `configuration open`
 struct OpenedView {
@@ -28,19 +29,19 @@ struct OpenedView {
     std::vector<CandidateView> others;
     std::string confirm_until;   ///< time: a commit waits until then to be confirmed
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(OpenedView, session, kind, base, head, resumed, changed, others, confirm_until)
+SALLYPORT_VIEW_JSON(OpenedView, session, kind, base, head, resumed, changed, others, confirm_until)
 
 /// `configuration show`, `configuration compare`
 struct TextView {
     std::string text;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(TextView, text)
+SALLYPORT_VIEW_JSON(TextView, text)
 
 /// `configuration validate`, `configuration load`
 struct ProblemsView {
     std::vector<std::string> problems;   ///< FILE:LINE first; none: it is good
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ProblemsView, problems)
+SALLYPORT_VIEW_JSON(ProblemsView, problems)
 
 /// `configuration commit`
 struct CommitView {
@@ -50,20 +51,20 @@ struct CommitView {
     std::string confirm_until;           ///< time: taken back then unless it is confirmed
     std::string note;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(CommitView, revision, done, problems, confirm_until, note)
+SALLYPORT_VIEW_JSON(CommitView, revision, done, problems, confirm_until, note)
 
 struct ConflictView {
     std::string path;
     std::string base, running, candidate;   ///< values; "(none)" where it is not written
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ConflictView, path, base, running, candidate)
+SALLYPORT_VIEW_JSON(ConflictView, path, base, running, candidate)
 
 /// `configuration update`
 struct UpdateView {
     std::uint64_t base = 0;                ///< that the candidate has now
     std::vector<ConflictView> conflicts;   ///< the candidate has kept its own there
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(UpdateView, base, conflicts)
+SALLYPORT_VIEW_JSON(UpdateView, base, conflicts)
 
 /// `configuration history`: array, newest first
 struct RevisionView {
@@ -75,13 +76,13 @@ struct RevisionView {
     bool running = false;     ///< it runs now
     std::string confirm_until;   ///< time: it waits until then
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(RevisionView, number, time, user, from, comment, digest, confirmed, how, running, confirm_until)
+SALLYPORT_VIEW_JSON(RevisionView, number, time, user, from, comment, digest, confirmed, how, running, confirm_until)
 
 /// `configuration complete`: array
 struct CompletionView {
     std::string word, help;
     std::string kind;   ///< setting, group, list, element, value; new or placeholder: the word stands for one of the user's
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(CompletionView, word, help, kind)
+SALLYPORT_VIEW_JSON(CompletionView, word, help, kind)
 
 }  // namespace sallyport::management

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "control/management/view_json.h"
 #include "control/management/views.h"
 
 /// What the operational commands show beyond views.h, by the same rules.
@@ -22,8 +24,8 @@ struct InstalledCertificateView {
     std::string staple;               ///< of a server: "good until TIME", "none: WHY", "not needed: short-lived", "revoked", ...; else empty
     bool must_staple = false;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(InstalledCertificateView, used_by, role, names, subject, issuer, serial, key, sha256, not_before,
-                                                not_after, days_left, file, staple, must_staple)
+SALLYPORT_VIEW_JSON(InstalledCertificateView, used_by, role, names, subject, issuer, serial, key, sha256, not_before,
+                    not_after, days_left, file, staple, must_staple)
 
 /// What was negotiated on one side, counted since control was started.
 struct TlsCountsView {
@@ -32,8 +34,8 @@ struct TlsCountsView {
     double resumed_share = 0;  ///< 0 to 1, of those done
     std::vector<CountView> by_version, by_suite, by_group;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(TlsCountsView, name, handshakes_done, handshakes_failed, resumed, resumed_share, by_version,
-                                                by_suite, by_group)
+SALLYPORT_VIEW_JSON(TlsCountsView, name, handshakes_done, handshakes_failed, resumed, resumed_share, by_version,
+                    by_suite, by_group)
 
 /// Backend legs of a pool, of the flows that are open now.
 struct BackendTlsView {
@@ -42,7 +44,7 @@ struct BackendTlsView {
     std::uint64_t flows = 0;
     std::vector<CountView> by_version, by_suite;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(BackendTlsView, pool, tls, flows, by_version, by_suite)
+SALLYPORT_VIEW_JSON(BackendTlsView, pool, tls, flows, by_version, by_suite)
 
 /// `show tls`
 struct TlsView {
@@ -51,7 +53,7 @@ struct TlsView {
     std::vector<BackendTlsView> backends;
     std::uint64_t backend_flows_seen = 0;  ///< that the figures of `backends` are made of
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(TlsView, all, services, backends, backend_flows_seen)
+SALLYPORT_VIEW_JSON(TlsView, all, services, backends, backend_flows_seen)
 
 /// `show sessions`: array; connections to the management socket
 struct SessionView {
@@ -64,7 +66,7 @@ struct SessionView {
     std::string last_command;
     bool this_one = false;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(SessionView, user, role, from, uid, pid, since, idle_ms, commands, last_command, this_one)
+SALLYPORT_VIEW_JSON(SessionView, user, role, from, uid, pid, since, idle_ms, commands, last_command, this_one)
 
 struct LogLineView {
     std::string time;     ///< with milliseconds
@@ -72,14 +74,14 @@ struct LogLineView {
     std::string process;  ///< "control", "dataplane"
     std::string text;     ///< event and fields, as in the log
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(LogLineView, time, level, process, text)
+SALLYPORT_VIEW_JSON(LogLineView, time, level, process, text)
 
 /// `show log`, arguments {"limit", "match", "level"}
 struct LogView {
     std::vector<LogLineView> lines;  ///< oldest first
     std::string dataplane;           ///< why its lines are missing; empty: they are there
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(LogView, lines, dataplane)
+SALLYPORT_VIEW_JSON(LogView, lines, dataplane)
 
 /// `show flow`, arguments {"id"}
 struct FlowDetailView {
@@ -94,8 +96,8 @@ struct FlowDetailView {
     std::vector<std::string> client_names;
     std::string began;              ///< time
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(FlowDetailView, flow, negotiated_known, signature_scheme, extended_master_secret, ech,
-                                                backend_group, backend_subject, client_issuer, client_serial, client_names, began)
+SALLYPORT_VIEW_JSON(FlowDetailView, flow, negotiated_known, signature_scheme, extended_master_secret, ech,
+                    backend_group, backend_subject, client_issuer, client_serial, client_names, began)
 
 /// What grows, to make rates of: differences over the difference of monotonic_ns.
 struct PortTotalsView {
@@ -103,18 +105,18 @@ struct PortTotalsView {
     bool link = false;
     std::uint64_t packets_in = 0, packets_out = 0, octets_in = 0, octets_out = 0, dropped = 0;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(PortTotalsView, name, link, packets_in, packets_out, octets_in, octets_out, dropped)
+SALLYPORT_VIEW_JSON(PortTotalsView, name, link, packets_in, packets_out, octets_in, octets_out, dropped)
 struct WorkerTotalsView {
     std::uint32_t index = 0, core = 0;
     std::uint64_t cycles_busy = 0, cycles_total = 0, packets_in = 0, packets_out = 0, flows = 0, records_opened = 0, records_sealed = 0, retransmitted = 0;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(WorkerTotalsView, index, core, cycles_busy, cycles_total, packets_in, packets_out, flows,
-                                                records_opened, records_sealed, retransmitted)
+SALLYPORT_VIEW_JSON(WorkerTotalsView, index, core, cycles_busy, cycles_total, packets_in, packets_out, flows,
+                    records_opened, records_sealed, retransmitted)
 struct ServiceTotalsView {
     std::string name;
     std::uint64_t flows_now = 0, flows_total = 0, handshakes_done = 0, handshakes_failed = 0, resumed = 0;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ServiceTotalsView, name, flows_now, flows_total, handshakes_done, handshakes_failed, resumed)
+SALLYPORT_VIEW_JSON(ServiceTotalsView, name, flows_now, flows_total, handshakes_done, handshakes_failed, resumed)
 /// `show rates`
 struct RatesView {
     std::string time;
@@ -127,27 +129,27 @@ struct RatesView {
     std::vector<WorkerTotalsView> workers;
     std::vector<ServiceTotalsView> services;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(RatesView, time, monotonic_ns, dataplane, dataplane_pid, flows_now, flows_opened, handshakes_done,
-                                                handshakes_failed, resumed, octets_to_backend, octets_to_client, drops, ports, workers, services)
+SALLYPORT_VIEW_JSON(RatesView, time, monotonic_ns, dataplane, dataplane_pid, flows_now, flows_opened, handshakes_done,
+                    handshakes_failed, resumed, octets_to_backend, octets_to_client, drops, ports, workers, services)
 
 /// `show names`: array
 struct NameView {
     std::string name, help;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(NameView, name, help)
+SALLYPORT_VIEW_JSON(NameView, name, help)
 
 /// `clear flows`
 struct EndedView {
     std::uint64_t ended = 0;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(EndedView, ended)
+SALLYPORT_VIEW_JSON(EndedView, ended)
 
 /// `show audit`: entries as they stand in the file, oldest first
 struct AuditEntriesView {
     std::vector<nlohmann::json> entries;
     std::uint64_t lost = 0;  ///< that could not be written since control was started
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(AuditEntriesView, entries, lost)
+SALLYPORT_VIEW_JSON(AuditEntriesView, entries, lost)
 
 /// `audit verify`
 struct AuditVerificationView {
@@ -157,12 +159,12 @@ struct AuditVerificationView {
     std::uint64_t broken = 0;    ///< number of the first entry that does not fit or is missing; 0: none
     std::string broken_file, why;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(AuditVerificationView, ok, entries, files, first, last, head, broken, broken_file, why)
+SALLYPORT_VIEW_JSON(AuditVerificationView, ok, entries, files, first, last, head, broken, broken_file, why)
 
 struct SeenCertificateView {
     std::string subject, issuer, not_after;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(SeenCertificateView, subject, issuer, not_after)
+SALLYPORT_VIEW_JSON(SeenCertificateView, subject, issuer, not_after)
 /// One handshake of `test service`.
 struct TestedHandshakeView {
     std::string offered;        ///< "TLS 1.3, ECDSA"
@@ -178,8 +180,8 @@ struct TestedHandshakeView {
     bool resumed = false;       ///< a second handshake with such a ticket was a short one
     std::string ech;            ///< "accepted", "rejected", "not offered"
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(TestedHandshakeView, offered, done, why, version, suite, group, signature_scheme, alpn,
-                                                chain, trusted, trust_error, name_covered, staple, tickets, resumed, ech)
+SALLYPORT_VIEW_JSON(TestedHandshakeView, offered, done, why, version, suite, group, signature_scheme, alpn, chain,
+                    trusted, trust_error, name_covered, staple, tickets, resumed, ech)
 /// `test service`, arguments {"name", "server_name"}
 struct ServiceTestView {
     std::string service, server_name;
@@ -188,7 +190,7 @@ struct ServiceTestView {
     std::vector<std::string> problems;
     std::vector<TestedHandshakeView> handshakes;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ServiceTestView, service, server_name, how, good, problems, handshakes)
+SALLYPORT_VIEW_JSON(ServiceTestView, service, server_name, how, good, problems, handshakes)
 
 /// `support bundle`
 struct BundleView {
@@ -198,13 +200,13 @@ struct BundleView {
     std::string sha256;
     std::vector<std::string> members;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(BundleView, file, path, octets, sha256, members)
+SALLYPORT_VIEW_JSON(BundleView, file, path, octets, sha256, members)
 /// `support read`, arguments {"file", "offset"}
 struct BundlePartView {
     std::string data;        ///< base64
     std::uint64_t next = 0;  ///< offset of what follows
     bool last = false;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(BundlePartView, data, next, last)
+SALLYPORT_VIEW_JSON(BundlePartView, data, next, last)
 
 }  // namespace sallyport::management

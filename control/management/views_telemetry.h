@@ -1,5 +1,6 @@
 #pragma once
 
+#include "control/management/view_json.h"
 #include "control/management/views.h"
 
 /// Views of telemetry. The rules of views.h hold.
@@ -14,13 +15,13 @@ struct AlarmView {
     std::string raised{};         ///< time
     std::string cleared{};        ///< time; empty: it stands
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(AlarmView, number, kind, object, severity, text, raised, cleared)
+SALLYPORT_VIEW_JSON(AlarmView, number, kind, object, severity, text, raised, cleared)
 
 /// `show alarms`
 struct AlarmsView {
     std::vector<AlarmView> active;   ///< oldest first
     std::vector<AlarmView> recent;   ///< those that were cleared, newest first
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(AlarmsView, active, recent)
+SALLYPORT_VIEW_JSON(AlarmsView, active, recent)
 
 }  // namespace sallyport::management

@@ -11,7 +11,6 @@
 #include <charconv>
 #include <cstring>
 #include <filesystem>
-#include <format>
 #include <utility>
 
 #include "control/channel/messages.h"
@@ -19,6 +18,7 @@
 #include "control/management/views.h"
 #include "control/management/views_operations.h"
 #include "control/operations/helpers.h"
+#include "crypto/format.h"
 
 namespace sallyport::operations {
 
@@ -46,18 +46,18 @@ Role least_for_file(const json& arguments) {
 std::expected<std::string, Error> text_argument(const Request& request, const char* name, std::size_t most) {
     const auto found = request.arguments.find(name);
     if (found == request.arguments.end()) return std::string();
-    if (!found->is_string()) return bad(std::format("argument {} is not a string", name));
+    if (!found->is_string()) return bad(sallyport::format("argument {} is not a string", name));
     auto text = found->get<std::string>();
-    if (text.size() > most) return bad(std::format("argument {} has {} octets; {} are possible", name, text.size(), most));
+    if (text.size() > most) return bad(sallyport::format("argument {} has {} octets; {} are possible", name, text.size(), most));
     const auto control = [](char c) { return std::iscntrl(static_cast<unsigned char>(c)) != 0; };
-    if (std::ranges::any_of(text, control)) return bad(std::format("argument {} has a control character", name));
+    if (std::ranges::any_of(text, control)) return bad(sallyport::format("argument {} has a control character", name));
     return text;
 }
 
 std::expected<bool, Error> flag_argument(const Request& request, const char* name) {
     const auto found = request.arguments.find(name);
     if (found == request.arguments.end()) return false;
-    if (!found->is_boolean()) return bad(std::format("argument {} is neither true nor false", name));
+    if (!found->is_boolean()) return bad(sallyport::format("argument {} is neither true nor false", name));
     return found->get<bool>();
 }
 
@@ -164,7 +164,7 @@ Result Captures::start(const Request& request, const Peer& peer) {
 
     CaptureView view;
     view.id = next_id_++;
-    const std::string base = name->empty()              ? std::format("{:%Y%m%dT%H%M%SZ}-{}", std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now()), view.id)
+    const std::string base = name->empty()              ? sallyport::format("{:%Y%m%dT%H%M%SZ}-{}", std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now()), view.id)
                              : name->ends_with(kSuffix) ? name->substr(0, name->size() - kSuffix.size())
                                                         : *name;
     // A file that holds secrets says so wherever it goes.
@@ -173,9 +173,9 @@ Result Captures::start(const Request& request, const Peer& peer) {
     std::error_code ignored;
     if (std::filesystem::create_directories(settings.directory, ignored)) std::filesystem::permissions(settings.directory, std::filesystem::perms::owner_all, ignored);
     if (const std::uint64_t taken = octets_taken(nullptr); taken + *octets > settings.max_octets)
-        return std::unexpected(Error{"no_room", std::format("the files of captures take {} octets of {} (capture.max_octets), and this one may take {}; delete some "
-                                                            "(`show captures`, `capture delete`), or give it fewer octets",
-                                                            taken, settings.max_octets, *octets)});
+        return std::unexpected(Error{"no_room", sallyport::format("the files of captures take {} octets of {} (capture.max_octets), and this one may take {}; delete some "
+                                                                  "(`show captures`, `capture delete`), or give it fewer octets",
+                                                                  taken, settings.max_octets, *octets)});
     const std::filesystem::path path = settings.directory / view.file;
     channel::Descriptor file(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
     if (!file.valid())
@@ -279,7 +279,7 @@ Result Captures::stop(const Request& request, const Peer& peer) {
     const auto id = request.number("id", 0, 0, UINT64_MAX / 2);
     if (!id) return std::unexpected(id.error());
     CaptureView* const view = find(*id);
-    if (view == nullptr) return bad(std::format("there is no capture {}; `show captures` lists them", *id));
+    if (view == nullptr) return bad(sallyport::format("there is no capture {}; `show captures` lists them", *id));
     if (view->state != "running") return *view;
     daemon::log(daemon::Level::info, "capture_stopped", {{"capture", view->id}, {"uid", peer.uid}, {"pid", peer.pid}});
     const auto stopped = dataplane_.ask("capture stop", {{"id", *id}}, {});

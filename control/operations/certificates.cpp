@@ -1,6 +1,5 @@
 #include <openssl/x509.h>
 
-#include <format>
 #include <map>
 
 #include "control/certificates/openssl.h"
@@ -9,6 +8,7 @@
 #include "control/operations/subjects.h"
 #include "control/policy/key_strength.h"
 #include "control/revocation/asn1_time.h"
+#include "crypto/format.h"
 
 namespace sallyport::operations {
 
@@ -19,7 +19,7 @@ using management::InstalledCertificateView;
 
 std::string hexadecimal(std::span<const std::uint8_t> octets) {
     std::string text;
-    for (const std::uint8_t octet : octets) text += std::format("{:02x}", octet);
+    for (const std::uint8_t octet : octets) text += sallyport::format("{:02x}", octet);
     return text;
 }
 

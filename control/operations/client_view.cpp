@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <array>
-#include <format>
 #include <optional>
 
 #include "control/channel/address.h"
@@ -17,6 +16,7 @@
 #include "control/management/views.h"
 #include "control/operations/helpers.h"
 #include "control/revocation/asn1_time.h"
+#include "crypto/format.h"
 
 namespace sallyport::operations {
 
@@ -214,7 +214,7 @@ void look_at_chain(TestedHandshakeView& view, const TestedService& service, cons
 TestedHandshakeView test_one(const TestedService& service, const std::string& server_name, int version, const Kind& kind,
                              std::chrono::system_clock::time_point now) {
     TestedHandshakeView view;
-    view.offered = std::format("{}, {}", version == TLS1_3_VERSION ? "TLS 1.3" : "TLS 1.2", kind.name);
+    view.offered = sallyport::format("{}, {}", version == TLS1_3_VERSION ? "TLS 1.3" : "TLS 1.2", kind.name);
     Client client(service, server_name, version, kind, nullptr);
     const Outcome outcome = shake(service, client);
     view.done = outcome.step == handshake::Step::done && client.done() && client.complaint().empty();
@@ -279,7 +279,7 @@ management::ServiceTestView test_handshakes(const TestedService& service, const 
     std::ranges::transform(lower, lower.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
     const auto set = service.context->find(lower);
     if (set.empty()) {
-        view.problems.push_back(std::format("no certificate of the service covers {}, or it has been revoked: clients get unrecognized_name", server_name));
+        view.problems.push_back(sallyport::format("no certificate of the service covers {}, or it has been revoked: clients get unrecognized_name", server_name));
         return view;
     }
     for (const int version : {TLS1_3_VERSION, TLS1_2_VERSION})

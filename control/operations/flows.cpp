@@ -1,9 +1,9 @@
 #include <charconv>
-#include <format>
 
 #include "control/management/views_operations.h"
 #include "control/operations/helpers.h"
 #include "control/operations/subjects.h"
+#include "crypto/format.h"
 
 namespace sallyport::operations {
 
@@ -65,7 +65,7 @@ class Clients {
         } else if (const auto prefix = IpPrefix::parse(text)) {
             clients.prefix_ = *prefix;
         } else {
-            return bad_argument(std::format("client is '{}'; ADDRESS, ADDRESS/LENGTH or ADDRESS:PORT would be right", text.substr(0, 64)));
+            return bad_argument(sallyport::format("client is '{}'; ADDRESS, ADDRESS/LENGTH or ADDRESS:PORT would be right", text.substr(0, 64)));
         }
         return clients;
     }
@@ -138,7 +138,7 @@ Result show_flow(Appearance& appearance, const Request& request) {
     if (!id) return bad_argument("id must be a flow's, such as 00-00000a-0000000b: show flows and the log have them");
     auto reported = ask(appearance.link, "flow", {{"flow", id->value}});
     if (!reported) return reported;
-    if (reported->is_null()) return std::unexpected(Error{"no_flow", std::format("there is no flow {} now", *text)});
+    if (reported->is_null()) return std::unexpected(Error{"no_flow", sallyport::format("there is no flow {} now", *text)});
     management::FlowDetailView view;
     view.flow = view_of(appearance, *reported);
     view.backend_group = view.flow.backend_suite.empty() ? "" : group_name(reported->value("backend_group_id", std::uint16_t{0}));

@@ -1,9 +1,9 @@
-#include <format>
 
 #include "control/daemon/logging.h"
 #include "control/management/views_operations.h"
 #include "control/operations/helpers.h"
 #include "control/operations/subjects.h"
+#include "crypto/format.h"
 
 namespace sallyport::operations {
 
@@ -16,7 +16,7 @@ Result show_log(Appearance& appearance, const Request& request) {
     const auto match = request.text("match"), level = request.text("level");
     if (!match) return std::unexpected(match.error());
     constexpr std::size_t kLongestMatch = 256;
-    if (match->size() > kLongestMatch) return bad_argument(std::format("match is longer than {} octets", kLongestMatch));
+    if (match->size() > kLongestMatch) return bad_argument(sallyport::format("match is longer than {} octets", kLongestMatch));
     if (!level) return std::unexpected(level.error());
     const auto least = daemon::parse_level(level->empty() ? "trace" : *level);
     if (!least) return bad_argument(least.error());

@@ -1,4 +1,3 @@
-#include <format>
 
 #include "control/handshake/server_context.h"
 #include "control/management/command_table.h"
@@ -6,6 +5,7 @@
 #include "control/operations/helpers.h"
 #include "control/operations/subjects.h"
 #include "control/revocation/own_certificate.h"
+#include "crypto/format.h"
 
 namespace sallyport::operations {
 
@@ -42,8 +42,8 @@ Result test_service(Appearance& appearance, const Request& request) {
     std::vector<std::string> names;
     for (const auto& service : runtime.services) names.push_back(service->settings.name);
     const auto near = management::nearest(*name, names);
-    return std::unexpected(Error{"no_service", near.empty() ? std::format("there is no service \"{}\"", name->substr(0, 64))
-                                                            : std::format("there is no service \"{}\"; did you mean \"{}\"?", name->substr(0, 64), near.front())});
+    return std::unexpected(Error{"no_service", near.empty() ? sallyport::format("there is no service \"{}\"", name->substr(0, 64))
+                                                            : sallyport::format("there is no service \"{}\"; did you mean \"{}\"?", name->substr(0, 64), near.front())});
 }
 
 }  // namespace

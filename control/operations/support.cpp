@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <format>
 #include <fstream>
 #include <iterator>
 
@@ -16,6 +15,7 @@
 #include "control/operations/helpers.h"
 #include "control/operations/subjects.h"
 #include "control/operations/ustar.h"
+#include "crypto/format.h"
 
 namespace sallyport::operations {
 
@@ -43,7 +43,7 @@ std::string without_keys(std::string text) {
 /// Names of settings whose value would be a secret if somebody put it there instead of a file's name. The line stays, without the value.
 std::string configuration_text(const fs::path& file) {
     std::ifstream stream(file, std::ios::binary);
-    if (!stream) return std::format("{} cannot be read: {}\n", file.string(), std::strerror(errno));
+    if (!stream) return sallyport::format("{} cannot be read: {}\n", file.string(), std::strerror(errno));
     std::string result;
     for (std::string line; std::getline(stream, line) && result.size() < kMostConfiguration; result += line + '\n') {
         const auto equals = line.find_first_of("=:");
@@ -76,7 +76,7 @@ std::expected<void, Error> write_file(const fs::path& path, std::string_view oct
     if (file.valid() && done == octets.size() && rename(part.c_str(), path.c_str()) == 0) return {};
     const int reason = errno;
     unlink(part.c_str());
-    return std::unexpected(Error{"not_written", std::format("{}: {}", path.string(), std::strerror(reason))});
+    return std::unexpected(Error{"not_written", sallyport::format("{}: {}", path.string(), std::strerror(reason))});
 }
 
 /// Every `show` command's answer, as JSON; what needs an argument is left out. Those of other parts are found by their names too.
@@ -104,20 +104,20 @@ Result make_bundle(Appearance& appearance, const CommandTable& table, const Peer
     const auto now = std::chrono::system_clock::now();
     Ustar archive(now);
     const configuration::Configuration& configuration = appearance.running.configuration();
-    archive.add("README.txt", std::format("Sallyport {} support bundle of {}, made for {}.\nAnswers of show commands, both processes' last log lines, the end "
-                                          "of the audit log, and the configuration; no keys, and no tickets' secrets.\n",
-                                          SALLYPORT_VERSION, management::iso8601(now), peer.user));
+    archive.add("README.txt", sallyport::format("Sallyport {} support bundle of {}, made for {}.\nAnswers of show commands, both processes' last log lines, the end "
+                                                "of the audit log, and the configuration; no keys, and no tickets' secrets.\n",
+                                                SALLYPORT_VERSION, management::iso8601(now), peer.user));
     archive.add("configuration.conf", without_keys(configuration_text(configuration.file)));
     add_shows(archive, table, peer);
 
     const auto log_of = [&](const json& lines) {
         std::string text;
-        for (const json& line : lines) text += std::format("{} {} {}\n", line.value("time", ""), line.value("level", ""), line.value("text", ""));
+        for (const json& line : lines) text += sallyport::format("{} {} {}\n", line.value("time", ""), line.value("level", ""), line.value("text", ""));
         return text;
     };
     std::string control_log;
     for (const auto& line : daemon::kept_lines(daemon::kKeptLines))
-        control_log += std::format("{} {} {}\n", daemon::time_of_line(line.time), daemon::level_name(line.level), line.text);
+        control_log += sallyport::format("{} {} {}\n", daemon::time_of_line(line.time), daemon::level_name(line.level), line.text);
     archive.add("log/control.log", without_keys(std::move(control_log)));
     const auto dataplane_log = appearance.link.ask("log", {{"limit", daemon::kKeptLines}});
     archive.add("log/dataplane.log", without_keys(dataplane_log ? log_of(*dataplane_log) : dataplane_log.error() + '\n'));
@@ -129,7 +129,7 @@ Result make_bundle(Appearance& appearance, const CommandTable& table, const Peer
     management::BundleView view;
     view.members = archive.names();
     const std::string octets = std::move(archive).finish();
-    view.file = std::format("sallyport-{:%Y%m%dT%H%M%SZ}.tar", std::chrono::floor<std::chrono::seconds>(now));
+    view.file = sallyport::format("sallyport-{:%Y%m%dT%H%M%SZ}.tar", std::chrono::floor<std::chrono::seconds>(now));
     view.octets = octets.size();
     view.sha256 = audit::digest(octets);
     const fs::path directory = directory_of(appearance);
@@ -154,7 +154,7 @@ Result read_bundle(Appearance& appearance, const Request& request) {
     if (found == bundles.end()) return std::unexpected(Error{"no_bundle", "there is no such bundle; support bundle makes one, and the newest five are kept"});
     std::ifstream stream(*found, std::ios::binary | std::ios::ate);
     const auto size = static_cast<std::uint64_t>(std::max<std::streamoff>(stream.tellg(), 0));
-    if (*offset > size) return bad_argument(std::format("offset is beyond the end at {}", size));
+    if (*offset > size) return bad_argument(sallyport::format("offset is beyond the end at {}", size));
     std::string part(std::min<std::uint64_t>(kPart, size - *offset), '\0');
     stream.seekg(static_cast<std::streamoff>(*offset));
     if (!part.empty() && !stream.read(part.data(), static_cast<std::streamsize>(part.size())))

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <format>
 
 #include "crypto/check.h"
+#include "crypto/format.h"
 
 namespace sallyport::operations {
 
@@ -27,7 +27,7 @@ void put(std::array<char, kBlock>& header, Field field, std::string_view text) {
 
 /// Octal digits and a zero octet fill the field.
 void put_number(std::array<char, kBlock>& header, Field field, std::uint64_t number) {
-    put(header, field, std::format("{:0{}o}", number, field.length - 1));
+    put(header, field, sallyport::format("{:0{}o}", number, field.length - 1));
 }
 
 }  // namespace
@@ -48,7 +48,7 @@ void Ustar::add(std::string_view name, std::string_view contents) {
     put(header, kChecksum, "        ");   // counts as spaces in its own sum
     std::uint64_t sum = 0;
     for (const char octet : header) sum += static_cast<unsigned char>(octet);
-    put(header, kChecksum, std::format("{:06o}", sum) + std::string("\0 ", 2));
+    put(header, kChecksum, sallyport::format("{:06o}", sum) + std::string("\0 ", 2));
     octets_.append(header.data(), header.size());
     octets_ += contents;
     octets_.append((kBlock - contents.size() % kBlock) % kBlock, '\0');

@@ -11,10 +11,11 @@
 #include <cerrno>
 #include <cstring>
 #include <ctime>
-#include <format>
 #include <memory>
 #include <span>
 #include <system_error>
+
+#include "crypto/format.h"
 
 namespace sallyport::policy {
 
@@ -28,7 +29,7 @@ using Bio = std::unique_ptr<BIO, decltype([](BIO* bio) { BIO_free_all(bio); })>;
 std::string write_file(const std::filesystem::path& path, std::span<const char> octets, mode_t mode) {
     const std::string part = path.string() + ".part";
     const int file = open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
-    if (file < 0) return std::format("{}: cannot be written: {}", part, std::strerror(errno));
+    if (file < 0) return sallyport::format("{}: cannot be written: {}", part, std::strerror(errno));
     bool good = true;
     for (std::size_t done = 0; good && done < octets.size();) {
         const ssize_t written = write(file, octets.data() + done, octets.size() - done);
@@ -41,7 +42,7 @@ std::string write_file(const std::filesystem::path& path, std::span<const char> 
     if (good && rename(part.c_str(), path.c_str()) == 0) return {};
     const std::string text = std::strerror(good ? errno : why);
     unlink(part.c_str());
-    return std::format("{}: cannot be written: {}", path.string(), text);
+    return sallyport::format("{}: cannot be written: {}", path.string(), text);
 }
 
 std::string pem_of(EVP_PKEY* key, bool with_private) {
@@ -62,7 +63,7 @@ std::expected<Key, std::string> read_or_make_key(const std::filesystem::path& di
         const Bio bio(BIO_new_file(file.c_str(), "r"));
         if (bio) key.reset(PEM_read_bio_PrivateKey(bio.get(), nullptr, nullptr, nullptr));
         if (!key || EVP_PKEY_is_a(key.get(), "ED25519") != 1)
-            return std::unexpected(std::format("{}: is no Ed25519 key that can be read; remove it and the next report makes a new one", file.string()));
+            return std::unexpected(sallyport::format("{}: is no Ed25519 key that can be read; remove it and the next report makes a new one", file.string()));
         if (std::filesystem::exists(public_file)) return key;
     } else {
         key.reset(EVP_PKEY_Q_keygen(nullptr, nullptr, "ED25519"));
@@ -83,7 +84,7 @@ std::expected<ReportFiles, std::string> write_signed_report(const std::filesyste
                                                             std::chrono::system_clock::time_point now) {
     std::error_code error;
     std::filesystem::create_directories(directory, error);
-    if (error) return std::unexpected(std::format("{}: cannot be made: {}", directory.string(), error.message()));
+    if (error) return std::unexpected(sallyport::format("{}: cannot be made: {}", directory.string(), error.message()));
     const auto key = read_or_make_key(directory);
     if (!key) return std::unexpected(key.error());
     std::array<unsigned char, 64> signature{};
@@ -98,7 +99,7 @@ std::expected<ReportFiles, std::string> write_signed_report(const std::filesyste
     std::array<char, 32> stamp{};
     gmtime_r(&seconds, &parts);
     std::strftime(stamp.data(), stamp.size(), "%Y%m%dT%H%M%SZ", &parts);
-    ReportFiles files{directory / std::format("policy-{}.json", stamp.data()), {}, directory / "report.pub"};
+    ReportFiles files{directory / sallyport::format("policy-{}.json", stamp.data()), {}, directory / "report.pub"};
     files.signature = files.report.string() + ".sig";
     // The signature first: a report that is there can always be checked.
     if (auto wrong = write_file(files.signature, {reinterpret_cast<const char*>(signature.data()), length}, 0644); !wrong.empty())

@@ -1,9 +1,9 @@
 #include "control/telemetry/flow_record.h"
 
-#include <format>
 #include <nlohmann/json.hpp>
 
 #include "control/policy/catalogue.h"
+#include "crypto/format.h"
 
 namespace sallyport::telemetry {
 
@@ -24,8 +24,8 @@ Json leg(const RecordedLeg& of) {
         const auto* const suite = policy::find_suite(of.suite);
         const auto* const group = policy::find_group(of.group);
         json["tls"] = of.version == policy::kTls13 ? "TLS 1.3" : "TLS 1.2";
-        json["suite"] = suite == nullptr ? std::format("{:#06x}", of.suite) : std::string(suite->name);
-        if (of.group != 0) json["group"] = group == nullptr ? std::format("{:#06x}", of.group) : std::string(group->name);
+        json["suite"] = suite == nullptr ? sallyport::format("{:#06x}", of.suite) : std::string(suite->name);
+        if (of.group != 0) json["group"] = group == nullptr ? sallyport::format("{:#06x}", of.group) : std::string(group->name);
         json["resumed"] = of.resumed;
     } else if (of.plain) {
         json["tls"] = "none";
@@ -41,7 +41,7 @@ Json leg(const RecordedLeg& of) {
 }  // namespace
 
 std::string iso8601_ms(std::chrono::system_clock::time_point time) {
-    return std::format("{:%FT%TZ}", std::chrono::floor<std::chrono::milliseconds>(time));
+    return sallyport::format("{:%FT%TZ}", std::chrono::floor<std::chrono::milliseconds>(time));
 }
 
 std::string to_json(const FlowRecord& record) {

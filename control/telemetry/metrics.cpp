@@ -3,9 +3,9 @@
 #include <prometheus/text_serializer.h>
 
 #include <array>
-#include <format>
 
 #include "crypto/check.h"
+#include "crypto/format.h"
 
 namespace sallyport::telemetry {
 
@@ -88,8 +88,8 @@ std::string metrics_table() {
     std::string text = "| name | kind | labels | what |\n|---|---|---|---|\n";
     for (const Definition& definition : kDefinitions) {
         std::string labels;
-        for (std::string_view rest = definition.labels; !rest.empty();) labels += std::format("{}`{}`", labels.empty() ? "" : ", ", next(rest));
-        text += std::format("| `{}` | {} | {} | {} |\n", definition.name, definition.kind == Kind::counter ? "counter" : "gauge", labels, definition.help);
+        for (std::string_view rest = definition.labels; !rest.empty();) labels += sallyport::format("{}`{}`", labels.empty() ? "" : ", ", next(rest));
+        text += sallyport::format("| `{}` | {} | {} | {} |\n", definition.name, definition.kind == Kind::counter ? "counter" : "gauge", labels, definition.help);
     }
     return text;
 }

@@ -9,11 +9,11 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <format>
 #include <random>
 
 #include "control/daemon/logging.h"
 #include "control/telemetry/tls.h"
+#include "crypto/format.h"
 
 namespace sallyport::telemetry {
 
@@ -55,11 +55,11 @@ std::string host_name() {
 std::string syslog_message(const Entry& entry, std::string_view host, int process) {
     std::string plain;
     std::ranges::copy_if(host.substr(0, 255), std::back_inserter(plain), [](char c) { return c > ' ' && c < 0x7f; });
-    return std::format("<{}>1 {} {} sallyport {} {} - {}", kLocal0 * 8 + entry.severity, iso8601_ms(entry.time), plain.empty() ? "-" : plain, process, entry.kind,
-                       entry.json());
+    return sallyport::format("<{}>1 {} {} sallyport {} {} - {}", kLocal0 * 8 + entry.severity, iso8601_ms(entry.time), plain.empty() ? "-" : plain, process, entry.kind,
+                             entry.json());
 }
 
-std::string syslog_frame(std::string_view message) { return std::format("{} {}", message.size(), message); }
+std::string syslog_frame(std::string_view message) { return sallyport::format("{} {}", message.size(), message); }
 
 SyslogSink::SyslogSink(std::shared_ptr<SinkCounts> counts, Settings settings, openssl::Context context)
     : Sink(std::move(counts), settings.queue), settings_(std::move(settings)), context_(std::move(context)), host_(host_name()) {

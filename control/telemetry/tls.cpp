@@ -1,19 +1,19 @@
 #include "control/telemetry/tls.h"
 
-#include <format>
 #include <stdexcept>
 #include <string_view>
 
 #include "control/channel/address.h"
 #include "control/handshake/peer_certificate.h"
 #include "control/handshake/server_context.h"
+#include "crypto/format.h"
 
 namespace sallyport::telemetry {
 
 namespace {
 
 void require(bool done, std::string_view what) {
-    if (!done) throw std::runtime_error(std::format("libssl refuses {}: {}", what, openssl::error_queue()));
+    if (!done) throw std::runtime_error(sallyport::format("libssl refuses {}: {}", what, openssl::error_queue()));
 }
 
 /// The list of names lives as long as its context.

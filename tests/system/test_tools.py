@@ -4,6 +4,7 @@ firmware root scripts/enter finds everything that it needs where it is, and make
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 
@@ -111,6 +112,32 @@ def test_root_whose_making_was_cut_off_before_its_end_is_not_taken(root):
 
 
 # ---- scripts/lab, scripts/demo
+
+TALKATIVE = """#!/usr/bin/env bash
+# In place of scripts/enter: a lab that says much.
+for word; do [ "${before:-}" != --keep ] || state=$word; before=$word; done
+for _ in {1..100}; do seq 20000; done
+touch "$state/ready"
+until [ -e "$state/stop" ]; do sleep 0.1; done
+"""
+
+
+@pytest.mark.timeout(200)
+def test_what_a_lab_says_is_shown_whole(tmp_path):
+    """Though more has come whenever a part of it is read."""
+    scripts = tmp_path / "scripts"
+    scripts.mkdir()
+    shutil.copy(CHECKOUT / "scripts/lab", scripts)
+    (scripts / "enter").write_text(TALKATIVE)
+    (scripts / "enter").chmod(0o755)
+    environment = {**os.environ, "SALLYPORT_BUILD": str(tmp_path), "SALLYPORT_LAB": str(tmp_path / "state")}
+    try:
+        done = subprocess.run([scripts / "lab", "--start"], env=environment, capture_output=True, text=True, timeout=100)
+    finally:
+        subprocess.run([scripts / "lab", "--stop"], env=environment, capture_output=True, check=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == 100 * "".join(f"{number}\n" for number in range(1, 20001))
+
 
 class KeptLab:
     def __init__(self, directory):

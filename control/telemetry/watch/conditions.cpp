@@ -1,8 +1,7 @@
 #include "control/telemetry/watch/conditions.h"
 
-#include <format>
-
 #include "control/policy/requirement.h"
+#include "crypto/format.h"
 
 namespace sallyport::telemetry {
 
@@ -11,11 +10,11 @@ std::vector<PolicyCondition> policy_conditions(const std::vector<Running::Row>& 
     for (const Running::Row& row : rows) {
         const policy::RequirementText& about = policy::text(row.requirement);
         PolicyCondition& found = result.emplace_back();
-        found.kind = std::format("policy_{}", about.id);
+        found.kind = sallyport::format("policy_{}", about.id);
         const bool violated = row.evidence.state == policy::State::violated;
         if (!violated && row.evidence.state != policy::State::alarm) continue;
         std::string text = row.evidence.alarms.empty() ? row.evidence.evidence : row.evidence.alarms.front();
-        if (row.evidence.alarms.size() > 1) text += std::format(" (and {} more: show policy)", row.evidence.alarms.size() - 1);
+        if (row.evidence.alarms.size() > 1) text += sallyport::format(" (and {} more: show policy)", row.evidence.alarms.size() - 1);
         found.conditions.push_back({std::string(about.both), violated ? Severity::critical : Severity::error, std::move(text)});
     }
     return result;
@@ -28,11 +27,11 @@ std::vector<Alarms::Condition> expiry_conditions(const configuration::Configurat
         const auto days = std::chrono::floor<std::chrono::days>(files.chain->not_after - now).count();
         if (days >= static_cast<long>(configuration.expiry_alarm_days)) return;
         const bool expired = files.chain->not_after < now;
-        result.push_back({std::format("{} certificate {}", owner, files.certificate.string()), expired ? Severity::critical : Severity::warning,
-                          std::format("{} {}", files.chain->subject(),
-                                      expired     ? "has expired"
-                                      : days == 0 ? std::string("expires within a day")
-                                                  : std::format("expires in {} day{}", days, days == 1 ? "" : "s"))});
+        result.push_back({sallyport::format("{} certificate {}", owner, files.certificate.string()), expired ? Severity::critical : Severity::warning,
+                          sallyport::format("{} {}", files.chain->subject(),
+                                            expired     ? "has expired"
+                                            : days == 0 ? std::string("expires within a day")
+                                                        : sallyport::format("expires in {} day{}", days, days == 1 ? "" : "s"))});
     };
     for (const auto& service : configuration.services)
         for (const auto& files : service.certificates) look("service " + service.name, files);
@@ -50,7 +49,7 @@ std::vector<Alarms::Condition> member_conditions(const flows::Runtime& runtime) 
             const flows::MemberState& member = pool->member(i);
             if (member.up) continue;
             const std::string why = member.why();
-            result.push_back({std::format("pool {} member {}", pool->settings().name, pool->settings().members[i].name), Severity::error,
+            result.push_back({sallyport::format("pool {} member {}", pool->settings().name, pool->settings().members[i].name), Severity::error,
                               why.empty() ? "its health checks fail" : why});
         }
     return result;
@@ -67,7 +66,7 @@ std::vector<Alarms::Condition> pool_conditions(const flows::Runtime& runtime) {
         }
         if (usable == 0)
             result.push_back({"pool " + pool->settings().name, Severity::critical,
-                              std::format("no member takes flows: {} of {} down, the others drained or without weight", down, pool->size())});
+                              sallyport::format("no member takes flows: {} of {} down, the others drained or without weight", down, pool->size())});
     }
     return result;
 }
@@ -75,7 +74,7 @@ std::vector<Alarms::Condition> pool_conditions(const flows::Runtime& runtime) {
 std::vector<Alarms::Condition> port_conditions(const DataplaneReport& report) {
     std::vector<Alarms::Condition> result;
     for (const auto& port : report.ports)
-        if (!port.link) result.push_back({"port " + port.name, Severity::critical, std::format("{} ({}) has no link", port.device, port.profile)});
+        if (!port.link) result.push_back({"port " + port.name, Severity::critical, sallyport::format("{} ({}) has no link", port.device, port.profile)});
     return result;
 }
 
@@ -86,8 +85,8 @@ std::vector<Alarms::Condition> BufferWatch::conditions(const DataplaneReport& re
         const std::uint64_t share = worker.pool_size == 0 ? 100 : worker.pool_free * 100 / worker.pool_size;
         if (share >= (low_.contains(worker.index) ? 15u : 10u)) continue;
         low.insert(worker.index);
-        result.push_back({std::format("worker {}", worker.index), Severity::error,
-                          std::format("{} of {} packet buffers are free; more of them by dataplane.buffers", worker.pool_free, worker.pool_size)});
+        result.push_back({sallyport::format("worker {}", worker.index), Severity::error,
+                          sallyport::format("{} of {} packet buffers are free; more of them by dataplane.buffers", worker.pool_free, worker.pool_size)});
     }
     low_ = std::move(low);
     return result;

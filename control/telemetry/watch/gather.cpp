@@ -3,11 +3,11 @@
 #include <openssl/bn.h>
 #include <openssl/crypto.h>
 
-#include <format>
 #include <map>
 
 #include "control/policy/catalogue.h"
 #include "control/policy/requirement.h"
+#include "crypto/format.h"
 
 namespace sallyport::telemetry {
 
@@ -22,7 +22,7 @@ double seconds(std::chrono::nanoseconds duration) { return std::chrono::duration
 
 template <typename Entry>
 std::string name_or_number(const Entry* entry, std::uint16_t id) {
-    return entry == nullptr ? std::format("{:#06x}", id) : std::string(entry->name);
+    return entry == nullptr ? sallyport::format("{:#06x}", id) : std::string(entry->name);
 }
 
 std::string serial_of(const X509* certificate) {

@@ -1,11 +1,11 @@
 #include "control/telemetry/watch/telemetry.h"
 
 #include <exception>
-#include <format>
 
 #include "control/daemon/logging.h"
 #include "control/management/views_telemetry.h"
 #include "control/telemetry/watch/gather.h"
+#include "crypto/format.h"
 
 namespace sallyport::telemetry {
 
@@ -134,7 +134,7 @@ void Telemetry::look_at_audit(Clock::time_point now) {
     if (audit_ == nullptr) return;
     if (audit_->lost() != audit_lost_)
         alarms_.raise("audit_not_written", "", Severity::critical,
-                      std::format("{} entries of the audit log could not be written since the start; administrators' commands are refused meanwhile", audit_->lost()), now);
+                      sallyport::format("{} entries of the audit log could not be written since the start; administrators' commands are refused meanwhile", audit_->lost()), now);
     else if (audit_->written() != audit_written_)
         alarms_.clear("audit_not_written", "", now);
     audit_lost_ = audit_->lost();

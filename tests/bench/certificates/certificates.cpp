@@ -25,6 +25,7 @@
 #include "control/revocation/own_answers.h"
 #include "control/revocation/watcher.h"
 #include "crypto/check.h"
+#include "crypto/format.h"
 #include "tests/certificates.h"
 
 namespace sallyport {
@@ -39,7 +40,7 @@ std::size_t in_use() {
     return info.uordblks + info.hblkhd;
 }
 
-std::string name(int i) { return std::format("n{}.example.org", i); }
+std::string name(int i) { return sallyport::format("n{}.example.org", i); }
 
 void write(const fs::path& file, const std::string& text) {
     std::ofstream(file) << text;
@@ -51,10 +52,10 @@ fs::path make(const fs::path& directory, int certificates, int services) {
     if (fs::exists(file)) return file;
     const test::Identity root = test::make_ca("Root"), lower = test::make_ca("Lower", &root);
     for (int i = 0; i < certificates; ++i) {
-        const fs::path of = directory / std::format("s{}", i % services);
+        const fs::path of = directory / sallyport::format("s{}", i % services);
         if (i < services) fs::create_directories(of);
         const test::Identity leaf = test::make_leaf({name(i)}, lower);
-        write(of / std::format("{}.pem", i), leaf.certificate_pem() + leaf.key_pem());
+        write(of / sallyport::format("{}.pem", i), leaf.certificate_pem() + leaf.key_pem());
     }
     fs::create_directories(directory / "roots");
     write(directory / "roots/ca.pem", root.certificate_pem());
@@ -66,7 +67,7 @@ fs::path make(const fs::path& directory, int certificates, int services) {
         "control: { state_directory = \"state\"; };\n"
         "services = (";
     for (int i = 0; i < services; ++i)
-        text += std::format("{}\n    {{ name = \"s{}\"; listen = [ \"192.0.2.1:{}\" ]; pool = \"web\"; certificate_directory = \"s{}\"; }}", i > 0 ? "," : "", i, 1000 + i, i);
+        text += sallyport::format("{}\n    {{ name = \"s{}\"; listen = [ \"192.0.2.1:{}\" ]; pool = \"web\"; certificate_directory = \"s{}\"; }}", i > 0 ? "," : "", i, 1000 + i, i);
     write(file, text + " );\n");
     return file;
 }
@@ -145,6 +146,6 @@ int main(int argc, char** argv) {
         std::fprintf(stderr, "usage: certificates_bench DIRECTORY [CERTIFICATES [SERVICES]]\n");
         return 2;
     }
-    sallyport::run(sallyport::make(std::filesystem::absolute(argv[1]) / std::format("{}-{}", certificates, services), certificates, services), certificates, services);
+    sallyport::run(sallyport::make(std::filesystem::absolute(argv[1]) / sallyport::format("{}-{}", certificates, services), certificates, services), certificates, services);
     return 0;
 }

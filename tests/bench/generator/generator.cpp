@@ -10,11 +10,11 @@
 #include <cstdio>
 #include <ctime>
 #include <filesystem>
-#include <format>
 #include <fstream>
 #include <thread>
 
 #include "control/handshake/key_provider.h"
+#include "crypto/format.h"
 #include "drivers/environment.h"
 
 namespace sallyport::generator {
@@ -40,7 +40,7 @@ void fill_random(std::span<std::uint8_t> octets) {
 /// (IEEE 802) of the address, which differs where the addresses do.
 std::string lasting_mac(const IpAddress& address) {
     const auto& octets = address.octets;
-    return std::format("02:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", octets[11] ^ octets[3], octets[12] ^ octets[5], octets[13] ^ octets[7], octets[14], octets[15]);
+    return sallyport::format("02:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", octets[11] ^ octets[3], octets[12] ^ octets[5], octets[13] ^ octets[7], octets[14], octets[15]);
 }
 
 /// A memif client does not start before its server has made the socket: waits for that.
@@ -50,7 +50,7 @@ std::expected<std::unique_ptr<drivers::Port>, std::string> open_port(const drive
     for (; std::chrono::steady_clock::now() < until; std::this_thread::sleep_for(std::chrono::milliseconds(200)))
         if (std::filesystem::exists(port.device))
             if (auto opened = drivers::Port::open(port, 1, receive)) return opened;
-    return std::unexpected(std::format("port {}: nobody has made {} for 60 s who accepts connections on it: is the other side of the memif running, as its server?", port.name, port.device));
+    return std::unexpected(sallyport::format("port {}: nobody has made {} for 60 s who accepts connections on it: is the other side of the memif running, as its server?", port.name, port.device));
 }
 
 std::uint64_t resident_octets() {
@@ -354,8 +354,8 @@ std::expected<void, std::string> Generator::control(Time now, bool stop) {
             const auto& failures = clients_->statistics().first_failures;
             const bool hopeless = clients_->ready() == 0 && !failures.empty() && since > seconds(options_.timeout);
             if (hopeless || since > seconds(allowed)) {
-                return std::unexpected(std::format("only {} of {} connections were open after {:.1f} s{}{}", clients_->ready(), options_.connections, std::chrono::duration<double>(since).count(),
-                                                   failures.empty() ? "" : "; the first failure was ", failures.empty() ? "" : failures.front()));
+                return std::unexpected(sallyport::format("only {} of {} connections were open after {:.1f} s{}{}", clients_->ready(), options_.connections, std::chrono::duration<double>(since).count(),
+                                                         failures.empty() ? "" : "; the first failure was ", failures.empty() ? "" : failures.front()));
             }
             return {};
         }

@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <format>
 #include <limits>
 #include <ostream>
 
 #include "crypto/check.h"
+#include "crypto/format.h"
 
 namespace sallyport::generator {
 
@@ -106,7 +106,7 @@ std::uint64_t Histogram::highest_equivalent(std::uint64_t value) const noexcept 
 }
 
 void Histogram::print(std::ostream& out, double unit, unsigned ticks_per_half) const {
-    out << std::format("{:>12} {:>14} {:>10} {:>14}\n\n", "Value", "Percentile", "TotalCount", "1/(1-Percentile)");
+    out << sallyport::format("{:>12} {:>14} {:>10} {:>14}\n\n", "Value", "Percentile", "TotalCount", "1/(1-Percentile)");
     std::uint64_t seen = 0;
     double next = 0;
     for (std::size_t i = 0; i < counts_.size() && seen < count_; ++i) {
@@ -115,20 +115,20 @@ void Histogram::print(std::ostream& out, double unit, unsigned ticks_per_half) c
         const double percent = 100.0 * static_cast<double>(seen) / static_cast<double>(count_);
         const double value = static_cast<double>(std::min(value_at(i) + width_at(i) - 1, max_)) / unit;
         if (seen == count_) {
-            out << std::format("{:12.3f} {:2.12f} {:10}\n", value, 1.0, seen);
+            out << sallyport::format("{:12.3f} {:2.12f} {:10}\n", value, 1.0, seen);
             break;
         }
         if (percent < next) continue;
-        out << std::format("{:12.3f} {:2.12f} {:10} {:14.2f}\n", value, percent / 100, seen, 1 / (1 - percent / 100));
+        out << sallyport::format("{:12.3f} {:2.12f} {:10} {:14.2f}\n", value, percent / 100, seen, 1 / (1 - percent / 100));
         // So many lines for each halving of what is left to 100 %.
         while (next <= percent) {
             const double halvings = std::floor(std::log2(100.0 / (100.0 - next))) + 1;
             next += 100.0 / (ticks_per_half * std::exp2(halvings));
         }
     }
-    out << std::format("#[Mean    = {:12.3f}, StdDeviation   = {:12.3f}]\n", mean() / unit, deviation() / unit);
-    out << std::format("#[Max     = {:12.3f}, Total count    = {:12}]\n", static_cast<double>(max_) / unit, count_);
-    out << std::format("#[Buckets = {:12}, SubBuckets     = {:12}]\n", (counts_.size() >> half_magnitude_), std::uint64_t{2} << half_magnitude_);
+    out << sallyport::format("#[Mean    = {:12.3f}, StdDeviation   = {:12.3f}]\n", mean() / unit, deviation() / unit);
+    out << sallyport::format("#[Max     = {:12.3f}, Total count    = {:12}]\n", static_cast<double>(max_) / unit, count_);
+    out << sallyport::format("#[Buckets = {:12}, SubBuckets     = {:12}]\n", (counts_.size() >> half_magnitude_), std::uint64_t{2} << half_magnitude_);
 }
 
 }  // namespace sallyport::generator

@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <charconv>
 #include <cstring>
-#include <format>
+
+#include "crypto/format.h"
 
 namespace sallyport::generator {
 namespace {
@@ -78,21 +79,21 @@ std::expected<Head, const char*> parse_head(std::string_view text) {
 
 std::expected<RequestText, std::string> RequestText::make(const std::string& host, std::uint64_t size, std::uint64_t answer_length, const std::string& path) {
     RequestText request;
-    const std::string target = path.empty() ? std::format("{}{:010}/00000000", kPrefix, answer_length) : path;
+    const std::string target = path.empty() ? sallyport::format("{}{:010}/00000000", kPrefix, answer_length) : path;
     const auto text = [&](std::string_view method, const std::string& to, const std::string& more) {
-        return std::format("{} {} HTTP/1.1\r\nHost: {}\r\n{}\r\n", method, to, host, more);
+        return sallyport::format("{} {} HTTP/1.1\r\nHost: {}\r\n{}\r\n", method, to, host, more);
     };
     request.text_ = text("GET", target, "");
     if (path.empty()) request.start_at_ = request.text_.find(kPrefix) + target.size() - 8;
     const std::size_t least = request.text_.size();
-    if (least + kMostPadding > kLongestRequestHead) return std::unexpected(std::format("host and path are too long: a request's head would have more than {} octets", kLongestRequestHead));
+    if (least + kMostPadding > kLongestRequestHead) return std::unexpected(sallyport::format("host and path are too long: a request's head would have more than {} octets", kLongestRequestHead));
     if (size == 0 || size == least) return request;
-    if (size < least) return std::unexpected(std::format("a request has {} octets at least", least));
+    if (size < least) return std::unexpected(sallyport::format("a request has {} octets at least", least));
     if (size - least <= kMostPadding) {
         request.text_ = text("GET", target + '?' + std::string(size - least - 1, '-'), "");
         return request;
     }
-    const auto with_body = [&](std::uint64_t body) { return text("POST", target, std::format("Content-Length: {:010}\r\n", body)); };
+    const auto with_body = [&](std::uint64_t body) { return text("POST", target, sallyport::format("Content-Length: {:010}\r\n", body)); };
     request.body_ = size - with_body(0).size();
     request.text_ = with_body(request.body_);
     if (path.empty()) ++request.start_at_;   // POST is longer than GET

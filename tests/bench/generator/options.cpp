@@ -3,11 +3,11 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
-#include <format>
 #include <map>
 #include <sstream>
 
 #include "control/daemon/exit_code.h"
+#include "crypto/format.h"
 #include "tests/bench/generator/message.h"
 #include "tests/bench/generator/slices.h"
 
@@ -33,7 +33,7 @@ Number number(const std::string& name, const std::string& text, std::uint64_t le
     std::uint64_t value = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (error != std::errc{} || end != text.data() + text.size() || value < least || value > most)
-        throw Bad{std::format("{} = \"{}\": a number from {} to {}", name, text, least, most)};
+        throw Bad{sallyport::format("{} = \"{}\": a number from {} to {}", name, text, least, most)};
     return static_cast<Number>(value);
 }
 
@@ -42,7 +42,7 @@ std::vector<Value> parsed(const char* option, const std::vector<std::string>& te
     std::vector<Value> values;
     for (const std::string& text : texts) {
         auto value = Value::parse(text);
-        if (!value) throw Bad{std::format("{} {}: {}", option, text, value.error())};
+        if (!value) throw Bad{sallyport::format("{} {}: {}", option, text, value.error())};
         values.push_back(*value);
     }
     return values;
@@ -54,20 +54,20 @@ void set_versions(const char* option, const std::string& text, TlsOptions& tls) 
     else if (text == "1.3")
         tls.least_version = 0x0304;
     else if (text != "1.2,1.3" && text != "1.3,1.2")
-        throw Bad{std::format("{} {}: 1.2, 1.3 or 1.2,1.3", option, text)};
+        throw Bad{sallyport::format("{} {}: 1.2, 1.3 or 1.2,1.3", option, text)};
 }
 
 void set_side(const char* name, SideOptions& side, const std::string& port, const std::vector<std::string>& addresses, const std::vector<std::string>& gateways) {
     if (!port.empty()) {
         auto settings = parse_port(port, side.vlan);
-        if (!settings) throw Bad{std::format("--{}-port {}: {}", name, port, settings.error())};
+        if (!settings) throw Bad{sallyport::format("--{}-port {}: {}", name, port, settings.error())};
         settings->name = name;
         side.port = *settings;
     }
-    side.addresses = parsed<IpPrefix>(std::format("--{}-address", name).c_str(), addresses);
-    for (const IpAddress& gateway : parsed<IpAddress>(std::format("--{}-gateway", name).c_str(), gateways)) {
+    side.addresses = parsed<IpPrefix>(sallyport::format("--{}-address", name).c_str(), addresses);
+    for (const IpAddress& gateway : parsed<IpAddress>(sallyport::format("--{}-gateway", name).c_str(), gateways)) {
         if (std::ranges::none_of(side.addresses, [&](const IpPrefix& own) { return own.contains(gateway); }))
-            throw Bad{std::format("--{}-gateway {}: is in the prefix of no --{}-address", name, gateway.to_string(), name)};
+            throw Bad{sallyport::format("--{}-gateway {}: is in the prefix of no --{}-address", name, gateway.to_string(), name)};
         (gateway.is_v4() ? side.gateway_v4 : side.gateway_v6) = gateway;
     }
 }
@@ -102,20 +102,20 @@ void check(Options& options, const Words& words) {
             for (const IpPrefix& own : options.backends.addresses) options.listen.push_back({own.address, port});
         for (const SocketAddress& address : options.listen)
             if (!std::ranges::contains(options.backends.addresses, address.address, &IpPrefix::address))
-                throw Bad{std::format("--listen {}: {} is no --backend-address", address.to_string(), address.address.to_string())};
+                throw Bad{sallyport::format("--listen {}: {} is no --backend-address", address.to_string(), address.address.to_string())};
         if (!options.backends.plain && options.backends.tls.certificate.empty()) throw Bad{"backends with TLS need --backend-certificate and --backend-key (or --backend-plain)"};
     } else if (!options.listen.empty()) {
         throw Bad{"--listen: there are no backends without --backend-port"};
     }
     if (options.targets.empty()) options.targets = options.listen;
     if (options.has_clients() && options.targets.empty()) throw Bad{"--target: say what the clients are to connect to, such as 192.0.2.1:443"};
-    if (!options.path.empty() && options.path.front() != '/') throw Bad{std::format("--path {}: begins with /", options.path)};
+    if (!options.path.empty() && options.path.front() != '/') throw Bad{sallyport::format("--path {}: begins with /", options.path)};
     if (const auto request = RequestText::make(options.host, options.request_size, options.answer_size, options.path); !request)
-        throw Bad{std::format("--request-size {}: {}", options.request_size, request.error())};
+        throw Bad{sallyport::format("--request-size {}: {}", options.request_size, request.error())};
     if (options.mode == Mode::idle && options.rate > 0) throw Bad{"--rate: has no meaning with --mode idle; --open-rate and --probe-rate are its rates"};
     if (options.slice > 0 && options.mode == Mode::idle) throw Bad{"--slice: has no meaning with --mode idle"};
     if (options.slice > 0 && (options.slice > options.duration || options.duration / options.slice > Slices::kMost))
-        throw Bad{std::format("--slice {:g}: a --duration of {:g} has 1 to {} of them", options.slice, options.duration, Slices::kMost)};
+        throw Bad{sallyport::format("--slice {:g}: a --duration of {:g} has 1 to {} of them", options.slice, options.duration, Slices::kMost)};
     if (options.active > 0 && (options.mode != Mode::kept || options.rate > 0)) throw Bad{"--active: is for a closed loop of kept connections: --mode kept, and no --rate"};
     if (options.mode == Mode::close && options.rate > 0 && options.requests_per_connection > 1)
         throw Bad{"--requests: with --rate it is connections that are due, each with one request"};
@@ -152,7 +152,7 @@ std::expected<drivers::PortSettings, std::string> parse_port(const std::string& 
             } else if (name == "role" && port.profile == drivers::Profile::memif && (value == "server" || value == "client")) {
                 port.memif_server = value == "server";
             } else {
-                throw Bad{std::format("\"{}\" is not understood; mtu=N, vlan=N, descriptors=N, mac=XX:XX:XX:XX:XX:XX, and with memif role=server or role=client", setting)};
+                throw Bad{sallyport::format("\"{}\" is not understood; mtu=N, vlan=N, descriptors=N, mac=XX:XX:XX:XX:XX:XX, and with memif role=server or role=client", setting)};
             }
         }
     } catch (const Bad& bad) {

@@ -5,6 +5,7 @@
 #include <iterator>
 
 #include "control/policy/catalogue.h"
+#include "crypto/format.h"
 
 namespace sallyport::generator {
 namespace {
@@ -14,7 +15,7 @@ using nlohmann::json;
 std::string suite_name(std::uint16_t id) {
     for (const policy::Suite& suite : policy::kSuites)
         if (suite.id == id) return std::string(suite.name);
-    return std::format("{:#06x}", id);
+    return sallyport::format("{:#06x}", id);
 }
 
 constexpr std::pair<const char*, double> kPercentiles[] = {{"p50", 50.0}, {"p90", 90.0}, {"p99", 99.0}, {"p99.9", 99.9}, {"p99.99", 99.99}};
@@ -144,10 +145,10 @@ bool good(const json& report, std::string& why) {
         done += of["opened"].get<std::uint64_t>() + of["messages_in"].get<std::uint64_t>();
     }
     failed += report.value("not_probed", std::uint64_t{0}) + report.value("unanswered", std::uint64_t{0});
-    if (mismatched > 0) why = std::format("{} octets differ from what was sent", mismatched);
+    if (mismatched > 0) why = sallyport::format("{} octets differ from what was sent", mismatched);
     else if (done == 0) why = "nothing was opened and nothing answered";
     else if (const double percent = 100.0 * static_cast<double>(failed) / static_cast<double>(done + failed); percent > report["most_failures"].get<double>())
-        why = std::format("{} failures are {:.4f} % of connections and requests; --most-failures allows {:g} %", failed, percent, report["most_failures"].get<double>());
+        why = sallyport::format("{} failures are {:.4f} % of connections and requests; --most-failures allows {:g} %", failed, percent, report["most_failures"].get<double>());
     return why.empty();
 }
 
@@ -156,7 +157,7 @@ std::string table(const json& report) {
     const json& load = report["load"];
     const json& window = report["window"];
     line(text, "load              {} connections, mode {}, {} loop{}; requests of {} octets (0: the shortest), answers of {}", load["connections"].get<std::uint64_t>(), load["mode"].get<std::string>(),
-         load["model"].get<std::string>(), load["rate"].get<double>() > 0 ? std::format(" at {:g} a second, {}", load["rate"].get<double>(), load["spacing"].get<std::string>()) : "",
+         load["model"].get<std::string>(), load["rate"].get<double>() > 0 ? sallyport::format(" at {:g} a second, {}", load["rate"].get<double>(), load["spacing"].get<std::string>()) : "",
          load["request_size"].get<std::uint64_t>(), load["answer_size"].get<std::uint64_t>());
     if (report.contains("clients")) add_side(text, "clients", report["clients"]);
     if (report.contains("backends")) add_side(text, "backends", report["backends"]);
@@ -175,16 +176,16 @@ std::string table(const json& report) {
         for (const auto& [name, title] : {std::pair{"setup", "  setup"}, {"first_octet", "  first octet"}, {"last_octet", "  last octet"}}) {
             const json& of = report["latency"][name];
             if (of["count"].get<std::uint64_t>() == 0) continue;
-            std::string row = std::format("{:<18}{:>10}", title, of["count"].get<std::uint64_t>());
-            for (const char* which : {"min", "p50", "p90", "p99", "p99.9", "p99.99", "max"}) row += std::format("{:>10.1f}", of[which].get<double>() / 1000);
+            std::string row = sallyport::format("{:<18}{:>10}", title, of["count"].get<std::uint64_t>());
+            for (const char* which : {"min", "p50", "p90", "p99", "p99.9", "p99.99", "max"}) row += sallyport::format("{:>10.1f}", of[which].get<double>() / 1000);
             line(text, "{}", row);
         }
         if (report["latency"].contains("slices")) {
             const json& slices = report["latency"]["slices"];
             line(text, "medians of {} slices of {:g} s", slices["count"].get<std::uint64_t>(), slices["seconds"].get<double>());
             for (const auto& [name, title] : {std::pair{"first_octet", "  first octet"}, {"last_octet", "  last octet"}}) {
-                std::string row = std::format("{:<38}", title);
-                for (const auto& [which, percent] : kPercentiles) row += std::format("{:>10.1f}", slices[name][which].get<double>() / 1000);
+                std::string row = sallyport::format("{:<38}", title);
+                for (const auto& [which, percent] : kPercentiles) row += sallyport::format("{:>10.1f}", slices[name][which].get<double>() / 1000);
                 line(text, "{}", row);
             }
         }

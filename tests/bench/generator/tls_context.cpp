@@ -1,10 +1,10 @@
 #include "tests/bench/generator/tls_context.h"
 
 #include <algorithm>
-#include <format>
 
 #include "control/handshake/signing_keys.h"
 #include "control/policy/catalogue.h"
+#include "crypto/format.h"
 #include "tests/bench/generator/tls_handshake.h"
 
 namespace sallyport::generator {
@@ -15,7 +15,7 @@ std::expected<std::unique_ptr<TlsContext>, std::string> TlsContext::make_client(
     SSL_CTX* const context = made->get();
     if (!options.trust.empty()) {
         if (SSL_CTX_load_verify_file(context, options.trust.c_str()) != 1)
-            return std::unexpected(std::format("{}: no CA certificates in PEM: {}", options.trust, openssl::error_queue()));
+            return std::unexpected(sallyport::format("{}: no CA certificates in PEM: {}", options.trust, openssl::error_queue()));
         SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nullptr);
     }
     SSL_CTX_set_cert_verify_callback(context, verify_chain, made.get());
@@ -63,7 +63,7 @@ std::expected<void, std::string> TlsContext::set_up() {
             at = end + 1;
         }
         if (SSL_CTX_set1_groups_list(context, list.c_str()) != 1)
-            return std::unexpected(std::format("groups \"{}\": libssl does not know them all: {}", options_.groups, openssl::error_queue()));
+            return std::unexpected(sallyport::format("groups \"{}\": libssl does not know them all: {}", options_.groups, openssl::error_queue()));
     }
     if (auto done = set_certificate(); !done) return done;
     Handshake::install(context);
@@ -83,7 +83,7 @@ std::expected<void, std::string> TlsContext::set_suites() {
         if (known == policy::kSuites.end()) {
             std::string all;
             for (const policy::Suite& suite : policy::kSuites) all += (all.empty() ? "" : ", ") + std::string(suite.name);
-            return std::unexpected(std::format("suite \"{}\" is not known; one of {}", name, all));
+            return std::unexpected(sallyport::format("suite \"{}\" is not known; one of {}", name, all));
         }
         add(*known);
     }
@@ -102,9 +102,9 @@ std::expected<void, std::string> TlsContext::set_certificate() {
     if (options_.certificate.empty() && options_.key.empty()) return {};
     if (options_.certificate.empty() || options_.key.empty()) return std::unexpected("a certificate needs its key, and a key its certificate");
     if (SSL_CTX_use_certificate_chain_file(context_.get(), options_.certificate.c_str()) != 1)
-        return std::unexpected(std::format("{}: no certificate chain in PEM: {}", options_.certificate, openssl::error_queue()));
+        return std::unexpected(sallyport::format("{}: no certificate chain in PEM: {}", options_.certificate, openssl::error_queue()));
     if (SSL_CTX_use_PrivateKey_file(context_.get(), options_.key.c_str(), SSL_FILETYPE_PEM) != 1 || SSL_CTX_check_private_key(context_.get()) != 1)
-        return std::unexpected(std::format("{}: not the private key of {}: {}", options_.key, options_.certificate, openssl::error_queue()));
+        return std::unexpected(sallyport::format("{}: not the private key of {}: {}", options_.key, options_.certificate, openssl::error_queue()));
     // Signs together with the keys of other handshakes, where that is faster.
     const openssl::PrivateKey signing = handshake::signing_key(SSL_CTX_get0_privatekey(context_.get()));
     if (SSL_CTX_use_PrivateKey(context_.get(), signing.get()) != 1) return std::unexpected("libssl does not take the private key: " + openssl::error_queue());

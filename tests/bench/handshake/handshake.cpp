@@ -24,6 +24,7 @@
 #include "control/policy/catalogue.h"
 #include "control/revocation/own_answers.h"
 #include "crypto/check.h"
+#include "crypto/format.h"
 #include "tests/certificates.h"
 #include "tests/unit/control/handshake/harness.h"
 
@@ -321,7 +322,7 @@ int main(int argc, char** argv) {
     const std::string only = argc > 2 ? argv[2] : "";
     for (const char* side : {"server", "client"})
         for (const Kind& kind : kKinds) {
-            if (!std::format("{} {}", side, kind.name).contains(only)) continue;
+            if (!sallyport::format("{} {}", side, kind.name).contains(only)) continue;
             side == std::string_view("server") ? bench.server(kind) : bench.client(kind);
         }
     return 0;

@@ -15,11 +15,11 @@
 #include <atomic>
 #include <chrono>
 #include <cstring>
-#include <format>
 #include <fstream>
 #include <sstream>
 #include <thread>
 
+#include "crypto/format.h"
 #include "drivers/environment.h"
 #include "drivers/ingress_drop.h"
 #include "drivers/kernel_interface.h"
@@ -474,7 +474,7 @@ TEST_F(VethTest, AfPacket_FrameToBeCut_CrossesTheVethWholeAndKeepsItsSizes) {
     ASSERT_TRUE(port) << port.error();
     ASSERT_EQ((*port)->segmentation_buffers(), 45);
     for (const auto& [ipv4, tagged] : {std::pair{true, false}, {false, false}, {true, true}, {false, true}}) {
-        SCOPED_TRACE(std::format("IPv{}{}", ipv4 ? 4 : 6, tagged ? " with a VLAN tag" : ""));
+        SCOPED_TRACE(sallyport::format("IPv{}{}", ipv4 ? 4 : 6, tagged ? " with a VLAN tag" : ""));
         RawSocket socket("spt1", ipv4 ? ETH_P_IP : ETH_P_IPV6);
         socket.with_headers();
         const Frame frame = segment_of(ipv4, 45 * 1400);

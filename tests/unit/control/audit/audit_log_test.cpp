@@ -1,4 +1,5 @@
 #include "control/audit/audit_log.h"
+#include "crypto/format.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -24,7 +25,7 @@ using testing::HasSubstr;
 class AuditLogTest : public testing::Test {
  protected:
     void SetUp() override {
-        directory_ = fs::temp_directory_path() / std::format("sallyport_audit_test_{}", getpid());
+        directory_ = fs::temp_directory_path() / sallyport::format("sallyport_audit_test_{}", getpid());
         fs::remove_all(directory_);
         open();
     }
@@ -250,7 +251,7 @@ TEST_F(AuditLogTest, SecretsAndLongTexts_AreNotKept) {
     EXPECT_EQ(kept["text"], "5000 octets, sha256 " + digest(std::string(5000, 'x')));
     EXPECT_EQ(kept["path"], json({"a", "b"}));
     json many = json::object();
-    for (int i = 0; i < 1000; ++i) many[std::format("argument{}", i)] = i;
+    for (int i = 0; i < 1000; ++i) many[sallyport::format("argument{}", i)] = i;
     EXPECT_LT(kept_arguments(many).dump().size(), 200u);
 }
 

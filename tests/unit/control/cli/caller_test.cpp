@@ -1,4 +1,5 @@
 #include "control/cli/caller.h"
+#include "crypto/format.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -6,7 +7,6 @@
 #include <unistd.h>
 
 #include <filesystem>
-#include <format>
 #include <fstream>
 
 namespace sallyport::cli {
@@ -19,7 +19,7 @@ using testing::HasSubstr;
 class Files : public testing::Test {
  protected:
     void SetUp() override {
-        home_ = std::format("/tmp/sallyport_caller_test_{}", getpid());
+        home_ = sallyport::format("/tmp/sallyport_caller_test_{}", getpid());
         fs::create_directories(home_ / "dir");
         caller_.home = home_;
         caller_.restricted = true;

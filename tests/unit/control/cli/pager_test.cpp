@@ -1,9 +1,9 @@
 #include "control/cli/pager.h"
+#include "crypto/format.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <format>
 
 namespace sallyport::cli {
 namespace {
@@ -13,7 +13,7 @@ using testing::Not;
 
 std::string numbered(int lines) {
     std::string text;
-    for (int i = 1; i <= lines; ++i) text += std::format("line {}.\n", i);
+    for (int i = 1; i <= lines; ++i) text += sallyport::format("line {}.\n", i);
     return text;
 }
 

@@ -11,12 +11,12 @@
 #include <array>
 #include <atomic>
 #include <filesystem>
-#include <format>
 #include <thread>
 
 #include "control/daemon/exit_code.h"
 #include "control/management/server.h"
 #include "control/management/views.h"
+#include "crypto/format.h"
 
 namespace sallyport::cli {
 namespace {
@@ -81,7 +81,7 @@ Output run(std::vector<std::string> arguments, const std::string& input = {}, st
 class Program : public testing::Test {
  protected:
     void SetUp() override {
-        directory_ = std::format("/tmp/sallyport_cli_test_{}", getpid());
+        directory_ = sallyport::format("/tmp/sallyport_cli_test_{}", getpid());
         std::filesystem::create_directories(directory_);
         path_ = directory_ + "/control.sock";
         table_.add("show neighbours", "", {}, [](const Request&, const Peer&) -> Result {
@@ -168,7 +168,7 @@ TEST_F(Program, NoControl_IsAway) {
     const Output shown = run({"show", "version", "--socket", directory_ + "/none.sock"});
     EXPECT_EQ(shown.exit_code, exit_code::kControlAway);
     EXPECT_EQ(shown.error,
-              std::format("sallyport: control is not running ({}/none.sock: No such file or directory)\n", directory_));
+              sallyport::format("sallyport: control is not running ({}/none.sock: No such file or directory)\n", directory_));
 }
 
 TEST_F(Program, ControlThatHangs_IsAway) {
@@ -176,7 +176,7 @@ TEST_F(Program, ControlThatHangs_IsAway) {
     thread_.join();
     const Output shown = run({"show", "version", "--timeout", "0.05", "--socket", path_});
     EXPECT_EQ(shown.exit_code, exit_code::kControlAway);
-    EXPECT_EQ(shown.error, std::format("sallyport: control did not answer within 50 ms ({})\n", path_));
+    EXPECT_EQ(shown.error, sallyport::format("sallyport: control did not answer within 50 ms ({})\n", path_));
 }
 
 TEST_F(Program, WrongUse_IsUsageWithAdvice) {

@@ -8,12 +8,12 @@
 
 #include <atomic>
 #include <filesystem>
-#include <format>
 #include <fstream>
 #include <thread>
 
 #include "control/daemon/exit_code.h"
 #include "control/management/server.h"
+#include "crypto/format.h"
 
 namespace sallyport::cli {
 namespace {
@@ -29,7 +29,7 @@ using testing::HasSubstr;
 class Configuring : public testing::Test {
  protected:
     void SetUp() override {
-        directory_ = std::format("/tmp/sallyport_session_test_{}", getpid());
+        directory_ = sallyport::format("/tmp/sallyport_session_test_{}", getpid());
         std::filesystem::create_directories(directory_);
         const auto add = [&](const char* name, std::vector<std::string> arguments, json answer) {
             std::vector<management::CommandTable::Argument> known;

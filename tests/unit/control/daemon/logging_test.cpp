@@ -1,4 +1,5 @@
 #include "control/daemon/logging.h"
+#include "crypto/format.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -9,7 +10,6 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <format>
 
 namespace sallyport::daemon {
 namespace {
@@ -64,7 +64,7 @@ TEST(Logging, NewestLines_AreKeptAndFound) {
     }));
     const auto all = kept_lines(kKeptLines + 100);
     ASSERT_EQ(all.size(), kKeptLines);
-    EXPECT_EQ(all.back().text, std::format("line number={} what=\"a\\nb\"", kKeptLines + 9));
+    EXPECT_EQ(all.back().text, sallyport::format("line number={} what=\"a\\nb\"", kKeptLines + 9));
     EXPECT_EQ(all.back().level, Level::warning);
     EXPECT_EQ(all.front().text, "line number=10 what=\"a\\nb\"");
     EXPECT_EQ(kept_lines(3).size(), 3u);
@@ -91,7 +91,7 @@ TEST(Logging, StderrIsTheJournal_GetsPrefixesAndNoTime) {
     const std::string lines = stderr_of([] {
         struct stat status{};
         fstat(STDERR_FILENO, &status);
-        setenv("JOURNAL_STREAM", std::format("{}:{}", status.st_dev, status.st_ino).c_str(), 1);
+        setenv("JOURNAL_STREAM", sallyport::format("{}:{}", status.st_dev, status.st_ino).c_str(), 1);
         start_logging("sallyport-test", Level::debug);
         unsetenv("JOURNAL_STREAM");
         log(Level::debug, "a");

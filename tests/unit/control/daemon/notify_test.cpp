@@ -1,4 +1,5 @@
 #include "control/daemon/notify.h"
+#include "crypto/format.h"
 
 #include <gtest/gtest.h>
 #include <sys/socket.h>
@@ -8,7 +9,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
-#include <format>
 #include <string>
 
 namespace sallyport::daemon {
@@ -18,7 +18,7 @@ namespace {
 class Notify : public testing::Test {
  protected:
     void SetUp() override {
-        path_ = std::format("/tmp/sallyport_notify_{}", getpid());
+        path_ = sallyport::format("/tmp/sallyport_notify_{}", getpid());
         unlink(path_.c_str());
         socket_ = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0);
         sockaddr_un address{};

@@ -1,7 +1,6 @@
 #include <gtest/gtest.h>
 
-#include <format>
-
+#include "crypto/format.h"
 #include "tests/unit/control/flows/dataplane.h"
 #include "tests/unit/control/handshake/harness.h"
 
@@ -21,7 +20,7 @@ struct LargeFlight : testing::TestWithParam<std::size_t> {
     LargeFlight() {
         openssl::Context context = peer_context({.server = true, .identity = &identity});
         CertificateOptions large{.common_name = "an extra one"};
-        for (int i = 0; i < 550; ++i) large.names.push_back(std::format("{:03}.some-name-that-takes-octets.example", i));
+        for (int i = 0; i < 550; ++i) large.names.push_back(sallyport::format("{:03}.some-name-that-takes-octets.example", i));
         for (int i = 0; i < 4; ++i) SSL_CTX_add0_chain_cert(context.get(), make_identity(large, &ca).certificate.release());
         backend.emplace(context.get(), true);
     }

@@ -1,9 +1,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <format>
-
 #include "control/handshake/client_context.h"
+#include "crypto/format.h"
 #include "harness.h"
 
 /// Which backends a pool believes (9.2.6 (12.3.2), 9.3.2 (12.3.4), 9.3.3 (12.3.5), 9.4.3 (12.1.4)), and what the others are refused for.
@@ -107,7 +106,7 @@ Asked ask(const std::shared_ptr<ClientContext>& context, Backend& backend) {
 void expect_refused(const configuration::Pool& pool, const test::Identity& identity, Violation violation, ClientMaterials materials = {}, int level = 1,
                     const Octets& staple = {}) {
     for (const int version : kVersions) {
-        SCOPED_TRACE(std::format("{} {:#x}", policy::text(violation).name, version));
+        SCOPED_TRACE(sallyport::format("{} {:#x}", policy::text(violation).name, version));
         Backend backend(version, identity);
         if (!staple.empty()) backend.staple(staple);
         const Asked asked = ask(context_of(pool, materials, level), backend);

@@ -1,13 +1,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <format>
 #include <random>
 #include <thread>
 
 #include "control/handshake/client_context.h"
 #include "control/handshake/server_context.h"
 #include "control/policy/catalogue.h"
+#include "crypto/format.h"
 #include "harness.h"
 
 namespace sallyport::handshake {
@@ -129,7 +129,7 @@ TEST(ClientHandshake, EverySuiteVersionKeyAndGroup_DataFlowsBothWays) {
                 for (const policy::Group& group : policy::kGroups) {
                     const bool signs_ecdsa = suite.name.contains("ECDSA");
                     if (suite.version != version || group.oldest_version > version || (version == TLS1_2_VERSION && signs_ecdsa != ecdsa)) continue;
-                    SCOPED_TRACE(std::format("{} {} {}", suite.name, group.name, ecdsa ? "ECDSA" : "RSA"));
+                    SCOPED_TRACE(sallyport::format("{} {} {}", suite.name, group.name, ecdsa ? "ECDSA" : "RSA"));
                     PeerOptions options{.version = version, .groups = std::string(group.openssl_name)};
                     if (version == TLS1_2_VERSION && ecdsa && group.openssl_name != "P-256") options.groups += ":P-256";
                     (version == TLS1_3_VERSION ? options.suites13 : options.suites12) = suite.openssl_name;
@@ -204,7 +204,7 @@ TEST(ClientHandshake, ServerName_IsSentForNamesOnly) {
 
 void expect_unverified(const test::Identity& identity, const std::string& why, const configuration::Pool& pool = basic_pool()) {
     for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
-        SCOPED_TRACE(std::format("{} {:#x}", why, version));
+        SCOPED_TRACE(sallyport::format("{} {:#x}", why, version));
         const auto peer = server_context({.version = version}, identity);
         Peer server(peer.get(), true);
         const Result result = shake(context_of(pool), server);
@@ -274,7 +274,7 @@ TEST(ClientHandshake, Alpn_MustBeAgreed_ButForHttp11) {
     struct Row { const char* offer; const char* chosen; bool done; };
     for (const Row& row : {Row{"h2", "h2", true}, {"h2", "", false}, {"http/1.1", "http/1.1", true}, {"http/1.1", "", true}, {"", "", true}, {"foo", "", false}, {"h2", "http/1.1", false}}) {
         for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
-            SCOPED_TRACE(std::format("{} {} {:#x}", row.offer, row.chosen, version));
+            SCOPED_TRACE(sallyport::format("{} {} {:#x}", row.offer, row.chosen, version));
             const auto peer = server_context({.version = version, .alpn = row.chosen});
             Peer server(peer.get(), true);
             const Result result = shake(context_of(), server, row.offer);
@@ -497,7 +497,7 @@ TEST(ClientHandshake, Sessions_BelongToIdentityAndContext) {
             expect_data_flows(result, server);
             return result.negotiated.resumed;
         };
-        const std::string a = std::format("a{}", version), b = std::format("b{}", version);
+        const std::string a = sallyport::format("a{}", version), b = sallyport::format("b{}", version);
         EXPECT_FALSE(resumed(context, a));
         EXPECT_TRUE(resumed(context, a));
         EXPECT_FALSE(resumed(context, b));

@@ -4,13 +4,13 @@
 #include <openssl/ech.h>
 #include <sys/stat.h>
 
-#include <format>
 #include <fstream>
 #include <set>
 #include <sstream>
 
 #include "control/handshake/ech_keys.h"
 #include "control/handshake/server_context.h"
+#include "crypto/format.h"
 #include "harness.h"
 
 /// Encrypted ClientHello (RFC 9849): keys that rotate, and what becomes of each kind of client.
@@ -301,7 +301,7 @@ TEST(EchKeys, SavedAndLoadedAgain) {
     EXPECT_EQ(loaded->public_name(), kPublic);
     std::ostringstream dns;
     dns << std::ifstream(directory.path() / "ech" / "web.dns").rdbuf();
-    EXPECT_EQ(dns.str(), std::format("ech=\"{}\"\n", rotated->dns_value()));
+    EXPECT_EQ(dns.str(), sallyport::format("ech=\"{}\"\n", rotated->dns_value()));
     // An old one that came from the file opens.
     EchClient client(first->config_list(), "a.example");
     EXPECT_EQ(serve(context_of(loaded), *client.peer).negotiated.ech, EchOutcome::accepted);

@@ -1,9 +1,9 @@
 #include <gtest/gtest.h>
 
-#include <format>
 #include <set>
 
 #include "control/handshake/server_context.h"
+#include "crypto/format.h"
 #include "harness.h"
 
 /// A directory of ten thousand certificates, each with a key and a name of its own: counted, not timed.
@@ -14,7 +14,7 @@ using namespace test;
 
 constexpr int kCertificates = 10'000;
 
-std::string name(int i) { return std::format("n{}.example.org", i); }
+std::string name(int i) { return sallyport::format("n{}.example.org", i); }
 
 struct Directory {
     TemporaryDirectory directory;
@@ -32,7 +32,7 @@ struct Directory {
     }
     void issue(int i) const {
         const test::Identity leaf = make_leaf({name(i)}, lower);
-        directory.write(std::format("many/{}.pem", i), leaf.certificate_pem() + leaf.key_pem(), 0600);
+        directory.write(sallyport::format("many/{}.pem", i), leaf.certificate_pem() + leaf.key_pem(), 0600);
     }
     [[nodiscard]] configuration::Configuration load() const {
         auto loaded = configuration::load(directory.path() / "test.conf");

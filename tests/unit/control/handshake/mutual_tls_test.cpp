@@ -1,9 +1,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <format>
-
 #include "control/handshake/server_context.h"
+#include "crypto/format.h"
 #include "harness.h"
 
 /// Certificates of clients (9.4.5 (12.1.3)): who is let in, what the others are told, and that resumption changes nothing about it.
@@ -56,7 +55,7 @@ constexpr int kVersions[] = {TLS1_2_VERSION, TLS1_3_VERSION};
 
 void expect_refused(const std::shared_ptr<const ServerContext>& context, const test::Identity* identity, Violation violation, int alert12, int alert13) {
     for (const int version : kVersions) {
-        SCOPED_TRACE(std::format("{} {:#x}", policy::text(violation).name, version));
+        SCOPED_TRACE(sallyport::format("{} {:#x}", policy::text(violation).name, version));
         const auto peer = peer_with(version, identity);
         Peer client(peer.get(), false, "a.example");
         const Served served = serve(context, client);
@@ -299,7 +298,7 @@ std::size_t ticket_length(const SSL_SESSION* session) {
 
 TEST(MutualTls, TicketLongerThanARecord_ComesInSeveral) {
     std::vector<std::string> names{"client.example"};
-    for (int i = 0; i < 700; ++i) names.push_back(std::format("another-name-of-this-client-{:03}.example", i));
+    for (int i = 0; i < 700; ++i) names.push_back(sallyport::format("another-name-of-this-client-{:03}.example", i));
     const auto client = client_of(world().ca, names);
     const auto context = context_of(service_with(ClientAuthMode::required));
     const auto peer = peer_with(TLS1_3_VERSION, &client);
@@ -349,7 +348,7 @@ TEST(MutualTls, TicketCrossesNeitherServicesNorPolicies) {
         ASSERT_EQ(serve(first, begin).step, Step::done);
         const openssl::Session session(SSL_get1_session(begin.ssl()));
         for (const Row& row : rows) {
-            SCOPED_TRACE(std::format("{} {:#x}", row.what, version));
+            SCOPED_TRACE(sallyport::format("{} {:#x}", row.what, version));
             const openssl::Session copy(SSL_SESSION_dup(session.get()));
             Peer client(peer.get(), false, "a.example", copy.get());
             const Served served = serve(row.context, client);

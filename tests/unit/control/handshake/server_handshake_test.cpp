@@ -2,13 +2,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <format>
 #include <map>
 #include <random>
 
 #include "control/handshake/key_log.h"
 #include "control/handshake/server_context.h"
 #include "control/policy/catalogue.h"
+#include "crypto/format.h"
 #include "harness.h"
 
 namespace sallyport::handshake {
@@ -133,13 +133,13 @@ TEST(ServerHandshake, EverySuiteVersionKeyAndGroup_DataFlowsBothWays) {
     for (const bool ecdsa : {false, true})
         for (const char* suite : {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"}) rows.push_back({TLS1_3_VERSION, suite, ecdsa});
     for (const char* cipher : {"AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305"})
-        for (const bool ecdsa : {false, true}) rows.push_back({TLS1_2_VERSION, std::format("ECDHE-{}-{}", ecdsa ? "ECDSA" : "RSA", cipher), ecdsa});
+        for (const bool ecdsa : {false, true}) rows.push_back({TLS1_2_VERSION, sallyport::format("ECDHE-{}-{}", ecdsa ? "ECDSA" : "RSA", cipher), ecdsa});
     for (const Row& row : rows) {
         for (const std::string group : {"X25519MLKEM768", "SecP384r1MLKEM1024", "X25519", "P-256", "P-384"}) {
             if (row.version == TLS1_2_VERSION && group.contains("MLKEM")) continue;
             for (const bool retry : {false, true}) {
                 if (retry && row.version == TLS1_2_VERSION) continue;
-                SCOPED_TRACE(std::format("{:#x} {} {} {} retry {}", row.version, row.suite, row.ecdsa ? "ECDSA" : "RSA", group, retry));
+                SCOPED_TRACE(sallyport::format("{:#x} {} {} {} retry {}", row.version, row.suite, row.ecdsa ? "ECDSA" : "RSA", group, retry));
                 PeerOptions options{.version = row.version, .alpn = "http/1.1"};
                 (row.version == TLS1_3_VERSION ? options.suites13 : options.suites12) = row.suite;
                 options.groups = (retry ? "P-521:" : "") + group;  // the key share is of the first one, which the server does not take
@@ -343,7 +343,7 @@ TEST(ServerHandshake, UnknownServerName_UnrecognizedName) {
         EXPECT_EQ(result.failure.reason, EndReason::client_handshake_refused);
         EXPECT_EQ(result.failure.alert, SSL_AD_UNRECOGNIZED_NAME);
         EXPECT_FALSE(result.failure.alert_received);
-        EXPECT_THAT(result.failure.text, HasSubstr(std::format("no certificate for server name \"{}\"", name)));
+        EXPECT_THAT(result.failure.text, HasSubstr(sallyport::format("no certificate for server name \"{}\"", name)));
         EXPECT_THAT(result.failure.text, HasSubstr("alert unrecognized_name (112) sent to the client"));
         EXPECT_EQ(client.alert_received(), SSL_AD_UNRECOGNIZED_NAME);
         EXPECT_FALSE(result.hello_accepted);
@@ -784,14 +784,14 @@ TEST(ServerContext, TenThousandNames_OneContext_EachFindsItsOwn) {
         auto chain = std::make_shared<certificates::CertificateChain>();
         chain->leaf = openssl::share(leaf.certificate.get());
         chain->key = openssl::share(leaf.key.get());
-        chain->names = {std::format("n{}.example", i), std::format("*.w{}.example", i)};
+        chain->names = {sallyport::format("n{}.example", i), sallyport::format("*.w{}.example", i)};
         configuration::CertificateFiles files;
         files.chain = std::move(chain);
         service.certificates.push_back(std::move(files));
     }
     const auto context = context_of(service);
     for (const int i : {0, 1, 4711, 9999}) {
-        for (const std::string& name : {std::format("n{}.example", i), std::format("any.w{}.example", i)}) {
+        for (const std::string& name : {sallyport::format("n{}.example", i), sallyport::format("any.w{}.example", i)}) {
             const auto set = context->find(name);
             ASSERT_EQ(set.size(), 1U);
             EXPECT_EQ(set.front()->chain, service.certificates[static_cast<std::size_t>(i)].chain);

@@ -6,13 +6,13 @@
 #include <openssl/provider.h>
 #include <openssl/rsa.h>
 
-#include <format>
 #include <map>
 #include <string>
 #include <vector>
 
 #include "control/handshake/libssl.h"
 #include "control/handshake/operation_batch.h"
+#include "crypto/format.h"
 #include "crypto/public_key/multi_buffer.h"
 
 namespace sallyport::handshake {
@@ -84,10 +84,10 @@ TEST_P(SigningKeys, AnyNumberTogether_OpenSslVerifiesEach) {
     OperationBatch batch;
     for (std::size_t count = 1; count <= OperationBatch::kMost; ++count) {
         std::vector<Octets> signatures(count);
-        for (std::size_t i = 0; i < count; ++i) batch.run(i, [&, i] { signatures[i] = sign(key_.get(), GetParam().digest, std::format("message {} of {}", i, count), pss()); });
+        for (std::size_t i = 0; i < count; ++i) batch.run(i, [&, i] { signatures[i] = sign(key_.get(), GetParam().digest, sallyport::format("message {} of {}", i, count), pss()); });
         EXPECT_EQ(batch.waiting(), count);
         batch.finish();
-        for (std::size_t i = 0; i < count; ++i) expect_good(std::format("message {} of {}", i, count), signatures[i]);
+        for (std::size_t i = 0; i < count; ++i) expect_good(sallyport::format("message {} of {}", i, count), signatures[i]);
     }
     // Below a number that depends on the kind they are OpenSSL's, each alone.
     const std::size_t least = pss() ? 5 : 3;

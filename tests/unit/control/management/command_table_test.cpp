@@ -1,10 +1,10 @@
 #include "control/management/command_table.h"
+#include "crypto/format.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include <format>
 
 namespace sallyport::management {
 namespace {
@@ -88,10 +88,10 @@ TEST_F(Commands, Role_MayDependOnTheArguments) {
                {.least = Role::operator_, .least_with = [](const nlohmann::json& arguments) { return arguments.contains("secrets") ? Role::administrator : Role::none; }});
     std::vector<std::string> told;
     table_.audit_by({.before = [&](const Request&, const Peer&, const Access& access) -> std::expected<void, Error> {
-                         told.push_back(std::format("before {}", name_of(access.least)));
+                         told.push_back(sallyport::format("before {}", name_of(access.least)));
                          return {};
                      },
-                     .after = [&](const Request&, const Peer&, const Access& access, const Result& result) { told.push_back(std::format("{} {}", result ? "done" : result.error().code, name_of(access.least))); }});
+                     .after = [&](const Request&, const Peer&, const Access& access, const Result& result) { told.push_back(sallyport::format("{} {}", result ? "done" : result.error().code, name_of(access.least))); }});
     const auto code = [&](Role role, const nlohmann::json& arguments) {
         const auto result = table_.handle(request({"capture"}, arguments), {.role = role});
         return result ? std::string() : result.error().code;

@@ -12,11 +12,11 @@
 #include <array>
 #include <atomic>
 #include <filesystem>
-#include <format>
 #include <fstream>
 #include <thread>
 
 #include "control/management/client.h"
+#include "crypto/format.h"
 
 namespace sallyport::management {
 namespace {
@@ -92,7 +92,7 @@ class RawClient {
 class ServerTest : public testing::Test {
  protected:
     void SetUp() override {
-        directory_ = std::format("/tmp/sallyport_server_test_{}", getpid());
+        directory_ = sallyport::format("/tmp/sallyport_server_test_{}", getpid());
         std::filesystem::create_directories(directory_);
         path_ = directory_ + "/control.sock";
     }
@@ -148,7 +148,7 @@ TEST_F(ServerTest, SeveralRequestsAtOnce_AreAnsweredInOrder) {
     start();
     RawClient client(path_);
     std::string text;
-    for (int i = 0; i < 20; ++i) text += std::format("{{\"id\":{},\"command\":[\"echo\"]}}\n", i);
+    for (int i = 0; i < 20; ++i) text += sallyport::format("{{\"id\":{},\"command\":[\"echo\"]}}\n", i);
     client.say(text);
     client.finish();
     rounds(64);
@@ -313,8 +313,8 @@ TEST_F(ServerTest, ClientThatAsksWithoutTaking_IsHeldBackAndLosesNothing) {
     // As much as the sockets take.
     std::size_t asked = 1, octets = 0;
     for (std::string line;
-         client.try_say(line = std::format("{{\"id\":{},\"command\":[\"echo\"],\"arguments\":{{\"p\":\"{}\"}}}}\n",
-                                           asked + 1, std::string(1000, 'p')));
+         client.try_say(line = sallyport::format("{{\"id\":{},\"command\":[\"echo\"],\"arguments\":{{\"p\":\"{}\"}}}}\n",
+                                                 asked + 1, std::string(1000, 'p')));
          ++asked) {
         octets += line.size();
         rounds(1);
@@ -456,7 +456,7 @@ TEST_F(ServerTest, LiveSocket_IsAnError) {
     const auto second = Server::open(path_, answer);
     ASSERT_FALSE(second);
     EXPECT_EQ(second.error(),
-              std::format("management socket {}: another process serves it; is control running already?", path_));
+              sallyport::format("management socket {}: another process serves it; is control running already?", path_));
     EXPECT_TRUE(std::filesystem::is_socket(path_));
 }
 
@@ -496,7 +496,7 @@ TEST_F(ServerTest, Client_WithoutAServer_SaysThatControlIsAway) {
     const auto client = Client::connect(path_, 1s);
     ASSERT_FALSE(client);
     EXPECT_EQ(client.error().kind, CallError::Kind::away);
-    EXPECT_EQ(client.error().text, std::format("control is not running ({}: No such file or directory)", path_));
+    EXPECT_EQ(client.error().text, sallyport::format("control is not running ({}: No such file or directory)", path_));
 }
 
 TEST_F(ServerTest, Client_ServerThatDoesNotAnswer_TimesOut) {

@@ -4,9 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <format>
 #include <stdexcept>
 
+#include "crypto/format.h"
 #include "tests/certificates.h"
 
 namespace sallyport::policy {
@@ -228,7 +228,7 @@ TEST(CertificateDirectory, IsLoadedWholeAndItsDoublesAreFound) {
 
 std::string date_in(std::chrono::days days) {
     const std::chrono::year_month_day day(std::chrono::floor<std::chrono::days>(std::chrono::system_clock::now() + days));
-    return std::format("{:%F}", day);
+    return sallyport::format("{:%F}", day);
 }
 
 std::string waiver(const std::string& requirement, const std::string& object, const std::string& until) {

@@ -3,10 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <format>
 #include <set>
 
 #include "control/channel/object_id.h"
+#include "crypto/format.h"
 #include "tests/certificates.h"
 
 namespace sallyport {
@@ -24,7 +24,7 @@ struct Text {
     std::string more{};
 
     [[nodiscard]] std::string whole() const {
-        return std::format(R"(policy = {{ level = 1; }};
+        return sallyport::format(R"(policy = {{ level = 1; }};
 dataplane = {{ cores = [ 0 ]; }};
 ports = ( {{ name = "one"; profile = "tap"; device = "tap0"; {} }} );
 pools = ( {{ name = "web"; members = ( {} ); tls: {{ trust = [ "ca.pem" ]; server_name = "web.internal"; }}; }} );
@@ -32,13 +32,13 @@ services = ( {} );
 control = {{ state_directory = "state"; }};
 {}
 )",
-                           port, members, services, more);
+                                 port, members, services, more);
     }
 };
 
 std::string service(const std::string& name, int port_number) {
-    return std::format(R"({{ name = "{}"; listen = [ "192.0.2.10:{}" ]; pool = "web"; certificates = ( {{ certificate = "leaf.pem"; key = "leaf.key"; }} ); }})", name,
-                       port_number);
+    return sallyport::format(R"({{ name = "{}"; listen = [ "192.0.2.10:{}" ]; pool = "web"; certificates = ( {{ certificate = "leaf.pem"; key = "leaf.key"; }} ); }})", name,
+                             port_number);
 }
 
 class RunningTest : public testing::Test {
@@ -278,7 +278,7 @@ TEST_F(RunningTest, EndFlows_AsksByIds) {
     EXPECT_TRUE(running->end_flows({.client = "192.0.2.0/24"}));
     EXPECT_EQ(asked, R"(end_flows {"client":"192.0.2.0/24"})");
     EXPECT_TRUE(running->end_flows({.flow = "01-00000a-0000000b"}));
-    EXPECT_EQ(asked, std::format("end_flows {{\"flow\":{}}}", channel::FlowId::make(1, 10, 11).value));
+    EXPECT_EQ(asked, sallyport::format("end_flows {{\"flow\":{}}}", channel::FlowId::make(1, 10, 11).value));
     EXPECT_FALSE(running->end_flows({.member = "a"}));
     EXPECT_FALSE(running->end_flows({.client = "nobody"}));
     EXPECT_FALSE(running->end_flows({.flow = "7"}));

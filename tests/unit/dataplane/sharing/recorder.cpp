@@ -8,10 +8,10 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
-#include <format>
 #include <map>
 
 #include "crypto/check.h"
+#include "crypto/format.h"
 
 namespace sallyport::test {
 namespace {
@@ -22,12 +22,12 @@ thread_local Recorder* recording = nullptr;
 std::string name_of(const void* address) {
     Dl_info info{};
     if (address == nullptr) return "nobody";
-    if (dladdr(address, &info) == 0 || info.dli_sname == nullptr) return std::format("{}", address);
+    if (dladdr(address, &info) == 0 || info.dli_sname == nullptr) return sallyport::format("{}", address);
     int status = 0;
     char* const plain = abi::__cxa_demangle(info.dli_sname, nullptr, nullptr, &status);
     std::string name = plain != nullptr ? plain : info.dli_sname;
     std::free(plain);
-    return std::format("{}+{:#x}", name, static_cast<std::size_t>(static_cast<const char*>(address) - static_cast<const char*>(info.dli_saddr)));
+    return sallyport::format("{}+{:#x}", name, static_cast<std::size_t>(static_cast<const char*>(address) - static_cast<const char*>(info.dli_saddr)));
 }
 
 }  // namespace
@@ -73,8 +73,8 @@ std::vector<Shared> shared_lines(const Recorder& one, const Recorder& other) {
         if (found == first.end()) continue;
         const Touched& a = found->second;
         if (a.writer == nullptr && b.writer == nullptr) continue;
-        shared.push_back({b.line, std::format("line {:#x} ({}): written by {} and {}, read by {} and {}", b.line * kLine, name_of(reinterpret_cast<const void*>(b.line * kLine)), name_of(a.writer),
-                                              name_of(b.writer), name_of(a.reader), name_of(b.reader))});
+        shared.push_back({b.line, sallyport::format("line {:#x} ({}): written by {} and {}, read by {} and {}", b.line * kLine, name_of(reinterpret_cast<const void*>(b.line * kLine)), name_of(a.writer),
+                                                    name_of(b.writer), name_of(a.reader), name_of(b.reader))});
     }
     return shared;
 }
