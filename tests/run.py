@@ -106,13 +106,14 @@ class Tests:
         return True
 
     def ctest(self, part, preset, *options, environment=None):
-        """GoogleTest programs by ctest."""
+        """GoogleTest programs by ctest, one a core at a time."""
         reports = self.reports / part
         shutil.rmtree(reports, ignore_errors=True)
         reports.mkdir(parents=True)
         summary = self.reports / f"{part}-ctest.xml"
         keyword = ["-R", self.keyword] if self.keyword else []
         run_quietly(f"{part}: unit tests", ["ctest", "--test-dir", CHECKOUT / "build" / preset, "--output-on-failure", "--output-junit", summary,
+                                           "-j", os.cpu_count(),
                                            *options, *keyword], self.reports / f"{part}-ctest.log",
                     {"GTEST_OUTPUT": f"xml:{reports}/", "GTEST_BRIEF": "1", **(environment or {})})
         for case in ElementTree.parse(summary).getroot().iter("testcase"):
