@@ -7,7 +7,7 @@ import subprocess
 
 from . import certificates, network
 from .configuration import Configuration, Pool, Service
-from .lab import Appliance, program
+from .lab import Appliance, program, wait_for
 
 CORE = (os.cpu_count() or 1) - 1   # the generator's; the appliance has core 0
 CLIENT = network.CLIENT_ADDRESSES[0]
@@ -63,13 +63,18 @@ class Between:
         self.appliance.cli("reload")
 
     def run(self, *options, **more):
-        """As generator(), with ports, addresses and certificates."""
+        """As generator(), with ports, addresses and certificates. An appliance that could not start is told as such, by its log."""
+        wait_for("the appliance to make its sockets", self.sockets_made, 60)
         certificate, key = self.lab.certificates.backend
         tls = ["--backend-plain"] if self.plain else ["--backend-certificate", certificate, "--backend-key", key]
         return generator(self.lab, "--client-port", f"{self.wire.other_end}:{self.sockets['client']},mtu={self.mtu}", "--client-address", f"{CLIENT}/24",
                          "--client-gateway", network.APPLIANCE["client"][0], "--target", f"{network.APPLIANCE['client'][0]}:443",
                          "--backend-port", f"{self.wire.other_end}:{self.sockets['backend']},mtu={self.mtu}", *(word for backend in self.backends for word in ("--backend-address", f"{backend}/24")),
                          *tls, "--ca", self.lab.certificates.ca, *options, memory_mb=self.memory_mb, **more)
+
+    def sockets_made(self):
+        self.appliance.check_running()
+        return all(socket.exists() for socket in self.sockets.values())
 
     def stop(self):
         self.appliance.stop()

@@ -10,7 +10,7 @@ import pytest
 
 from tests.lab import certificates, network
 from tests.lab.between import MEMIF, VIRTIO, Between, generator
-from tests.lab.lab import wait_for
+from tests.lab.lab import LabError, wait_for
 
 SUITES_13 = ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"]
 SUITES_12 = ["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"]
@@ -293,6 +293,19 @@ def both(report):
     assert clients["messages_out"] == clients["messages_in"] == backends["messages_in"] == backends["messages_out"] > 0
     assert clients["octets_in"] == backends["octets_out"] and clients["octets_out"] == backends["octets_in"]
     return clients, backends
+
+
+def test_appliance_that_cannot_start_says_why(lab, request):
+    """And nobody waits a minute for its sockets."""
+    if os.environ.get("SALLYPORT_STAND_IN") == "1":
+        pytest.skip("needs the appliance itself")
+    request.getfixturevalue("manager").stop()
+    without_memory = Between(lab, dataplane={"hugepages": False, "buffers": 1_000_000})
+    try:
+        with pytest.raises(LabError, match=r"sallyport-dataplane ended with exit code[\s\S]*1000000 buffers was not made"):
+            without_memory.run(connections=1)
+    finally:
+        without_memory.stop()
 
 
 def test_appliance_kept_connections(between):
