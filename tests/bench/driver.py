@@ -4,6 +4,7 @@ import argparse
 import functools
 import itertools
 import json
+import math
 import pathlib
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from tests.bench.row import NotMeasured
 from tests.lab.lab import Backend, Lab, LabError
 
 BEGUN = time.monotonic()
+QUICK_SECONDS = 560
 PATIENCE = 20   # seconds
 FAILURES = (LabError, RuntimeError, OSError, subprocess.SubprocessError)   # of a measurement
 DEFAULT_DEVICES = "sallyport,nginx,haproxy,hitch,nginx-plain"
@@ -38,6 +40,15 @@ class Bench:
         self.devices = arguments.devices
         self.nearness = accounting.Nearness()
         self.failed = {}   # by row and device: why it is measured no more
+        self.until = math.inf   # of time.monotonic(): when what is measured now is to be over
+
+    def rounds(self):
+        """Their numbers: as many as are asked for, or fewer where another as long as those before would not be over in time."""
+        begun = time.monotonic()
+        for number in range(self.arguments.rounds):
+            if number > 0 and time.monotonic() + (time.monotonic() - begun) / number > self.until:
+                return
+            yield number
 
     def sample(self, row, device, take):
         """take()'s sample of a moment in which the machine was ours (accounting.undisturbed); none of a device that failed in this row once, which keeps no other from being measured."""
@@ -72,7 +83,7 @@ def parse():
                                      epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", default="all", help="such as 1,5-8; without it all that are measured (--list)")
     parser.add_argument("--list", action="store_true", help="say which rows there are")
-    parser.add_argument("--quick", action="store_true", help=f"rows {', '.join(map(str, rows.QUICK))} in three rounds of two seconds: under ten minutes")
+    parser.add_argument("--quick", action="store_true", help=f"rows {', '.join(map(str, rows.QUICK))} in three rounds of two seconds, or fewer: under ten minutes")
     another = parser.add_mutually_exclusive_group()
     another.add_argument("--generator", dest="links", action="store_true", help="rows with our own generator for clients and backends of every device, on the veth links")
     another.add_argument("--memif", action="store_true", help="rows with our own generator for clients and backends, ours over memif, peers on the veth links")
@@ -116,9 +127,12 @@ def choose(numbers, arguments):
 
 def measure(bench, chosen):
     """Rows that are measured alike are measured together, round by round."""
-    results = []
+    results, done = [], 0
     for kind, group in itertools.groupby(chosen, key=lambda pair: type(pair[1])):
         group, samples, why = list(group), [], ""
+        done += len(group)
+        if bench.arguments.quick:   # each row has as much of the time as any other
+            bench.until = BEGUN + QUICK_SECONDS * done / len(chosen)
         try:
             for sample in kind.measure(bench, [row for row, _ in group]):
                 samples.append(sample)

@@ -34,7 +34,7 @@ class Load:
 
     @staticmethod
     def measure(bench, rows):
-        for number in range(bench.arguments.rounds):
+        for number in bench.rounds():
             for row in rows:
                 yield sample(bench, row, number)
 

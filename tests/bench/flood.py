@@ -33,7 +33,7 @@ class Load:
     def measure(bench, rows):
         chosen = [name for name in bench.devices if name in DEVICES]
         with Links(bench) as links:
-            for number in range(bench.arguments.rounds):
+            for number in bench.rounds():
                 for name in chosen:
                     device = DEVICES[name](bench)
                     try:

@@ -148,7 +148,7 @@ def told(row, done, report, version=COMMON["tls"], suite=COMMON["suite"], group=
 def rounds(bench, rows, kind):
     """Who is measured when: (round, device's name, its rows, each with its load). `kind`: of the way that a row is measured by here."""
     loads = [(row, next(way for way in row.ways if type(way) is kind)) for row in rows]
-    for number in range(bench.arguments.rounds):
+    for number in bench.rounds():
         for name in bench.devices:
             if mine := [(row, load.of(name)) for row, load in loads if load.is_for(name) and number < load.most_rounds]:
                 yield number, name, mine

@@ -36,7 +36,7 @@ class Load:
     @staticmethod
     def measure(bench, rows):
         many = {"services": SERVICES, "of_service": {"certificate_directory": str(directory_of_certificates(bench.lab))}}
-        for number in range(bench.arguments.rounds):
+        for number in bench.rounds():
             for row in rows:
                 yield from bench.sample(row, OURS, lambda row=row: many_against_one(bench, row, number, many))
 

@@ -43,7 +43,7 @@ class Hellos:
 
 
 def with_each_device(bench, rows, sample):
-    for number in range(bench.arguments.rounds):
+    for number in bench.rounds():
         for name in bench.devices:
             mine = [row for row in rows if name == OURS or program_of(name) in row.ways[0].peers]
             if not mine:

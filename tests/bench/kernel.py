@@ -61,7 +61,7 @@ class Kernel:
         self.backends = bench.backends()
 
     def measure(self, rows):
-        for number in range(self.bench.arguments.rounds):
+        for number in self.bench.rounds():
             for name in self.bench.devices:
                 mine = [row for row in rows if name == OURS or program_of(name) in load_of(row).peers]
                 if not mine:

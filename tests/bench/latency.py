@@ -53,7 +53,7 @@ class Added:
                     if (name, answer) not in loads:
                         loads[name, answer] = round(run_through(row, answer_size=answer)["window"]["messages_per_second"] / 2)
         alone = functools.cache(lambda number, answer, rate: direct(bench, answer_size=answer, rate=rate, slice=SLICE))
-        for number in range(bench.arguments.rounds):
+        for number in bench.rounds():
             for name in names:
                 with cls.placed(bench, name) as run_through:
                     for row in rows:
@@ -128,7 +128,7 @@ class Reloaded:
 
     @staticmethod
     def measure(bench, rows):
-        for number in range(bench.arguments.rounds):
+        for number in bench.rounds():
             for row in rows:
                 yield from bench.sample(row, OURS, lambda row=row: reloaded(bench, row, number))
 

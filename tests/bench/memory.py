@@ -32,7 +32,7 @@ class Load:
     def measure(bench, rows):
         bench.echo()
         for row in rows:
-            for number in range(bench.arguments.rounds):
+            for number in bench.rounds():
                 for name in bench.devices:
                     if name == OURS or name in row.ways[0].peers:   # the wire's offloads change nothing of it
                         yield sample(bench, row, name, number)

@@ -25,7 +25,7 @@ class Load:
     def measure(bench, rows):
         if os.cpu_count() < 2:
             raise NotMeasured("it takes two cores")
-        for number in range(bench.arguments.rounds):
+        for number in bench.rounds():
             for row in rows:
                 yield (sample if ENOUGH else sample_inside)(bench, row, number)
 

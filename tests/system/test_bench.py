@@ -210,7 +210,7 @@ def test_a_load_lasts_long_enough_for_an_appliance_that_takes_long_to_tell():
 
 
 def test_a_device_that_fails_in_a_row_keeps_no_other_from_being_measured():
-    bench = driver.Bench(None, type("Arguments", (), {"devices": [], "patience": 0}))
+    bench = driver.Bench(None, type("Arguments", (), {"devices": [], "patience": 0, "quick": False}))
 
     class Measured(Way):
         @staticmethod
@@ -328,10 +328,35 @@ def test_ports_of_a_generators_load():
     assert [resuming.port(devices.OURS), resuming.port("nginx")] == [443, devices.RESUMING_PORT]
 
 
+@pytest.mark.parametrize("each, taken", [(20, {1: 3, 14: 3}), (148, {1: 3, 14: 1}), (170, {1: 2, 14: 2}), (400, {1: 1, 14: 1})])
+def test_quick_takes_no_more_rounds_than_end_in_time(monkeypatch, each, taken):
+    """Of a group of four rows; the other's last round, which may be its only one, takes half as long."""
+    now = [driver.BEGUN]
+    monkeypatch.setattr(driver, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+
+    class Four(Way):
+        takes = 1
+
+        @classmethod
+        def measure(cls, bench, of):
+            for number in bench.rounds():
+                now[0] += each * cls.takes
+                yield from (samples(row, devices.OURS, 1)[0] for row in of)
+
+    class One(Four):
+        takes = 0.5
+
+    four = [(dataclasses.replace(SPEED, number=number), Four()) for number in (1, 3, 5, 8)]
+    bench = driver.Bench(None, types.SimpleNamespace(quick=True, rounds=3, devices=[devices.OURS]))
+    results = driver.measure(bench, [*four, (SIZE, One())])
+    assert {of.row.number: of.figures[devices.OURS].rounds for of in results if of.row.number in taken} == taken
+    assert now[0] - driver.BEGUN < 600 or each == 400   # there are not fewer rounds than one
+
+
 @pytest.mark.parametrize("files, flows", [(20_000, 9000), (resource.RLIM_INFINITY, 10_000), (1 << 20, 10_000), (1024, generated.FEW)])
 def test_a_peer_has_as_many_flows_as_it_may_have_files_open(monkeypatch, files, flows):
     monkeypatch.setattr(resource, "getrlimit", lambda of: (1024, files))
-    bench = type("Bench", (), {"arguments": type("Arguments", (), {"rounds": 1}), "devices": [devices.OURS, "nginx"]})
+    bench = types.SimpleNamespace(rounds=lambda: range(1), devices=[devices.OURS, "nginx"])
     row = dataclasses.replace(SPEED, ways=(memif.Load(10_000, 1024),))
     assert [(name, load.connections) for _, name, mine in generated.rounds(bench, [row], memif.Load) for _, load in mine] == [(devices.OURS, 10_000), ("nginx", flows)]
 
