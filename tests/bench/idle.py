@@ -5,6 +5,7 @@ better part of an hour, since each flow has two full handshakes on core 0 and tw
 """
 
 import dataclasses
+import itertools
 import time
 
 from tests.bench import generated, memif
@@ -25,7 +26,7 @@ class Load:
     @staticmethod
     def measure(bench, rows):
         for row in rows:
-            for number in range(min(bench.arguments.rounds, MOST_ROUNDS)):
+            for number in itertools.islice(bench.rounds(), MOST_ROUNDS):
                 yield sample(bench, row, number)
 
 
@@ -67,7 +68,7 @@ class Beside:
     @staticmethod
     def measure(bench, rows):
         for row in rows:
-            for number in range(min(bench.arguments.rounds, MOST_ROUNDS)):
+            for number in itertools.islice(bench.rounds(), MOST_ROUNDS):
                 yield beside(bench, row, number)
 
 

@@ -103,7 +103,7 @@ SENDERS = (Ours, Linux)
 
 class Sender:
     def __init__(self, bench):
-        self.lab, self.arguments = bench.lab, bench.arguments
+        self.bench, self.lab, self.arguments = bench, bench.lab, bench.arguments
         bench.backends()
         self.lab.web_file(FILE, FILE_SIZE)
         devices.offloads(False)
@@ -111,7 +111,7 @@ class Sender:
 
     def measure(self, rows):
         try:
-            for number in range(self.arguments.rounds):
+            for number in self.bench.rounds():
                 for make in SENDERS:
                     self.link.carry()
                     sender = make(self.lab, self.arguments)
