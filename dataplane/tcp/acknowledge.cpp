@@ -60,12 +60,12 @@ Verdict Core::acknowledge(ControlBlock& cb, Arrival& arrival) {
             // A point that stayed behind by half of the sequence space would seem to lie ahead: take_congestion_echo() asks for it.
             if (cb.recovery == Recovery::open) cb.recovery_point = later_of(cb.recovery_point, cb.snd_una);
             schedule_retransmit(cb, arrival.now, true);
-            raise(cb, event::kWritable);
             if (cb.confirmed.ago(arrival.now) > 1s) {
                 cb.confirmed = arrival.now;
                 network_.confirm(cb.path.next_hop, arrival.now);
             }
         }
+        if (delivery.acked > 0 || delivery.new_sack) raise(cb, event::kWritable);
         settle(cb);
     }
     // What is lost by now is sent again now, whatever the ACK itself tells.

@@ -88,8 +88,11 @@ std::uint32_t Core::send_space(ControlBlock& cb) noexcept {
     const std::uint32_t held = cb.transfer->send_buffer.octets();
     const auto up_to = [held](std::uint32_t limit) { return limit > held ? limit - held : 0; };
     switch (transmit_pressure()) {
-        case Pressure::none:
-            return up_to(std::min({settings_.send_buffer, std::max(settings_.initial_buffer, 2 * cb.cubic.cwnd()), transmit_share(), cached_share(cb, sent_held_)}));
+        case Pressure::none: {
+            // What has arrived behind a gap is no longer under way: without new segments after it, a retransmission that is lost as well would be found out by a timeout only.
+            const std::uint32_t window = 2 * cb.cubic.cwnd() + cb.transfer->send_buffer.sacked_octets;
+            return up_to(std::min({settings_.send_buffer, std::max(settings_.initial_buffer, window), transmit_share(), cached_share(cb, sent_held_)}));
+        }
         case Pressure::some: return up_to(std::min(settings_.send_buffer, kShareUnderPressure));
         case Pressure::full: break;
     }

@@ -9,7 +9,9 @@
 namespace sallyport::tcp {
 
 constexpr Duration kInitialRto = 1s;    ///< RFC 6298 2.1
-constexpr Duration kMinimumRto = 200ms; ///< RFC 6298 2.4 says 1 s; Linux, FreeBSD and we use 200 ms: delayed ACKs come within 40 to 200 ms
+/// RFC 6298 2.4 has a minimum of 1 s. Ours, as Linux's, is what the timeout is longer than the smoothed round trip at least: delayed ACKs come within 40 to 200 ms,
+/// and with many samples a round trip the variance tells of the last few only, so that it is next to nothing however long the path is (RFC 7323 appendix G).
+constexpr Duration kLeastVariance = 200ms;
 constexpr Duration kMaximumRto = 60s;   ///< RFC 6298 2.5
 
 /// Smoothed round-trip time and retransmission timeout (RFC 6298).
@@ -27,7 +29,7 @@ class RttEstimator {
             rttvar_ = static_cast<std::uint32_t>(rttvar + (error - rttvar) / 4);
             srtt_ = static_cast<std::uint32_t>(srtt + (measured - srtt) / 8);
         }
-        rto_ = units(std::clamp(srtt() + std::max(Duration{1ms}, 4 * rttvar()), kMinimumRto, kMaximumRto));
+        rto_ = units(std::min(srtt() + std::max(kLeastVariance, 4 * rttvar()), kMaximumRto));
     }
     /// The timeout after `backoffs` expiries in a row (5.5).
     [[nodiscard]] Duration rto(unsigned backoffs = 0) const noexcept {

@@ -37,7 +37,7 @@ struct Settings {
     /// unacknowledged together.
     std::uint32_t receive_buffer = 262144, send_buffer = 262144;
     /// What both begin with. The receive buffer doubles when the user has taken more than a quarter of it within a round trip; the send buffer is
-    /// twice the congestion window.
+    /// twice the congestion window, and what has arrived behind a gap.
     std::uint32_t initial_buffer = 131072;
     std::uint32_t max_half_open = 4096;      ///< above it SYNs are answered with cookies (RFC 4987)
     Duration msl = 30s;                      ///< TIME-WAIT lasts two (RFC 9293 3.4.2); 60 s in all as Linux has it
@@ -86,7 +86,7 @@ enum class End : std::uint8_t {
 namespace event {
 constexpr std::uint8_t kEstablished = 1;   ///< handshake complete; for a passive open: the connection is new
 constexpr std::uint8_t kReadable = 2;      ///< in-order octets arrived
-constexpr std::uint8_t kWritable = 4;      ///< octets were acknowledged: send space grew
+constexpr std::uint8_t kWritable = 4;      ///< octets were acknowledged, or selectively: send space grew
 constexpr std::uint8_t kPeerClosed = 8;    ///< the peer's FIN is next to read (all octets before it are readable)
 constexpr std::uint8_t kEnded = 16;        ///< see end(); no more octets either way, release() it
 }  // namespace event

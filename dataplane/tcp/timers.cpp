@@ -152,6 +152,12 @@ Verdict Core::retransmission_timeout(ControlBlock& cb) {
         end(cb, End::timed_out);
         return Verdict::done;
     }
+    // Fast retransmission has sent the first segment again after the timer was set. It has a timeout of its own, as in Linux: with a full queue the path takes
+    // longer than before.
+    if (send_segment(cb.transfer->send_buffer.front()).sent_at + cb.rtt.rto(cb.backoff) > now_) {
+        schedule_retransmit(cb, now_, false);
+        return Verdict::go_on;
+    }
     ++cb.timeouts;
     ++counters.timeouts;
     if (cb.backoff + 1u == kBlackHoleTimeouts) suspect_black_hole(cb);

@@ -26,7 +26,7 @@ struct Link {
     double loss = 0, burst_loss = 0, duplication = 0, reordering = 0, corruption = 0;  ///< probabilities of a frame
     Duration delay = 1ms, jitter{};      ///< one way; jitter alone keeps the order
     double bits_per_second = 0;          ///< 0: no limit
-    std::uint32_t queue = 100;           ///< frames that wait for the link; more are dropped
+    std::uint32_t queue = 100;           ///< full frames that wait for the link; more are dropped
     Duration device_holds{};             ///< how long the sender's device keeps a frame after it was sent
 
     /// From a time on a hop takes packets of no more than `mtu` octets. It answers those that are longer with an ICMP error, or swallows
@@ -145,6 +145,7 @@ class World {
         return true;
     }
     std::uint64_t frames = 0, cut = 0;   ///< cut: frames that a card has cut
+    std::array<std::uint64_t, 2> not_queued{};   ///< frames of each host that its link's queue had no room for
 
  private:
     struct Flying {
@@ -314,10 +315,14 @@ class World {
     void carry(const Link& link, int from, const rte_mbuf* frame) {
         Time leaves = now_;
         if (link.bits_per_second > 0) {
-            const Duration one{static_cast<std::int64_t>(frame->pkt_len * 8e9 / link.bits_per_second)};
+            const auto takes = [&](std::uint32_t octets) { return Duration{static_cast<std::int64_t>(octets * 8e9 / link.bits_per_second)}; };
+            const Duration one = takes(frame->pkt_len), most = takes(settings_.mtu + 14u) * link.queue;
             const Time start = std::max(now_, link_free_[from]);
-            if (start - now_ > one * link.queue) {
-                if (!may_mark(link, *frame) || start - now_ > 2 * one * link.queue) return;  // drop-tail
+            if (start - now_ > most) {
+                if (!may_mark(link, *frame) || start - now_ > 2 * most) {   // drop-tail
+                    ++not_queued[from];
+                    return;
+                }
                 marked_ = true;
             }
             leaves = link_free_[from] = start + one;

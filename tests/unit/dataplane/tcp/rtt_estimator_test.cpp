@@ -28,10 +28,12 @@ TEST(RttEstimator, LaterSamples_AreSmoothed) {  // RFC 6298 2.3
     EXPECT_EQ(rtt.minimum(), 100ms);
 }
 
-TEST(RttEstimator, SteadyShortRtt_RtoHasFloor) {
-    RttEstimator rtt;
-    for (int i = 0; i < 100; ++i) rtt.sample(100us);
-    EXPECT_EQ(rtt.rto(), kMinimumRto);
+TEST(RttEstimator, SteadyRtt_TimeoutHasItsDistance) {
+    for (const Duration steady : {Duration{128us}, Duration{80ms}, Duration{300ms}}) {   // more than any minimum of the timeout itself
+        RttEstimator rtt;
+        for (int i = 0; i < 100; ++i) rtt.sample(steady);
+        EXPECT_EQ(rtt.rto(), steady + 200ms);
+    }
 }
 
 }  // namespace
