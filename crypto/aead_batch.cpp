@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 
 #include "crypto/check.h"
+#include "crypto/gcm_functions.h"
 
 namespace sallyport::crypto {
 namespace {
@@ -159,15 +160,6 @@ struct KeptKey {
 struct Keeper {
     const RecordProtection* owner = nullptr;   ///< null: nothing is kept; never followed
     std::uint64_t last_flush = 0;              ///< that used it
-};
-
-/// IPsec-MB's direct functions for one length of AES key.
-struct GcmFunctions {
-    aes_gcm_pre_t expand;
-    aes_gcm_enc_dec_t seal, open;
-    aes_gcm_init_t init;
-    aes_gcm_enc_dec_update_t seal_update, open_update;
-    aes_gcm_enc_dec_finalize_t seal_finalize, open_finalize;
 };
 
 std::uint8_t* octets(std::byte* data) noexcept { return reinterpret_cast<std::uint8_t*>(data); }
@@ -441,7 +433,7 @@ struct alignas(64) AeadBatch::State {
     /// For short records of ChaCha20-Poly1305: one without AVX-512. There IPsec-MB 2.0 loses a carry of Poly1305 in about one record of a million, whose tag is
     /// then wrong. May be `manager`.
     IMB_MGR* chacha_manager = nullptr;
-    GcmFunctions gcm_128{}, gcm_256{};
+    GcmFunctionsByKey gcm{};
     Counters counters;
     std::size_t jobs_used = 0;
     std::size_t pieces_used = 0;
@@ -490,6 +482,7 @@ AeadBatch::State::State(Instructions instructions) noexcept {
             init_mb_mgr_sse(manager);
             break;
         case Instructions::avx2:
+        case Instructions::avx2_vaes:
             init_mb_mgr_avx2(manager);
             break;
         case Instructions::avx512:
@@ -514,12 +507,8 @@ AeadBatch::State::State(Instructions instructions) noexcept {
     LongChaCha::forget(long_context);
     SALLYPORT_CHECK(imb_get_errno(manager) == 0);
     SALLYPORT_CHECK((manager->features & IMB_FEATURE_SELF_TEST_PASS) != 0);
-    gcm_128 = {manager->gcm128_pre,        manager->gcm128_enc,        manager->gcm128_dec,
-               manager->gcm128_init,       manager->gcm128_enc_update, manager->gcm128_dec_update,
-               manager->gcm128_enc_finalize, manager->gcm128_dec_finalize};
-    gcm_256 = {manager->gcm256_pre,        manager->gcm256_enc,        manager->gcm256_dec,
-               manager->gcm256_init,       manager->gcm256_enc_update, manager->gcm256_dec_update,
-               manager->gcm256_enc_finalize, manager->gcm256_dec_finalize};
+    gcm = instructions == Instructions::avx2_vaes ? *vaes_gcm_functions() : instructions == Instructions::best ? fastest_gcm_functions(*manager)
+                                                                                                               : chosen_gcm_functions(*manager);
     key_table.fill(0);
 }
 
@@ -860,9 +849,9 @@ void AeadBatch::State::run(Job& job) noexcept {
     }
     switch (key.aead) {
         case Aead::aes_128_gcm:
-            return run(Gcm(gcm_128, expand(key, gcm_128), gcm_context), job);
+            return run(Gcm(gcm.of_128, expand(key, gcm.of_128), gcm_context), job);
         case Aead::aes_256_gcm:
-            return run(Gcm(gcm_256, expand(key, gcm_256), gcm_context), job);
+            return run(Gcm(gcm.of_256, expand(key, gcm.of_256), gcm_context), job);
         case Aead::chacha20_poly1305:
             if (job.body_length > ChaCha::kGather) {
                 long_used = true;
@@ -904,6 +893,8 @@ bool AeadBatch::supported(Instructions instructions) noexcept {
             return has(IMB_CPUFLAGS_SSE);
         case Instructions::avx2:
             return has(IMB_CPUFLAGS_AVX2);
+        case Instructions::avx2_vaes:
+            return vaes_gcm_functions() != nullptr;
         case Instructions::avx512:
             return has(IMB_CPUFLAGS_AVX512);
     }

@@ -44,7 +44,11 @@ class AeadBatch {
     static constexpr std::size_t kKeptKeys = 512;
 
     /// Which of IPsec-MB's implementations to use; a test names one that the processor may not choose by itself.
-    enum class Instructions : std::uint8_t { best, sse, avx2, avx512 };
+    enum class Instructions : std::uint8_t { best,
+                                             sse,
+                                             avx2,
+                                             avx2_vaes,
+                                             avx512 };
 
     /// Stops the process when memory is lacking, or IPsec-MB's self-test fails, or the processor lacks `instructions`.
     explicit AeadBatch(Instructions instructions = Instructions::best);

@@ -29,6 +29,7 @@
 
 #include "crypto/aead_batch.h"
 #include "crypto/check.h"
+#include "crypto/gcm_functions.h"
 
 namespace sallyport::crypto {
 namespace {
@@ -248,6 +249,8 @@ class Raw {
     /// `keep`: every flow's expanded key.
     Raw(const Case& wanted, Workload& work, bool keep = false) : wanted_(wanted), work_(work), manager_(alloc_mb_mgr(0)), expanded_(keep ? work.keys.size() : 1), keep_(keep) {
         init_mb_mgr_auto(manager_, nullptr);
+        const GcmFunctionsByKey gcm = fastest_gcm_functions(*manager_);
+        functions_ = wanted_.suite == 0x1301 ? gcm.of_128 : gcm.of_256;
         if (keep || !wanted_.many_flows)
             for (std::size_t flow = 0; flow < expanded_.size(); ++flow) expand(work_.keys[flow], expanded_[flow].data);
     }
@@ -268,17 +271,14 @@ class Raw {
     void run(Place& place) {
         if (wanted_.suite == 0x1303)
             chacha(place);
-        else if (wanted_.suite == 0x1301)
-            gcm(place, manager_->gcm128_enc, manager_->gcm128_dec, manager_->gcm128_init, manager_->gcm128_enc_update, manager_->gcm128_dec_update, manager_->gcm128_enc_finalize);
         else
-            gcm(place, manager_->gcm256_enc, manager_->gcm256_dec, manager_->gcm256_init, manager_->gcm256_enc_update, manager_->gcm256_dec_update, manager_->gcm256_enc_finalize);
+            gcm(place);
     }
     void check() { SALLYPORT_CHECK(failed_ == 0); }
 
  private:
     void expand(const RawKey& key, gcm_key_data& to) {
-        if (wanted_.suite == 0x1301) IMB_AES128_GCM_PRE(manager_, key.key.data(), &to);
-        if (wanted_.suite == 0x1302) IMB_AES256_GCM_PRE(manager_, key.key.data(), &to);
+        if (wanted_.suite != 0x1303) functions_.expand(key.key.data(), &to);
     }
     struct alignas(64) Expanded {
         gcm_key_data data;
@@ -289,9 +289,7 @@ class Raw {
         else
             failed_ += std::memcmp(place.tag, tag, kAeadTagLength) != 0;
     }
-    void gcm(Place& place, aes_gcm_enc_dec_t seal, aes_gcm_enc_dec_t open, aes_gcm_init_t init,
-             aes_gcm_enc_dec_update_t seal_update, aes_gcm_enc_dec_update_t open_update,
-             aes_gcm_enc_dec_finalize_t finalize) {
+    void gcm(Place& place) {
         const RawKey& key = work_.keys[place.flow];
         gcm_key_data& expanded = expanded_[keep_ ? place.flow : 0].data;
         if (wanted_.many_flows && !keep_) expand(key, expanded);
@@ -301,14 +299,13 @@ class Raw {
         if (wanted_.sealing) std::memcpy(place.record.data(), header, kRecordHeaderLength);
         if (place.body.size() == 1) {
             const Span& body = place.body[0];
-            (wanted_.sealing ? seal : open)(&expanded, &context_, raw(body.to), raw(body.from), body.length, nonce,
-                                            raw(header), kRecordHeaderLength, tag, sizeof tag);
+            (wanted_.sealing ? functions_.seal : functions_.open)(&expanded, &context_, raw(body.to), raw(body.from), body.length, nonce, raw(header),
+                                                                  kRecordHeaderLength, tag, sizeof tag);
         } else {
-            init(&expanded, &context_, nonce, raw(header), kRecordHeaderLength);
+            functions_.init(&expanded, &context_, nonce, raw(header), kRecordHeaderLength);
             for (const Span& part : place.body)
-                (wanted_.sealing ? seal_update : open_update)(&expanded, &context_, raw(part.to), raw(part.from),
-                                                              part.length);
-            finalize(&expanded, &context_, tag, sizeof tag);
+                (wanted_.sealing ? functions_.seal_update : functions_.open_update)(&expanded, &context_, raw(part.to), raw(part.from), part.length);
+            functions_.seal_finalize(&expanded, &context_, tag, sizeof tag);
         }
         finish(place, tag);
     }
@@ -333,6 +330,7 @@ class Raw {
     Workload& work_;
     std::array<std::byte, kRecordHeaderLength> header_ = make_header(wanted_.length);
     IMB_MGR* manager_;
+    GcmFunctions functions_{};
     std::vector<Expanded> expanded_;
     const bool keep_;
     alignas(64) gcm_context_data context_{};

@@ -23,12 +23,13 @@ class EveryInstructions : public testing::TestWithParam<AeadBatch::Instructions>
 
 INSTANTIATE_TEST_SUITE_P(AeadBatch, EveryInstructions,
                          testing::Values(AeadBatch::Instructions::best, AeadBatch::Instructions::sse,
-                                         AeadBatch::Instructions::avx2, AeadBatch::Instructions::avx512),
+                                         AeadBatch::Instructions::avx2, AeadBatch::Instructions::avx2_vaes, AeadBatch::Instructions::avx512),
                          [](const auto& tested) -> std::string {
                              switch (tested.param) {
                                  case AeadBatch::Instructions::best: return "best";
                                  case AeadBatch::Instructions::sse: return "sse";
                                  case AeadBatch::Instructions::avx2: return "avx2";
+                                 case AeadBatch::Instructions::avx2_vaes: return "avx2_vaes";
                                  case AeadBatch::Instructions::avx512: return "avx512";
                              }
                              return {};
