@@ -10,11 +10,13 @@
 #include <charconv>
 #include <cstring>
 #include <fstream>
+#include <optional>
 #include <set>
 
 #include "control/channel/object_id.h"
 #include "control/daemon/exit_code.h"
 #include "control/daemon/logging.h"
+#include "control/daemon/signals.h"
 #include "drivers/environment.h"
 
 namespace sallyport {
@@ -133,8 +135,11 @@ std::expected<std::unique_ptr<Appliance>, std::string> Appliance::start(const ch
     if (!copies) return std::unexpected(copies.error());
     appliance->capture_pool_ = *copies;
     for (const auto& settings : environment.ports) {
-        if (settings.profile == drivers::Profile::virtio_user)
+        std::optional<daemon::StoppedAtOnce> meanwhile;
+        if (settings.profile == drivers::Profile::virtio_user) {
             daemon::log(daemon::Level::info, "port_waits", {{"port", settings.name}, {"text", "the start goes on when a switch has connected to " + settings.device}});
+            meanwhile.emplace();
+        }
         auto port = drivers::Port::open(settings, workers, appliance->receive_pools_);
         if (!port) return std::unexpected(port.error());
         // Everything works all the same, at a higher price.

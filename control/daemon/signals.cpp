@@ -35,4 +35,13 @@ std::optional<int> StopSignals::wait(std::chrono::milliseconds timeout) noexcept
     return take();
 }
 
+StoppedAtOnce::StoppedAtOnce() {
+    sigset_t set;
+    sigemptyset(&set);
+    for (const int signal : {SIGINT, SIGTERM}) sigaddset(&set, signal);
+    SALLYPORT_CHECK(pthread_sigmask(SIG_UNBLOCK, &set, &before_) == 0);
+}
+
+StoppedAtOnce::~StoppedAtOnce() { SALLYPORT_CHECK(pthread_sigmask(SIG_SETMASK, &before_, nullptr) == 0); }
+
 }  // namespace sallyport::daemon

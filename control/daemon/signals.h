@@ -33,4 +33,16 @@ class StopSignals {
     int fd_ = -1;
 };
 
+/// While it lives, SIGINT and SIGTERM end the process at once where this thread waits for something that may never come. For a time in which there is nothing to lose.
+class StoppedAtOnce {
+ public:
+    StoppedAtOnce();
+    ~StoppedAtOnce();
+    StoppedAtOnce(const StoppedAtOnce&) = delete;
+    StoppedAtOnce& operator=(const StoppedAtOnce&) = delete;
+
+ private:
+    sigset_t before_;
+};
+
 }  // namespace sallyport::daemon

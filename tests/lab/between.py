@@ -53,6 +53,8 @@ class Between:
         self.config = Configuration([service, *others], [Pool("web", [f"{backend}:{80 if plain else 443}" for backend in self.backends], **trust)], profile=wire.profile, devices=self.sockets, ports={**wire.settings, "mtu": mtu},
                                routes={"client": [{"to": network.MORE_CLIENTS, "via": CLIENT}]}, state_directory=lab.directory / "state-memif", **settings)
         self.appliance = Appliance(lab, lab.write_configuration(self.config, "memif.conf"), control_cores=control_cores)
+        for socket in self.sockets.values():
+            socket.unlink(missing_ok=True)   # run() waits for new ones
         self.appliance.start_control()
         self.appliance.start_dataplane()
 
@@ -65,7 +67,7 @@ class Between:
 
     def run(self, *options, **more):
         """As generator(), with ports, addresses and certificates. An appliance that could not start is told as such, by its log."""
-        wait_for("the appliance to make its sockets", self.sockets_made, 60)
+        wait_for("the appliance to make a socket", self.socket_made, 60)
         certificate, key = self.lab.certificates.backend
         tls = ["--backend-plain"] if self.plain else ["--backend-certificate", certificate, "--backend-key", key]
         return generator(self.lab, "--client-port", f"{self.wire.other_end}:{self.sockets['client']},mtu={self.mtu}", "--client-address", f"{CLIENT}/24",
@@ -73,9 +75,9 @@ class Between:
                          "--backend-port", f"{self.wire.other_end}:{self.sockets['backend']},mtu={self.mtu}", *(word for backend in self.backends for word in ("--backend-address", f"{backend}/24")),
                          *tls, "--ca", self.lab.certificates.ca, *options, memory_mb=self.memory_mb, **more)
 
-    def sockets_made(self):
+    def socket_made(self):
         self.appliance.check_running()
-        return all(socket.exists() for socket in self.sockets.values())
+        return any(socket.exists() for socket in self.sockets.values())   # a virtio port waits for its other end before the next one is opened
 
     def stop(self):
         self.appliance.stop()

@@ -4,6 +4,7 @@ and its backends. Counts are exact; nothing is asked of speed."""
 import concurrent.futures
 import contextlib
 import os
+import signal
 import socket
 
 import pytest
@@ -306,6 +307,20 @@ def test_appliance_that_cannot_start_says_why(lab, request):
             without_memory.run(connections=1)
     finally:
         without_memory.stop()
+
+
+def test_appliance_that_waits_for_a_switch_can_be_stopped(lab, request):
+    if os.environ.get("SALLYPORT_STAND_IN") == "1":
+        pytest.skip("needs the appliance itself")
+    request.getfixturevalue("manager").stop()
+    alone = Between(lab, wire=VIRTIO)
+    try:
+        wait_for("the appliance to make a socket", alone.socket_made, 60)
+        dataplane = alone.appliance.dataplane
+        assert "port_waits" in dataplane.log.read_text()
+        assert dataplane.stop() == -signal.SIGTERM
+    finally:
+        alone.stop()
 
 
 def test_appliance_kept_connections(between):
