@@ -16,7 +16,7 @@ from tests.bench.accounting import Distances
 from tests.bench.devices import OURS
 from tests.bench.row import Sample
 from tests.lab import certificates, network
-from tests.lab.between import generator
+from tests.lab.between import MEMIF, VIRTIO, generator
 from tests.lab.lab import LabError
 
 FLOWS, SLICE = 64, 0.02
@@ -77,15 +77,22 @@ class Added:
 class AddedOverMemif(Added):
     over_links, over_memif = False, True
     conditions = f"one generator for all; ours: over memif, a peer: on the kernel's sockets over af_packet on veth; {FLOWS} flows, open loop, TLS to TLS; of the last octet, median of slices of {SLICE} s"
+    wire = MEMIF
 
-    @staticmethod
+    @classmethod
     @contextlib.contextmanager
-    def placed(bench, name):
+    def placed(cls, bench, name):
         if name == OURS:
-            yield functools.partial(through, bench)
+            yield functools.partial(through, bench, wire=cls.wire)
         else:
             with Added.placed(bench, name) as run_through:
                 yield run_through
+
+
+class AddedOverVirtio(AddedOverMemif):
+    over_memif, over_virtio = False, True
+    conditions = AddedOverMemif.conditions.replace("memif", "virtio")
+    wire = VIRTIO
 
 
 def added(row, device, number, rate, there, without):
@@ -103,8 +110,8 @@ def added(row, device, number, rate, there, without):
                    "generator busy %": 100 * there["window"]["busy_share"]})
 
 
-def through(bench, row, **options):
-    link = memif.between(bench.lab, FLOWS)
+def through(bench, row, wire=MEMIF, **options):
+    link = memif.between(bench.lab, FLOWS, wire=wire)
     try:
         return run(bench, row, link.run, **options)
     finally:

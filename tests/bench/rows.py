@@ -61,7 +61,7 @@ ROWS = [
     Row(17, "1,000 established flows under a SYN flood", KEPT, "95 %", "99 %", (flood.Load(),)),
     Row(18, "1,000 established flows under a flood of handshakes at 5 times capacity", KEPT, "95 %", "99 %", (hellos.Flood(NGINX_HAPROXY),)),
     *(Row(19, f"added latency at half {load}, {size} KB answers", Unit("us at p99", less_is_better=True), "2x", "5x",
-          (latency.Added(1024 * size, own), latency.AddedOverMemif(1024 * size, own))) for own, load in ((True, "load"), (False, "the slowest device's load")) for size in (1, 16, 64)),
+          (latency.Added(1024 * size, own), latency.AddedOverMemif(1024 * size, own), latency.AddedOverVirtio(1024 * size, own))) for own, load in ((True, "load"), (False, "the slowest device's load")) for size in (1, 16, 64)),
     Row(20, "certificates and policy reloaded under row 5's load", Unit("% more at p99", less_is_better=True), "+10 %, none fails", "+2 %, none fails", (latency.Reloaded(),)),
     Row(21, "control killed and started again under load", Unit("s until new connections are served", less_is_better=True), "2 s, none breaks", "0.3 s, none breaks",
         (away.Load(),)),

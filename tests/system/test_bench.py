@@ -12,7 +12,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from tests.bench import accounting, chart, devices, driver, generated, links, memif, report, rows
+from tests.bench import accounting, chart, devices, driver, generated, latency, links, memif, report, rows
 from tests.bench.row import Row, Sample, Unit
 from tests.lab.lab import LabError
 
@@ -312,11 +312,11 @@ def test_loads_of_the_generator_are_alike_on_each_path():
         assert on_links.is_for(devices.OURS) and on_links.is_for("hitch") == ("hitch" in on_links.peers)
 
 
-@pytest.mark.parametrize("option, kind", [("links", links.Load), ("memif", memif.Load), ("virtio", memif.OverVirtio)])
-def test_the_path_that_is_asked_for_is_taken(option, kind):
+@pytest.mark.parametrize("option, load, added", [("links", links.Load, latency.Added), ("memif", memif.Load, latency.AddedOverMemif), ("virtio", memif.OverVirtio, latency.AddedOverVirtio)])
+def test_the_path_that_is_asked_for_is_taken(option, load, added):
     arguments = types.SimpleNamespace(**{**dict.fromkeys(("links", "memif", "virtio"), False), option: True, "only": ""})
-    chosen = driver.choose([1, 17], arguments)
-    assert {type(way) for _, way in chosen} == {kind} and [row.number for row, _ in chosen] == [1, 17]
+    chosen = driver.choose([1, 17, 19], arguments)
+    assert [(row.number, type(way)) for row, way in chosen] == [(1, load), (17, load), *6 * [(19, added)]]
 
 
 def test_ports_of_a_generators_load():
