@@ -112,16 +112,20 @@ def parse():
 
 
 def choose(numbers, arguments):
-    """(row, way) of each that is asked for; says which are not measured."""
+    """(row, way) of each that is asked for; says which are not measured, or not on the path that is asked for."""
     chosen = []
+    path = next((path for path in ("memif", "virtio", "links") if getattr(arguments, path)), None)
+    mine = [row for row in rows.ROWS if row.number in numbers and arguments.only in row.title]
     for number in numbers:
-        mine = [row for row in rows.ROWS if row.number == number and arguments.only in row.title]
         if not any(row.number == number for row in rows.ROWS):
             print(f"Row {number} is not measured.")
-        for row in mine:
-            wanted = next((f"over_{way}" for way in ("memif", "virtio", "links") if getattr(arguments, way)), "")
-            ways = [way for way in row.ways if not wanted or getattr(way, wanted, False)]
+        for row in (row for row in mine if row.number == number):
+            ways = [way for way in row.ways if path is None or getattr(way, f"over_{path}", False)]
             chosen += [(row, way) for way in ways[:1]]
+            if not ways:
+                print(f"Row {number}, {row.title}, is not measured with --{'generator' if path == 'links' else path}.")
+    if arguments.only and not mine:
+        print(f"--only {arguments.only!r} is in no title of the rows that are asked for (--list has them).")
     return chosen
 
 

@@ -319,6 +319,17 @@ def test_the_path_that_is_asked_for_is_taken(option, load, added):
     assert [(row.number, type(way)) for row, way in chosen] == [(1, load), (17, load), *6 * [(19, added)]]
 
 
+@pytest.mark.parametrize("number, option, only, told", [
+    (15, "memif", "", "Row 15, idle flows held, each of which answers a probe at the end, is not measured with --memif."),
+    (2, "links", "", "MTU 9000 over memif and virtio, is not measured with --generator."),
+    (22, "", "7 ms", "--only '7 ms' is in no title"),
+])
+def test_what_cannot_be_measured_is_told(capsys, number, option, only, told):
+    arguments = types.SimpleNamespace(**{**dict.fromkeys(("links", "memif", "virtio"), False), option: True, "only": only})
+    assert driver.choose([number], arguments) == []
+    assert told in capsys.readouterr().out
+
+
 def test_ports_of_a_generators_load():
     tls, plain = generated.Load(16, 1024, suite="TLS_AES_256_GCM_SHA384"), generated.Load(16, 1024, plain=True)
     assert [tls.port(devices.OURS), plain.port("nginx")] == [444, devices.PLAIN_PORT]
