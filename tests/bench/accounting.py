@@ -1,6 +1,7 @@
 """CPU time: of processes, of cores, and what others took of a measurement."""
 
 import contextlib
+import dataclasses
 import math
 import os
 import pathlib
@@ -13,12 +14,13 @@ from tests.lab.lab import program
 TICK = os.sysconf("SC_CLK_TCK")
 MOST_STEAL, MOST_OTHERS = 0.01, 0.02   # shares of the machine; a measurement with more is disturbed
 FAR = 3      # times: SMT siblings are half as far from each other as cores that share a cache, those that share none five times as far
+SLOW = 1.25  # times: a core whose other hardware thread is busy takes a third to twice as long again for what waits for itself
 TRIES = 4    # of a measurement that was disturbed
 SHARED = 200   # nanoseconds: cores that share a cache are nearer
 FIRST = 4    # times: how much longer the first wait is, in which those of another machine may be far for good
 GRACE = 120  # seconds of waiting and measuring again that are never too many; in all it may be as long again as the measuring that counts
 LOOK = 0.5   # seconds between two looks at how far the cores are apart, while nothing is measured
-GLANCE = 0.1   # and while something is
+GLANCE = 0.05   # and while something is
 SETTLE = 0.5   # seconds after which the host has mostly placed cores that do not rest
 
 
@@ -91,70 +93,94 @@ class Awake:
                 os.sched_setaffinity(thread, range(os.cpu_count()))
 
 
-def settled_distance():
-    """How far the cores are apart that are kept awake from now on, once they have come to rest."""
+@dataclasses.dataclass(frozen=True)
+class Cores:
+    """What the host of a virtual machine gave for a while, or better in nine of ten looks. 0: not known."""
+    apart: float = 0.0   # nanoseconds from the first core to the last one and back
+    pace: float = 0.0    # nanoseconds of a thousand additions on the first core, one after the other: its clock, and whether it has the core's other hardware thread for itself
+
+    def worse(self, other):
+        return Cores(max(self.apart, other.apart), max(self.pace, other.pace))
+
+    def __str__(self):
+        return f"cores {self.apart:.0f} ns apart, {self.pace:.0f} ps an addition" if self.apart else ""
+
+
+def settled():
+    """The Cores that are kept awake from now on, once they have come to rest."""
     Awake.start()
     time.sleep(SETTLE)
-    distances = Distances()
+    looks = Looks()
     time.sleep(SETTLE)
-    return distances.over()
+    return looks.over()
 
 
-class Distances:
-    """How far the cores are apart while something is measured, again and again until over(): the host moves them most when they begin to be busy, and then every few
-    seconds, so that neither before nor after tells."""
+class Looks:
+    """At the Cores while something is measured, again and again until over(): the host moves them most when they begin to be busy, and then every few seconds, so that
+    neither before nor after tells."""
 
     running = None   # there is one at a time: one whose measurement failed ends with the next
 
     def __init__(self):
-        if Distances.running is not None:
-            Distances.running.over()
-        Distances.running = self
+        if Looks.running is not None:
+            Looks.running.over()
+        Looks.running = self
+        self.told = []   # (moment, nanoseconds apart, pace, pace of the other core) of each look, once it is over()
         self.looks = tempfile.TemporaryFile("w+")   # no pipe: some rows take longer than one has room for
         self.process = subprocess.Popen(distance_program(round(GLANCE * 1000)), stdout=self.looks, stderr=subprocess.DEVNULL) if os.cpu_count() != 1 else None
 
     def over(self, began=0.0, ended=math.inf):
-        """Nanoseconds, which they were not farther apart in nine of ten looks between these moments (time.monotonic()); 0: unknown."""
-        Distances.running = None
+        """The Cores between these moments (time.monotonic())."""
+        Looks.running = None
         if self.process is None:
-            return 0.0
+            return Cores()
         self.process.terminate()
         self.process.wait()
         with self.looks as looks:
             looks.seek(0)
-            return most([tuple(map(float, line.split())) for line in looks if line.endswith("\n")], began, ended)
+            self.told = [tuple(map(float, line.split())) for line in looks if line.endswith("\n")]
+        return seen(self.told, began, ended)
+
+    def throughout(self, began, ended):
+        """The worst Cores between these moments and next to them, once it is over(); None where one look is not known."""
+        within = [look for look in self.told if began - GLANCE <= look[0] <= ended + GLANCE]
+        return Cores(*(max(look[field] for look in within) for field in (1, 2))) if within and all(look[1] > 0 for look in within) else None
 
 
-def most(looks, began=0.0, ended=math.inf):
-    """What nine tenths of (moment, nanoseconds) within that time do not exceed. 0 is a look at which one of the cores was not to be had."""
-    known = sorted(apart for moment, apart in looks if began <= moment <= ended and apart > 0)
-    return known[math.ceil(0.9 * len(known)) - 1] if known else 0.0
+def seen(looks, began=0.0, ended=math.inf):
+    """The Cores of what core_distance told within that time. An `apart` of 0 is a look at which one of them was not to be had."""
+    within = [look for look in looks if began <= look[0] <= ended and look[1] > 0]
+    return Cores(*(most([look[field] for look in within]) for field in (1, 2)))
+
+
+def most(values):
+    """What nine tenths do not exceed."""
+    return sorted(values)[math.ceil(0.9 * len(values)) - 1] if values else 0.0
 
 
 class Nearness:
-    """How far the cores were from each other so far in this run. The host of a virtual machine moves them about, for seconds or minutes each time."""
+    """How near the cores were to each other so far in this run, and how fast. The host of a virtual machine moves them about, for seconds or minutes each time."""
 
-    def __init__(self, measured=settled_distance):
-        self.measured, self.least = measured, 0.0
+    def __init__(self, measured=settled):
+        self.measured, self.least = measured, Cores()
         self.lost = self.used = 0.0   # seconds that went into waiting and into what was measured again, and into what counts
 
     def worthwhile(self):
         """Whether there is time for more of the former."""
         return self.lost <= GRACE + self.used
 
-    def near(self, apart):
-        """Whether that is about as near as they were at the nearest; 0 is not known, and neither."""
-        if apart > 0:
-            self.least = min(self.least or apart, apart)
-        return apart <= FAR * self.least
+    def near(self, cores):
+        """Whether these are about as near and as fast as they were at best; what is not known does not say no."""
+        self.least = Cores(*(min(filter(None, pair), default=0.0) for pair in ((self.least.apart, cores.apart), (self.least.pace, cores.pace))))
+        return cores.apart <= FAR * self.least.apart and cores.pace <= SLOW * self.least.pace
 
     def wait(self, seconds):
         """Until they are near, so long at most; the first time longer, and for what cores that share a cache have, since it is not known yet what near is here."""
-        first, begun = self.least == 0, time.monotonic()
+        first, begun = self.least.apart == 0, time.monotonic()
         until = begun + (seconds * (FIRST if first else 1) if self.worthwhile() else 0)
         while time.monotonic() < until:
-            apart = self.measured()
-            if self.near(apart) and (not first or apart <= SHARED):
+            cores = self.measured()
+            if self.near(Cores(cores.apart)) and (not first or cores.apart <= SHARED):   # their pace changes too fast to wait for
                 break
             Awake.stop()
             time.sleep(LOOK)
@@ -172,7 +198,7 @@ def undisturbed(take, nearness, patience):
         finally:
             Awake.stop()
         took = time.monotonic() - begun
-        if tries == TRIES or not nearness.worthwhile() or nearness.near(sample.apart) and not sample.disturbed:
+        if tries == TRIES or not nearness.worthwhile() or nearness.near(sample.cores) and not sample.disturbed:
             break
         nearness.lost += took
     nearness.used += took
@@ -183,7 +209,7 @@ class Watch:
     """What the machine did beside known processes, from here on until over()."""
 
     def __init__(self, pids):
-        self.distances = Distances()
+        self.looks = Looks()
         self.pids, self.begun = pids, time.monotonic()
         self.before, self.known_before = stat_times(), self.known()
 
@@ -198,6 +224,6 @@ class Watch:
         return grown["steal"] / capacity, max(0.0, others) / capacity
 
     def over(self, began=0.0, ended=math.inf):
-        """What a Sample is told of it: whether something else had too much of the machine, and how far its cores were apart between these moments."""
+        """What a Sample is told of it: whether something else had too much of the machine, and its Cores between these moments."""
         stolen, others = self.shares()
-        return stolen > MOST_STEAL or others > MOST_OTHERS, self.distances.over(began, ended)
+        return stolen > MOST_STEAL or others > MOST_OTHERS, self.looks.over(began, ended)

@@ -1,6 +1,7 @@
-// How long a cache line takes from one core to another and back, again and again:  core_distance CORE CORE EVERY
-// Prints a line each EVERY milliseconds until it is ended: seconds of CLOCK_MONOTONIC, and nanoseconds, the least of some averages; 0 where the two did not meet. It takes
-// some 60 us of both cores from what polls there then, before which it comes where it may (SCHED_FIFO).
+// How long a cache line takes from one core to another and back, and how fast both are, again and again:  core_distance CORE CORE EVERY
+// Prints a line each EVERY milliseconds until it is ended: seconds of CLOCK_MONOTONIC; nanoseconds of the way, the least of some averages, 0 where the two did not meet; and
+// nanoseconds of a thousand additions on the first core and on the second, each of which waits for the one before. That is a matter of the clock, and of whom the host
+// of a virtual machine has on the core's other hardware thread. It takes some 60 us of both cores from what polls there then, before which it comes where it may (SCHED_FIFO).
 // core_distance CORE CORE hold  keeps both from being idle until it is ended, behind all others (SCHED_IDLE): the host of a virtual machine moves a core when it wakes.
 
 #include <pthread.h>
@@ -13,6 +14,7 @@
 #include <charconv>
 #include <chrono>
 #include <csignal>
+#include <cstdint>
 #include <cstdio>
 #include <string_view>
 #include <thread>
@@ -21,6 +23,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr int kTrips = 20;             // of an average
+constexpr int kAverages = 3, kAdditions = 5000;
 constexpr double kMost = 10'000;       // nanoseconds: no machine is so large; something else ran in all averages
 constexpr int kShortest = 10, kLongest = 60'000;   // milliseconds from one look to the next
 constexpr std::chrono::microseconds kPatience{2000}, kEnough{50};   // of a meeting
@@ -39,6 +42,19 @@ bool pin(int core) {
 bool number(std::string_view text, int& value, int least, int most) {
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
     return error == std::errc{} && end == text.data() + text.size() && value >= least && value <= most;
+}
+
+/// Nanoseconds of a thousand additions, one after the other: the least of some averages, since an interrupt may come in between.
+double pace() {
+    double least = 0;
+    for (int average = 0; average < kAverages; ++average) {
+        const Clock::time_point before = Clock::now();
+        std::uint64_t sum = 0;
+        for (int addition = 0; addition < kAdditions; ++addition) asm volatile("add $1, %0" : "+r"(sum));
+        const double each = std::chrono::duration<double, std::nano>(Clock::now() - before).count() * 1000 / kAdditions;
+        if (least == 0 || each < least) least = each;
+    }
+    return least;
 }
 
 /// Two threads, one on each core, that meet for a moment and send a cache line to and fro.
@@ -60,8 +76,11 @@ class Meeting {
         met_.fetch_add(1, std::memory_order_release);
         return least < kMost ? least : 0;
     }
-    /// The other core's side, until the first has had what it wants, and no longer than that would wait: it may hang in telling what it has found.
-    void follow() {
+    /// What follow() was told last.
+    double there() const { return pace_.load(std::memory_order_relaxed); }
+    /// The other core's side, whose pace() is this, until the first has had what it wants, and no longer than that would wait: it may hang in telling what it has found.
+    void follow(double pace) {
+        pace_.store(pace, std::memory_order_relaxed);
         const Clock::time_point begun = Clock::now();
         const unsigned met = met_.load(std::memory_order_relaxed);
         bool late = false;
@@ -74,6 +93,7 @@ class Meeting {
  private:
     Line out_, back_;
     alignas(128) std::atomic<unsigned> met_{0};
+    std::atomic<double> pace_{0};
     unsigned value_ = 0;
 };
 
@@ -109,14 +129,14 @@ void watch(int here, int there, int every) {
         ready(there);
         for (Moments own = moments; pinned.load() >= 0;) {
             own.wait();
-            meeting.follow();
+            meeting.follow(pace());
         }
     });
     ready(here);
     for (Moments own = moments; pinned.load() >= 0;) {
         const std::chrono::duration<double> moment = own.wait().time_since_epoch();
-        const double apart = meeting.lead();
-        std::printf("%.6f %.0f\n", moment.count(), apart);
+        const double here_pace = pace(), apart = meeting.lead();
+        std::printf("%.6f %.0f %.0f %.0f\n", moment.count(), apart, here_pace, meeting.there());
         std::fflush(stdout);
     }
     other.join();

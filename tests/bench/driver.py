@@ -140,8 +140,9 @@ def measure(bench, chosen):
         try:
             for sample in kind.measure(bench, [row for row, _ in group]):
                 samples.append(sample)
-                disturbed = (", disturbed" if sample.disturbed else "") + (f", cores {report.number(sample.apart)} ns apart" if sample.apart else "")
-                say(f"round {sample.round + 1}, row {sample.row.number} {sample.row.title}: {sample.device} {report.number(sample.value)} {sample.row.unit.name}{disturbed}")
+                told = [f"round {sample.round + 1}, row {sample.row.number} {sample.row.title}: {sample.device} {report.number(sample.value)} {sample.row.unit.name}",
+                        sample.disturbed and "disturbed", str(sample.cores)]
+                say(", ".join(filter(None, told)))
         except NotMeasured as reason:
             why = str(reason)
         except FAILURES as failure:   # what has been measured is not lost

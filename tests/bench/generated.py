@@ -1,26 +1,34 @@
 """What rows have in common whose load is our own generator's (tests/bench/generator), which speaks for clients and backends: what a load is, when its cost is taken,
 and what a measurement tells.
 
-Core 0 is the device's, core 1 the generator's. Our work per core-second is the generator's count in its window over the TSC cycles of the worker's loops that found
-work (at most the dataplane's CPU time) and control's CPU time in that window, which is taken a moment longer than the generator's: the cost errs upwards. A peer's
-cost is taken within the generator's window (links.py).
+Core 0 is the device's, core 1 the generator's. Work per core-second is the generator's count over what the device has cost, both in those pieces of the generator's window
+during which the cores were near each other and the device's had its full pace (accounting.Cores), where these are long enough together; else in all of it. Our cost is the TSC
+cycles of the worker's loops that found work (at most the dataplane's CPU time) and control's CPU time, a peer's what core 0 was not idle (devices.py).
 """
 
+import bisect
+import contextlib
 import dataclasses
+import functools
+import itertools
 import math
 import resource
 import threading
 import time
 
-from tests.bench.devices import OURS, PLAIN_PORT, RSA_PORT, SUITE_PORTS, cost_of, program_of, sample_of
+from tests.bench.accounting import Cores
+from tests.bench.devices import OURS, PLAIN_PORT, RSA_PORT, SUITE_PORTS, program_of
 from tests.bench.row import DEVICE_BUSY, GIGABITS, Sample
 from tests.lab.lab import LabError
 
 WARM_UP = 1   # seconds
-LOOKS = 4   # of an appliance without load, that those take which find it under load
+EACH = 0.1   # seconds between two looks at what the device has cost
+COURSE = 0.01   # and between two of the generator at what has come in
+ENOUGH = 0.5   # seconds of near and fast cores, to be measured in these alone
 AES_128, GROUP = "TLS_AES_128_GCM_SHA256", "x25519"
 COMMON = {"tls": "1.3", "suite": AES_128, "backend_suite": AES_128, "groups": GROUP, "backend_groups": GROUP,
           "timeout": 60, "drain": 30, "settle": 2, "host": "www.example.com"}
+MEASURED = {"warm_up": WARM_UP, "course": COURSE}
 FULL_ONES = 0.02   # of handshakes that are to be resumed: those for which there was no session yet
 FILES = 2   # that a peer has open for each flow
 OTHER_FILES = 2000   # more than that, by far
@@ -63,7 +71,7 @@ class Load:
         groups = self.group + (",secp256r1" if self.version == "1.2" else "")
         resume = {"resume": 100} if self.resumed else {}
         more |= {"requests": 0, "clients": CLIENTS} if self.silent else {}
-        return {**COMMON, "connections": self.connections, "answer_size": self.answer, "mode": self.mode, "tls": self.version, "suite": self.suite, **backend, "groups": groups,
+        return {**COMMON, **MEASURED, "connections": self.connections, "answer_size": self.answer, "mode": self.mode, "tls": self.version, "suite": self.suite, **backend, "groups": groups,
                 **resume, **more}
 
     @property
@@ -89,11 +97,6 @@ class Load:
     def patience(self):
         """Seconds: opening takes a few milliseconds each."""
         return 240 + self.connections / 100
-
-    @property
-    def waited_for(self):
-        """Flows that have been opened once the load is there."""
-        return self.connections if self.mode == "kept" else 1
 
     @property
     def room(self):
@@ -154,14 +157,86 @@ def rounds(bench, rows, kind):
                 yield number, name, mine
 
 
+class Record:
+    """What a device has cost, looked at again and again while the block lasts. `sample` and `cost` are a device's (devices.py)."""
+
+    def __init__(self, sample, cost):
+        self.sample, self.cost, self.looks, self.over = sample, cost, [], threading.Event()
+        self.thread = threading.Thread(target=self.watch)
+
+    def watch(self):
+        while not self.over.wait(EACH):
+            with contextlib.suppress(LabError):   # one that does not answer yet
+                self.looks.append((time.monotonic(), self.sample()))
+
+    def between(self, began, ended):
+        """Of the looks between these moments, each with the one after it."""
+        inside = [look for look in self.looks if began <= look[0] <= ended]
+        if len(inside) < 2:
+            raise LabError(f"the device was looked at {len(inside)} times in {ended - began:.1f} s")
+        return list(itertools.pairwise(inside))
+
+    def cost_of(self, pieces):
+        """Of some of them together."""
+        first = pieces[0][0][1]
+        last = first
+        for (_, before), (_, after) in pieces:
+            last = later(last, before, after)
+        return self.cost(first, last)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+
+def later(sample, before, after):
+    """The sample, and what has come to it from another to the one after that."""
+    if isinstance(sample, dict):
+        return {name: later(sample[name], before[name], after[name]) for name in sample}
+    return sample + after - before
+
+
+class Course:
+    """What had come in when, by the generator's report. `what`: "messages" or "opened"."""
+
+    def __init__(self, window, what):
+        self.moments, self.counts = ([mark[name] for mark in window["course"]] for name in ("monotonic", what))
+
+    def at(self, moment):
+        """Between two looks as much as if it had come evenly."""
+        after = min(max(bisect.bisect_left(self.moments, moment), 1), len(self.moments) - 1)
+        (begun, ended), (least, most) = self.moments[after - 1:after + 1], self.counts[after - 1:after + 1]
+        return least + (most - least) * min(max((moment - begun) / (ended - begun), 0), 1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Spent:
-    """What a load has cost. `window`: the generator's report of it."""
+    """What a load has cost. `window`: the generator's report of it, of all that was measured; the rest is of the pieces that count."""
     load: Load
     window: dict
     cost: dict
     elapsed: float
-    over: tuple    # Watch.over()
+    done: float        # answers, or connections of which nothing more is wanted
+    disturbed: bool
+    cores: Cores
+
+    @classmethod
+    def of(cls, load, window, record, watch, nearness):
+        disturbed, cores = watch.over(window["began"], window["ended"])
+        pieces = record.between(window["course"][0]["monotonic"], window["course"][-1]["monotonic"])
+        course = Course(window, "opened" if load.silent else "messages")
+        known = [(piece, found) for piece in pieces if (found := watch.looks.throughout(piece[0][0], piece[1][0]))]
+        for _, found in known:
+            nearness.near(found)   # how near and fast they can be is known after that
+        near = [(piece, found) for piece, found in known if nearness.near(found)]
+        if seconds_of(piece for piece, _ in near) >= ENOUGH:
+            pieces, cores = [piece for piece, _ in near], functools.reduce(Cores.worse, (found for _, found in near))
+        done = sum(course.at(after) - course.at(before) for (before, _), (after, _) in pieces)
+        return cls(load, window, record.cost_of(pieces), seconds_of(pieces), done, disturbed, cores)
 
     @property
     def busy(self):
@@ -169,8 +244,8 @@ class Spent:
 
     @property
     def messages(self):
-        """A second: answers, or connections of which nothing more is wanted."""
-        return self.window["opened_per_second" if self.load.silent else "messages_per_second"]
+        """A second."""
+        return self.done / self.elapsed
 
     def a_request(self):
         """Seconds of a core."""
@@ -184,17 +259,21 @@ class Spent:
         return self.cost["control_seconds"] / self.elapsed / self.messages * 1e6
 
 
+def seconds_of(pieces):
+    return sum(after - before for (before, _), (after, _) in pieces)
+
+
 def sample(row, device, number, spent):
     load = spent.load
     rate = spent.messages * (load.answer * 8e-9 if row.unit is GIGABITS else 1e-3)
     octets = load.answer if row.unit is GIGABITS else 1
     details = {f"{row.unit.name.split(' a ')[0]} a second raw": rate, DEVICE_BUSY: 100 * spent.busy, "generator busy %": 100 * spent.window["busy_share"],
-               "generator had % of its core": 100 * spent.window["cpu_share"]}
+               "generator had % of its core": 100 * spent.window["cpu_share"], "seconds that count": spent.elapsed}
     if load.many:
         details["flows"] = load.connections
     if device == OURS:
         details |= {f"worker cycles {'an octet' if octets > 1 else 'a request'}": spent.cycles() / octets, "control us a request": spent.control_us()}
-    return Sample(row, device, rate / spent.busy, number, details, *spent.over)
+    return Sample(row, device, rate / spent.busy, number, details, spent.disturbed, spent.cores)
 
 
 class Beside:
@@ -204,7 +283,7 @@ class Beside:
     def __init__(self, appliance, flows=1):
         self.appliance, self.wanted, self.over = appliance, flows, threading.Event()
         self.thread = threading.Thread(target=self.watch)
-        self.before, self.look, self.failure = 0, 0.0, None
+        self.before, self.failure = 0, None
 
     def opened(self):
         """So far; how many there are would be none at times, where each ends at once."""
@@ -224,37 +303,11 @@ class Beside:
         except LabError as failure:
             self.failure = failure
 
-    @property
-    def takes(self):
-        """Seconds, whole ones, that a load lasts beyond what act() takes, lest it end first: one look too many at an appliance with much to tell takes long, and longer under load."""
-        return 2 * WARM_UP + math.ceil(LOOKS * self.look)
-
     def __enter__(self):
-        begun = time.monotonic()
         self.before = self.opened()
-        self.look = time.monotonic() - begun
         self.thread.start()
         return self
 
     def __exit__(self, *_):
         self.over.set()
         self.thread.join()
-
-
-class Sampler(Beside):
-    """What the appliance has cost over some seconds."""
-
-    def __init__(self, appliance, seconds, flows=1):
-        super().__init__(appliance, flows)
-        self.seconds, self.cost, self.elapsed = seconds, None, 0.0
-
-    def act(self):
-        before, begun = sample_of(self.appliance), time.monotonic()
-        if not self.over.wait(self.seconds):
-            after, self.elapsed = sample_of(self.appliance), time.monotonic() - begun
-            self.cost = cost_of(before, after)
-
-    def spent(self):
-        if self.cost is None:
-            raise self.failure or LabError(f"there were never {self.wanted} flows opened and then {self.seconds} s")
-        return self.cost, self.elapsed

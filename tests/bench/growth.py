@@ -46,4 +46,4 @@ def many_against_one(bench, row, number, many):
     one, all_of_them = memif.spend(bench, row, load), memif.spend(bench, row, load, **many)
     details = {"worker cycles a request with one": one.cycles(), "worker cycles a request with many": all_of_them.cycles(),
                "control us a request with one": one.control_us(), "control us a request with many": all_of_them.control_us()}
-    return Sample(row, OURS, 100 * (all_of_them.a_request() / one.a_request() - 1), number, details, one.over[0] or all_of_them.over[0], max(one.over[1], all_of_them.over[1]))
+    return Sample(row, OURS, 100 * (all_of_them.a_request() / one.a_request() - 1), number, details, one.disturbed or all_of_them.disturbed, one.cores.worse(all_of_them.cores))

@@ -9,8 +9,8 @@ import itertools
 import time
 
 from tests.bench import generated, memif
-from tests.bench.accounting import memory_kib
-from tests.bench.devices import OURS
+from tests.bench.accounting import Watch, memory_kib
+from tests.bench.devices import OURS, cost_of, sample_of
 from tests.bench.row import Sample
 from tests.lab.lab import LabError
 
@@ -72,21 +72,22 @@ class Beside:
                 yield beside(bench, row, number)
 
 
-def cycles(bench, row, idle):
-    """Of the worker a request."""
-    count, seconds = ACTIVE + idle, bench.arguments.seconds
+def spend(bench, row, idle):
+    """What active flows have cost beside so many idle ones."""
+    count = ACTIVE + idle
     between = memif.between(bench.lab, count)
+    watch = Watch([between.appliance.control.pid, between.appliance.dataplane.pid])
     try:
-        with generated.Sampler(between.appliance, seconds, count) as sampler:
-            window = generated.told(row, *between.run(**generated.COMMON, **memif.many(count), answer_size=1024, active=ACTIVE, warm_up=generated.WARM_UP,
-                                                  duration=seconds + 2 * generated.WARM_UP, patience=300 + count / 100))["window"]
-        cost, elapsed = sampler.spent()
+        with generated.Record(lambda: sample_of(between.appliance), cost_of) as record:
+            window = generated.told(row, *between.run(**generated.COMMON, **generated.MEASURED, **memif.many(count), answer_size=1024, active=ACTIVE, duration=bench.arguments.seconds,
+                                                      patience=300 + count / 100))["window"]
+        return generated.Spent.of(generated.Load(ACTIVE, 1024), window, record, watch, bench.nearness)
     finally:
         between.stop()
-    return cost["worker_cycles"] / elapsed / window["messages_per_second"]
 
 
 def beside(bench, row, number):
     count = bench.arguments.flows or DEFAULT
-    alone, with_idle = cycles(bench, row, 0), cycles(bench, row, count)
-    return Sample(row, OURS, 100 * (with_idle / alone - 1), number, {"idle flows": count, "cycles alone": alone, "cycles with them": with_idle})
+    alone, with_idle = spend(bench, row, 0), spend(bench, row, count)
+    return Sample(row, OURS, 100 * (with_idle.cycles() / alone.cycles() - 1), number, {"idle flows": count, "cycles alone": alone.cycles(), "cycles with them": with_idle.cycles()},
+                  alone.disturbed or with_idle.disturbed, alone.cores.worse(with_idle.cores))

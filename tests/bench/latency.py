@@ -12,7 +12,7 @@ import dataclasses
 import functools
 
 from tests.bench import devices, generated, links, memif
-from tests.bench.accounting import Distances
+from tests.bench.accounting import Looks
 from tests.bench.devices import OURS
 from tests.bench.row import Sample
 from tests.lab import certificates, network
@@ -158,7 +158,7 @@ class Reloader(generated.Beside):
 
 def reloaded(bench, row, number):
     seconds = bench.arguments.seconds + 2 * generated.WARM_UP   # the reloads begin when that is over
-    distances = Distances()
+    looks = Looks()
     quiet = through(bench, row, answer_size=1024, duration=seconds, slice=SLICE_OF_RELOADS)
     link = memif.between(bench.lab, FLOWS)
     try:
@@ -175,4 +175,4 @@ def reloaded(bench, row, number):
         "reloads": reloader.times, "p99 without, us": before, "p99 with, us": after, "p99 of the whole without, us": microseconds(quiet["latency"], "last", "p99"),
         "p99 of the whole with, us": microseconds(busy["latency"], "last", "p99"), "longest without, us": microseconds(quiet["latency"], "last", "max"),
         "longest with, us": microseconds(busy["latency"], "last", "max"), "k requests a second without": quiet["window"]["messages_per_second"] / 1000,
-        "with": busy["window"]["messages_per_second"] / 1000}, apart=distances.over())
+        "with": busy["window"]["messages_per_second"] / 1000}, cores=looks.over())

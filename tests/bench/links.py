@@ -4,17 +4,12 @@ generator's context, and does not count.)
 """
 
 import dataclasses
-import threading
-import time
 
 from tests.bench import devices, generated
 from tests.bench.accounting import Watch
 from tests.bench.devices import BACKEND, LISTEN, OURS
 from tests.lab import network
 from tests.lab.between import generator
-from tests.lab.lab import LabError
-
-EACH = 0.05   # seconds between two looks at core 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,39 +47,8 @@ def measure_device(bench, name, of, number):
 
 
 def spend(bench, row, load, device, place, interfaces):
-    seconds, ours = bench.arguments.seconds, device.name == OURS
     watch = Watch(device.pids())
-    meter = generated.Sampler(device.appliance, seconds, load.waited_for) if ours else Record(device)
-    with meter:
+    with generated.Record(device.sample, device.cost) as record:
         done, report = run(bench, place, interfaces, *load.flags, port=load.port(device.name), listen=None if load.plain else devices.SUITE_PORTS[load.suite], plain=load.plain,
-                           memory_mb=load.memory_mb, patience=load.patience, warm_up=generated.WARM_UP, duration=seconds + (meter.takes if ours else 0), **load.options())
-    window = load.told(row, done, report)["window"]
-    return generated.Spent(load, window, *(meter.spent() if ours else meter.between(window["began"], window["ended"])), watch.over(window["began"], window["ended"]))
-
-
-class Record:
-    """What a peer has cost, looked at again and again while the block lasts."""
-
-    def __init__(self, device):
-        self.device, self.looks, self.over = device, [], threading.Event()
-        self.thread = threading.Thread(target=self.watch)
-
-    def watch(self):
-        while not self.over.wait(EACH):
-            self.looks.append((time.monotonic(), self.device.sample()))
-
-    def between(self, begun, ended):
-        """(cost, seconds) of as much of that time as lies between two looks."""
-        inside = [look for look in self.looks if begun <= look[0] <= ended]
-        if len(inside) < 2:
-            raise LabError(f"{self.device.name} was looked at {len(inside)} times in {ended - begun:.1f} s")
-        (first, before), (last, after) = inside[0], inside[-1]
-        return self.device.cost(before, after), last - first
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        self.thread.join()
+                           memory_mb=load.memory_mb, patience=load.patience, duration=bench.arguments.seconds, **load.options())
+    return generated.Spent.of(load, load.told(row, done, report)["window"], record, watch, bench.nearness)

@@ -7,7 +7,7 @@ import dataclasses
 
 from tests.bench import generated, links
 from tests.bench.accounting import Watch
-from tests.bench.devices import OURS
+from tests.bench.devices import OURS, cost_of, sample_of
 from tests.lab.between import MEMIF, VIRTIO, Between
 
 FLOWS_OF_MEMBER = 40_000   # most: its ports, spread evenly over members, are then not so nearly used up that one is sought long
@@ -50,7 +50,6 @@ def between(lab, connections, memory_mb=512, **more):
 
 def spend(bench, row, load, **more):
     """What a load has cost; `more` is for the appliance."""
-    seconds = bench.arguments.seconds
     options = load.options()
     if load.many:
         bench.lab.reserve_hugepages(load.hugepages_mb)
@@ -61,9 +60,8 @@ def spend(bench, row, load, **more):
     link = between(bench.lab, load.connections, plain=load.plain, mtu=load.mtu, memory_mb=load.memory_mb, wire=load.wire, **more)
     watch = Watch([link.appliance.control.pid, link.appliance.dataplane.pid])
     try:
-        with generated.Sampler(link.appliance, seconds, load.waited_for) as sampler:
-            done, report = link.run(*load.flags, **options, warm_up=generated.WARM_UP, duration=seconds + sampler.takes, patience=load.patience)
-        window = load.told(row, done, report)["window"]
-        return generated.Spent(load, window, *sampler.spent(), watch.over(window["began"], window["ended"]))
+        with generated.Record(lambda: sample_of(link.appliance), cost_of) as record:
+            done, report = link.run(*load.flags, **options, duration=bench.arguments.seconds, patience=load.patience)
+        return generated.Spent.of(load, load.told(row, done, report)["window"], record, watch, bench.nearness)
     finally:
         link.stop()

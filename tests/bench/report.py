@@ -58,13 +58,13 @@ class Result:
 
 
 def mark_far(samples):
-    """Marks the rounds as disturbed in which the host of a virtual machine had its cores far from each other, by the nearest that they were: then all that
-    goes from core to core takes as many times longer, and whom that hits is chance."""
+    """Marks the rounds as disturbed in which the host of a virtual machine had its cores far from each other, by the nearest that they were, or the device's with another
+    on its other hardware thread: then all that goes from core to core takes as many times longer, or all that is worked out, and whom that hits is chance."""
     nearness = Nearness()
     for sample in samples:
-        nearness.near(sample.apart)
+        nearness.near(sample.cores)
     for sample in samples:
-        sample.disturbed |= not nearness.near(sample.apart)
+        sample.disturbed |= not nearness.near(sample.cores)
 
 
 def figure(samples):

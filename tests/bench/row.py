@@ -3,6 +3,8 @@
 import dataclasses
 import re
 
+from tests.bench.accounting import Cores
+
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
@@ -37,15 +39,14 @@ class Row:
 
 @dataclasses.dataclass
 class Sample:
-    """One device, measured once. `details`: further numbers, named with their unit. `disturbed`: something else had too much of the machine.
-    `apart`: nanoseconds from the first core to the last one and back (accounting.Distances), 0 where that is not known."""
+    """One device, measured once. `details`: further numbers, named with their unit. `disturbed`: something else had too much of the machine."""
     row: Row
     device: str
     value: float            # in the row's unit
     round: int
     details: dict = dataclasses.field(default_factory=dict)
     disturbed: bool = False
-    apart: float = 0.0
+    cores: Cores = Cores()
 
 
 class NotMeasured(Exception):

@@ -13,6 +13,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from tests.bench import accounting, chart, devices, driver, generated, latency, links, memif, report, rows
+from tests.bench.accounting import Cores
 from tests.bench.row import Row, Sample, Unit
 from tests.lab.lab import LabError
 
@@ -51,7 +52,12 @@ def test_disturbed_rounds_are_left_out_while_three_others_are_left():
 def test_rounds_with_the_cores_far_from_each_other_are_disturbed():
     of = samples(SPEED, "nginx", 1, 2, 3, 4)
     for sample, apart in zip(of, (500, 95, 120, 0)):   # the nearest need not be the first; 0 is not known
-        sample.apart = apart
+        sample.cores = Cores(apart)
+    report.mark_far(of)
+    assert [sample.disturbed for sample in of] == [True, False, False, False]
+    of = samples(SPEED, "nginx", 1, 2, 3, 4)
+    for sample, pace in zip(of, (500, 312, 380, 0)):   # another on the core's other hardware thread
+        sample.cores = Cores(95, pace)
     report.mark_far(of)
     assert [sample.disturbed for sample in of] == [True, False, False, False]
     unknown = samples(SPEED, "nginx", 1, 2)
@@ -71,7 +77,7 @@ class Machine:
         self.now += seconds
 
     def measured(self):
-        return self.apart.pop(0) if len(self.apart) > 1 else self.apart[0]
+        return Cores(self.apart.pop(0) if len(self.apart) > 1 else self.apart[0])
 
 
 @pytest.mark.parametrize("apart, waited", [
@@ -87,7 +93,7 @@ def test_first_wait_is_for_cores_that_share_a_cache(monkeypatch, apart, waited):
 def test_later_waits_are_for_cores_as_near_as_they_were(monkeypatch, apart, waited):
     machine = Machine(monkeypatch, *apart[1:])
     nearness = accounting.Nearness(machine.measured)
-    nearness.near(apart[0])
+    nearness.near(Cores(apart[0]))
     nearness.wait(10)
     assert machine.now == pytest.approx(waited)
 
@@ -98,7 +104,24 @@ def test_later_waits_are_for_cores_as_near_as_they_were(monkeypatch, apart, wait
     ([(0, 500), (5, 70), (6, 80), (9, 500)], 80)])
 def test_a_distance_is_one_that_was_hardly_ever_exceeded_meanwhile(looks, apart):
     few = len(looks) == 4
-    assert accounting.most(looks, *((5, 6) if few else ())) == apart
+    assert accounting.seen([(*look, 400 - moment, 300) for moment, look in enumerate(looks)], *((5, 6) if few else ())).apart == apart
+
+
+def test_pace_is_that_of_the_first_core_in_looks_that_are_known():
+    looks = [(1, 70, 310, 600), (2, 0, 900, 900), (3, 90, 320, 600)]
+    assert accounting.seen(looks) == Cores(90, 320) and accounting.seen(looks, 0, 2) == Cores(70, 310) and accounting.seen(looks, 4) == Cores()
+
+
+def test_cores_throughout_a_time_are_the_worst_that_were_seen_in_it_and_next_to_it():
+    looks = accounting.Looks()
+    looks.over()
+    glance = accounting.GLANCE
+    looks.told = [(at * glance, apart, pace, 0) for at, (apart, pace) in enumerate([(500, 310), (90, 310), (80, 320), (80, 310), (85, 700), (0, 310), (80, 310)])]
+    assert looks.throughout(2.5 * glance, 2.6 * glance) == Cores(80, 320)
+    assert looks.throughout(1.5 * glance, 2.6 * glance) == Cores(90, 320)
+    assert looks.throughout(2.5 * glance, 3.5 * glance) == Cores(85, 700)
+    assert looks.throughout(4.5 * glance, 4.6 * glance) is None   # a look that failed
+    assert looks.throughout(90 * glance, 91 * glance) is None     # none
 
 
 def may_look():
@@ -129,12 +152,12 @@ def test_cores_are_looked_at_while_they_are_busy():
     accounting.Awake.start()
     polling = [subprocess.Popen(["taskset", "-c", str(core), "sh", "-c", "while :; do :; done"]) for core in (0, os.cpu_count() - 1)]
     try:
-        apart, until = 0, time.monotonic() + 60
-        while apart == 0 and time.monotonic() < until:
-            distances, begun = accounting.Distances(), time.monotonic()
+        cores, until = Cores(), time.monotonic() + 60
+        while cores.apart == 0 and time.monotonic() < until:
+            looks, begun = accounting.Looks(), time.monotonic()
             time.sleep(1)
-            apart = distances.over(begun, time.monotonic())
-        assert apart > 0
+            cores = looks.over(begun, time.monotonic())
+        assert cores.apart > 0 and cores.pace > 0
         assert accounting.Awake.process.poll() is None
     finally:
         for process in polling:
@@ -146,10 +169,10 @@ def test_cores_are_looked_at_while_they_are_busy():
 
 @needs_looks
 def test_looks_of_a_measurement_that_failed_end_with_the_next():
-    failed, next_one = accounting.Distances(), accounting.Distances()
+    failed, next_one = accounting.Looks(), accounting.Looks()
     assert failed.process.poll() is not None and next_one.process.poll() is None
     next_one.over()
-    assert accounting.Distances.running is None
+    assert accounting.Looks.running is None
 
 
 def test_cores_that_are_kept_awake_count_as_idle():
@@ -172,10 +195,10 @@ def test_cores_that_are_kept_awake_count_as_idle():
 @pytest.mark.parametrize("tries, taken", [
     ([(False, 70)], 0), ([(True, 70), (False, 80)], 1), ([(False, 470), (True, 70), (False, 75)], 2), ([(False, 470)] * 9, 3), ([(False, 0)], 0)])
 def test_what_was_disturbed_is_measured_again(tries, taken):
-    nearness, of = accounting.Nearness(lambda: 70), samples(SPEED, "nginx", *range(len(tries)))
-    nearness.near(70)
+    nearness, of = accounting.Nearness(lambda: Cores(70)), samples(SPEED, "nginx", *range(len(tries)))
+    nearness.near(Cores(70))
     for sample, (disturbed, apart) in zip(of, tries):
-        sample.disturbed, sample.apart = disturbed, apart
+        sample.disturbed, sample.cores = disturbed, Cores(apart)
     left = iter(of)
     assert accounting.undisturbed(lambda: next(left), nearness, 1) is of[taken]
 
@@ -184,29 +207,17 @@ def test_waiting_and_measuring_again_take_no_longer_than_measuring(monkeypatch):
     """On a machine whose cores were near each other once and never again."""
     machine, patience, each = Machine(monkeypatch, 470), 10, 5
     nearness = accounting.Nearness(machine.measured)
-    nearness.near(70)
+    nearness.near(Cores(70))
 
     def take():
         machine.sleep(each)
-        return Sample(SPEED, "nginx", 1, 0, apart=470)
+        return Sample(SPEED, "nginx", 1, 0, cores=Cores(470))
 
     many = 200
     for _ in range(many):
         accounting.undisturbed(take, nearness, patience)
     assert machine.now > 1.9 * many * each   # it did try
     assert machine.now <= 2 * many * each + accounting.GRACE + patience + each
-
-
-def test_a_load_lasts_long_enough_for_an_appliance_that_takes_long_to_tell():
-    """With a thousand services a look takes longer, and the load was over before the cost had been taken."""
-    def appliance(pause):
-        def show(_):
-            time.sleep(pause)
-            return [{"flows_total": 1}]
-        return types.SimpleNamespace(show=show)
-
-    with generated.Sampler(appliance(0.3), 1) as slow, generated.Sampler(appliance(0), 1) as quick:
-        assert (slow.takes, quick.takes) == (2 * generated.WARM_UP + 2, 2 * generated.WARM_UP + 1)
 
 
 def test_a_device_that_fails_in_a_row_keeps_no_other_from_being_measured():
@@ -388,17 +399,46 @@ def test_a_run_with_other_parameters_is_refused():
     run_of(short, {"version": "1.2", "suite": short.suite, "group": "", "resumed": True}, handshakes_per_second=100, resumed_per_second=100)
 
 
-def test_cost_of_a_peer_is_that_of_the_window():
-    class Device:
-        name = "nginx"
+class Seen:
+    """What Watch tells of a second in which the cores are near and fast from `near` to `far` alone."""
 
-        @staticmethod
-        def cost(before, after):
-            return {"core_seconds": after - before}
+    def __init__(self, near, far):
+        self.near, self.far, self.looks = near, far, self
 
-    record = links.Record(Device())
-    record.looks = [(float(second), 10 * second) for second in range(10)]
-    assert record.between(2.5, 6.5) == ({"core_seconds": 30}, 3.0)
+    def throughout(self, began, ended):
+        return Cores(*((80, 310) if self.near <= began and ended <= self.far else (600, 310)))
+
+    @staticmethod
+    def over(began, ended):
+        return False, Cores(600, 310)
+
+
+def spent(near, far):
+    """Of a device that costs a third of its core at first, and two thirds from the middle of a second on; it answers ten a hundredth of a second, then twenty."""
+    record = generated.Record(None, lambda before, after: {"core_seconds": (after["cost"] - before["cost"]) / 3})
+    at = [100 + each / 20 for each in range(21)]
+    record.looks = [(moment, {"cost": (moment - 100) + max(0, moment - 100.5)}) for moment in at]
+    marks = [100 + each / 100 for each in range(101)]
+    course = [{"monotonic": moment, "messages": 1000 * (moment - 100) + 1000 * max(0, moment - 100.5), "opened": 64} for moment in marks]
+    nearness = accounting.Nearness()
+    return generated.Spent.of(generated.Load(64, 1024), {"began": 100, "ended": 101, "course": course}, record, Seen(near, far), nearness)
+
+
+def test_cost_and_work_are_of_the_time_in_which_cores_were_near():
+    early, late, none, short = spent(100, 100.5), spent(100.5, 101), spent(0, 0), spent(100.2, 100.6)
+    assert (early.elapsed, early.messages, early.busy) == (pytest.approx(0.5), pytest.approx(1000), pytest.approx(1 / 3)) and early.cores == Cores(80, 310)
+    assert (late.elapsed, late.messages, late.busy) == (pytest.approx(0.5), pytest.approx(2000), pytest.approx(2 / 3)) and late.cores == Cores(80, 310)
+    for whole in none, short:   # shorter than what counts
+        assert (whole.elapsed, whole.messages, whole.busy) == (pytest.approx(1), pytest.approx(1500), pytest.approx(0.5)) and whole.cores == Cores(600, 310)
+
+
+def test_cost_of_pieces_is_that_of_all_of_them():
+    """Clocks tick in hundredths of a second, so that no piece's own cost is known well."""
+    record = generated.Record(None, lambda before, after: {"core_seconds": after["core"]["busy"] - before["core"]["busy"], "hz": after["hz"]})
+    record.looks = [(float(second), {"core": {"busy": 10 * second}, "hz": 7}) for second in range(10)]
+    pieces = record.between(2.5, 6.5)
+    assert [(before[0], after[0]) for before, after in pieces] == [(3, 4), (4, 5), (5, 6)]
+    assert record.cost_of(pieces) == {"core_seconds": 30, "hz": 7} and record.cost_of([pieces[0], pieces[2]]) == {"core_seconds": 20, "hz": 7}
     with pytest.raises(LabError):
         record.between(2.5, 3.5)
 

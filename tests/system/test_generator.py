@@ -3,6 +3,7 @@ and its backends. Counts are exact; nothing is asked of speed."""
 
 import concurrent.futures
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -180,6 +181,16 @@ def test_percentiles_are_written(lab):
     file = lab.directory / "percentiles.txt"
     looped(lab, "--plain", "--backend-plain", connections=1, percentiles=file)
     assert file.read_text().startswith("       Value     Percentile TotalCount 1/(1-Percentile)\n")
+
+
+def test_course_of_a_window(lab):
+    window = looped(lab, "--plain", "--backend-plain", connections=4, rate=2000, duration=1, course=0.1)["window"]
+    course = window["course"]
+    assert course[0]["monotonic"] == pytest.approx(window["began"], abs=0.01) and course[-1]["monotonic"] <= window["ended"] and len(course) in (9, 10, 11)
+    for before, after in itertools.pairwise(course):
+        assert after["monotonic"] - before["monotonic"] >= 0.099 and after["messages"] >= before["messages"] and after["opened"] == before["opened"] == 4
+    assert 0 < course[-1]["messages"] - course[0]["messages"] <= window["messages"]
+    assert "course" not in looped(lab, "--plain", "--backend-plain", connections=1)["window"]
 
 
 def test_latencies_by_slices(lab):

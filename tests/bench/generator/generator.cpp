@@ -53,6 +53,12 @@ std::expected<std::unique_ptr<drivers::Port>, std::string> open_port(const drive
     return std::unexpected(sallyport::format("port {}: nobody has made {} for 60 s who accepts connections on it: is the other side of the memif running, as its server?", port.name, port.device));
 }
 
+double seconds_of(clockid_t clock) {
+    timespec read{};
+    clock_gettime(clock, &read);
+    return static_cast<double>(read.tv_sec) + static_cast<double>(read.tv_nsec) * 1e-9;
+}
+
 std::uint64_t resident_octets() {
     std::ifstream file("/proc/self/statm");
     std::uint64_t total = 0, pages = 0;
@@ -283,6 +289,8 @@ void Generator::enter(Stage stage, Time now) {
             break;
         case Stage::measuring:
             result_.begin = snapshot(now);
+            next_mark_ = now;
+            mark(now);
             if (clients_ && options_.mode != Mode::idle) clients_->measure(now, now + seconds(options_.duration));
             break;
         case Stage::probing:
@@ -363,6 +371,7 @@ std::expected<void, std::string> Generator::control(Time now, bool stop) {
             if (since >= seconds(options_.warm_up)) enter(Stage::measuring, now);
             return {};
         case Stage::measuring:
+            mark(now);
             if (since < seconds(options_.duration) && !(options_.answers != 0 && clients_ && clients_->statistics().counters.messages_in >= options_.answers)) return {};
             if (options_.mode == Mode::idle && clients_) {
                 result_.begin = snapshot(now);   // what counts is the probes
@@ -393,14 +402,16 @@ std::expected<void, std::string> Generator::control(Time now, bool stop) {
     return {};
 }
 
+void Generator::mark(Time now) {
+    if (options_.course == 0 || now < next_mark_) return;
+    next_mark_ = now + seconds(options_.course);
+    const Counters& counters = clients_ ? clients_->statistics().counters : backends_->statistics().counters;
+    result_.course.push_back({seconds_of(CLOCK_MONOTONIC), counters.messages_in, counters.opened});
+}
+
 Snapshot Generator::snapshot(Time now) const {
     Snapshot taken;
     taken.at = now;
-    const auto seconds_of = [](clockid_t clock) {
-        timespec read{};
-        clock_gettime(clock, &read);
-        return static_cast<double>(read.tv_sec) + static_cast<double>(read.tv_nsec) * 1e-9;
-    };
     taken.cpu_seconds = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
     taken.monotonic = seconds_of(CLOCK_MONOTONIC);
     taken.cycles = cycles_;

@@ -6,6 +6,7 @@
 #include <expected>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "crypto/aead_batch.h"
 #include "dataplane/saturation.h"
@@ -38,9 +39,16 @@ struct Snapshot {
     std::uint64_t client_packets_in = 0, client_packets_out = 0, backend_packets_in = 0, backend_packets_out = 0;
 };
 
+/// What had come in at a moment of the window.
+struct Mark {
+    double monotonic = 0;   ///< seconds of CLOCK_MONOTONIC
+    std::uint64_t messages = 0, opened = 0;
+};
+
 /// What a run has brought.
 struct Result {
     Snapshot begin, end;            ///< of the window that counts
+    std::vector<Mark> course;       ///< of that window, each Options::course seconds, beginning with `begin`
     Snapshot last;                  ///< when everything was closed
     std::uint64_t unsent = 0;       ///< open loop: due in the window, and no connection was free
     std::uint64_t unanswered = 0;   ///< requests and connections under way when the drain was over
@@ -97,6 +105,8 @@ class Generator {
     bool turn(Time now);
     [[nodiscard]] Snapshot snapshot(Time now) const;
     void progress(Time now);
+    /// Adds to Result::course, when it is time.
+    void mark(Time now);
 
     Options options_;
     Pools client_pools_, backend_pools_;
@@ -111,7 +121,7 @@ class Generator {
     Cycles cycles_;
     Saturation saturation_;
     Stage stage_ = Stage::linking;
-    Time stage_begin_{}, next_look_{}, next_progress_{};
+    Time stage_begin_{}, next_look_{}, next_progress_{}, next_mark_{};
     Snapshot last_progress_;
     Result result_;
 };

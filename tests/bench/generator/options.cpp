@@ -116,6 +116,9 @@ void check(Options& options, const Words& words) {
     if (options.slice > 0 && options.mode == Mode::idle) throw Bad{"--slice: has no meaning with --mode idle"};
     if (options.slice > 0 && (options.slice > options.duration || options.duration / options.slice > Slices::kMost))
         throw Bad{sallyport::format("--slice {:g}: a --duration of {:g} has 1 to {} of them", options.slice, options.duration, Slices::kMost)};
+    if (options.course > 0 && options.mode == Mode::idle) throw Bad{"--course: has no meaning with --mode idle"};
+    if (options.course > 0 && options.duration / options.course > Options::kMostMarks)
+        throw Bad{sallyport::format("--course {:g}: a --duration of {:g} has at most {:g} of them", options.course, options.duration, Options::kMostMarks)};
     if (options.active > 0 && (options.mode != Mode::kept || options.rate > 0)) throw Bad{"--active: is for a closed loop of kept connections: --mode kept, and no --rate"};
     if (options.mode == Mode::close && options.rate > 0 && options.requests_per_connection > 1)
         throw Bad{"--requests: with --rate it is connections that are due, each with one request"};
@@ -249,6 +252,7 @@ std::expected<Options, UsageError> parse_options(int argc, const char* const* ar
     auto* const output = app.add_option_group("Output");
     output->add_option("--json", options.json_file, "all results in a file (- for standard output, in place of the table)");
     output->add_option("--slice", options.slice, "seconds: besides, the median of what latencies were in each slice of that length, which a machine that stops now and then does not decide")->check(positive);
+    output->add_option("--course", options.course, "seconds: besides, what had come in by then, each time that so many of the window were over")->check(positive);
     output->add_option("--percentiles", options.percentiles_file, "the distribution of the last octet's latency as HdrHistogram prints it, in microseconds");
     output->add_option("--most-failures", options.most_failures, "percent of connections and requests that may fail before the exit code is 1")->check(CLI::Range(0.0, 100.0))->capture_default_str();
     output->add_flag("--quiet", options.quiet, "no progress on standard error");

@@ -59,6 +59,8 @@ struct Options {
     double settle = 0;                          ///< seconds before the first connection
     double warm_up = 1, duration = 10, drain = 5, timeout = 10;   ///< seconds
     double slice = 0;                                             ///< seconds; 0: latencies of the whole alone
+    double course = 0;                                            ///< seconds between two of Result::course; 0: none
+    static constexpr double kMostMarks = 100'000;
 
     unsigned core = 0;
     bool hugepages = true;

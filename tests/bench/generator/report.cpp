@@ -109,6 +109,7 @@ json report(const Generator& generator, const Result& result) {
               {"stopped_early", result.stopped_early},
               {"most_failures", o.most_failures},
               {"window", window(result, static_cast<double>(generator.tsc_hz()), generator.clients() != nullptr)}};
+    for (const Mark& mark : result.course) made["window"]["course"].push_back({{"monotonic", mark.monotonic}, {"messages", mark.messages}, {"opened", mark.opened}});
     if (const Clients* const clients = generator.clients(); clients != nullptr) {
         made["clients"] = side(clients->statistics(), result.last.client_tcp, generator.client_side()->drops(), result.last.client_packets_in, result.last.client_packets_out);
         made["clients"]["port"] = port(generator.client_side(), o.clients);

@@ -79,6 +79,8 @@ TEST(ParseOptions, Refused) {
     refused({"--loopback", "--backend-plain", "--active", "2", "--mode", "close"}, "--active");
     refused({"--loopback", "--backend-plain", "--slice", "0.1", "--mode", "idle"}, "--slice");
     refused({"--loopback", "--backend-plain", "--slice", "3", "--duration", "2"}, "--slice 3: a --duration of 2 has 1 to 1000 of them");
+    refused({"--loopback", "--backend-plain", "--course", "0.1", "--mode", "idle"}, "--course");
+    refused({"--loopback", "--backend-plain", "--course", "1e-6", "--duration", "2"}, "--course 1e-06: a --duration of 2 has at most 100000 of them");
     refused({"--loopback", "--backend-plain", "--slice", "0.001", "--duration", "2"}, "--slice 0.001");
     refused({"--loopback", "--backend-plain", "--plain", "--resume", "50"}, "--resume");
     refused({"--loopback", "--backend-plain", "--tls", "1.1"}, "1.2, 1.3 or 1.2,1.3");
