@@ -150,11 +150,16 @@ struct BatchKey {
 };
 
 /// An expanded key that outlives the batch.
-struct KeptKey {
-    ExpandedKey expanded;
+struct alignas(64) KeptKey {
     std::array<std::byte, kMaxKeyLength> key;
     Aead aead;
+    ExpandedKey expanded;
 };
+
+/// How much of a KeptKey a record needs at most with IPsec-MB's code for AVX2: the key, round keys, and the powers of the hash key that sixteen blocks take.
+/// With that for AVX-512, which has 48 powers, the longest records alone need more.
+constexpr std::size_t kFetchedOfKey = 64 + 768;
+static_assert(kFetchedOfKey <= sizeof(KeptKey));
 
 /// Whose it is. These stand apart, so that a connection for which no key is kept, among many, has its answer from one cache line.
 struct Keeper {
@@ -411,6 +416,7 @@ struct alignas(64) AeadBatch::State {
     std::size_t add_pieces(std::span<const SomePiece> list) noexcept;
 
     void prefetch(const Job& job) const noexcept;
+    void prefetch_key(const RecordProtection& owner) const noexcept;
     const gcm_key_data& expand(BatchKey& key, const GcmFunctions& functions) noexcept;
     static std::size_t first_place(const RecordProtection& owner) noexcept;
     [[nodiscard]] std::size_t place_for(const BatchKey& key) noexcept;
@@ -459,15 +465,22 @@ struct alignas(64) AeadBatch::State {
     std::array<Piece, kMaxPieces> pieces;
 };
 
+/// Whole huge pages: which kept key is wanted next nobody knows.
+constexpr std::size_t mapped(std::size_t size) noexcept {
+    constexpr std::size_t kHugePage = std::size_t{2} << 20;
+    return (size + kHugePage - 1) / kHugePage * kHugePage;
+}
+
 void* AeadBatch::State::operator new(std::size_t size, std::align_val_t) {
-    void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* memory = mmap(nullptr, mapped(size), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     SALLYPORT_CHECK(memory != MAP_FAILED);
-    SALLYPORT_CHECK(madvise(memory, size, MADV_DONTDUMP) == 0);
+    SALLYPORT_CHECK(madvise(memory, mapped(size), MADV_DONTDUMP) == 0);
+    static_cast<void>(madvise(memory, mapped(size), MADV_HUGEPAGE));   // without huge pages it works, too
     return memory;
 }
 
 void AeadBatch::State::operator delete(void* memory, std::size_t size, std::align_val_t) noexcept {
-    munmap(memory, size);
+    munmap(memory, mapped(size));
 }
 
 AeadBatch::State::State(Instructions instructions) noexcept {
@@ -528,6 +541,7 @@ std::uint8_t AeadBatch::State::find_key(const RecordProtection& owner, Aead aead
         if (key_table[slot] == 0) {
             key_table[slot] = static_cast<std::uint8_t>(keys_used + 1);
             keys[keys_used] = {&owner, key, aead, 1, false, nullptr};
+            prefetch_key(owner);
             return static_cast<std::uint8_t>(keys_used++);
         }
         const auto index = static_cast<std::uint8_t>(key_table[slot] - 1);
@@ -603,6 +617,16 @@ void AeadBatch::State::prefetch(const Job& job) const noexcept {
 std::size_t AeadBatch::State::first_place(const RecordProtection& owner) noexcept {
     const std::uint64_t hash = reinterpret_cast<std::uintptr_t>(&owner) * 0x9e3779b97f4a7c15U;
     return (hash >> 40) % (kKeptKeys / kWays) * kWays;
+}
+
+/// What is kept of the owner's key, which is used as soon as the batch is: some hundreds of them are more than the first-level cache has room for.
+void AeadBatch::State::prefetch_key(const RecordProtection& owner) const noexcept {
+    const std::size_t first = first_place(owner);
+    for (std::size_t place = first; place < first + kWays; ++place) {
+        if (keepers[place].owner != &owner) continue;
+        const char* const kept = reinterpret_cast<const char*>(&kept_keys[place]);
+        for (std::size_t offset = 0; offset < kFetchedOfKey; offset += 64) __builtin_prefetch(kept + offset);
+    }
 }
 
 /// Where the key is kept, or is to be from now on; kNowhere where it is not. What this flush has used stays: records of it may follow.

@@ -39,9 +39,9 @@ class AeadBatch {
     /// 2^14 + (2^14 + 29) pieces.
     static constexpr std::size_t kMaxPieces = 1 << 16;
 
-    /// Expanded keys that stay: half a megabyte, so that they fit into a second-level cache. Among more keys than that, each of them used
-    /// seldom, to expand a key again is faster than to fetch it expanded from memory, and none is kept.
-    static constexpr std::size_t kKeptKeys = 512;
+    /// Expanded keys that stay, four of a flow between two TLS peers: those of a few hundred busy ones, with room enough that they do not drive each other out. Among
+    /// more keys than that, each of them used seldom, to expand a key again is faster than to fetch it expanded from memory, and none is kept.
+    static constexpr std::size_t kKeptKeys = 1024;
 
     /// Which of IPsec-MB's implementations to use; a test names one that the processor may not choose by itself.
     enum class Instructions : std::uint8_t { best,

@@ -11,22 +11,31 @@ Sum sum_octets(std::span<const std::byte> octets) noexcept {
     const std::byte* at = octets.data();
     std::size_t left = octets.size();
     Sum sum = 0;
-    if (left >= 64) {
+    if (left >= 32) {
         // 32-bit words summed into 64-bit lanes: no carry is lost before 2^32 words, so none is looked for in the loop.
         const __m256i low = _mm256_set1_epi64x(0xffffffff);
         __m256i even = _mm256_setzero_si256();
         __m256i odd = _mm256_setzero_si256();
-        do {
-            const __m256i a = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at));
-            const __m256i b = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at + 32));
-            even = _mm256_add_epi64(even, _mm256_add_epi64(_mm256_and_si256(a, low), _mm256_and_si256(b, low)));
-            odd = _mm256_add_epi64(odd, _mm256_add_epi64(_mm256_srli_epi64(a, 32), _mm256_srli_epi64(b, 32)));
-            at += 64;
-            left -= 64;
-        } while (left >= 64);
-        alignas(32) std::uint64_t lanes[4];
-        _mm256_store_si256(reinterpret_cast<__m256i*>(lanes), _mm256_add_epi64(even, odd));
-        sum = lanes[0] + lanes[1] + lanes[2] + lanes[3];
+        const auto add = [&](__m256i words) {
+            even = _mm256_add_epi64(even, _mm256_and_si256(words, low));
+            odd = _mm256_add_epi64(odd, _mm256_srli_epi64(words, 32));
+        };
+        const auto load = [&at](std::size_t offset) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at + offset)); };
+        for (; left >= 128; at += 128, left -= 128) {
+            add(load(0));
+            add(load(32));
+            add(load(64));
+            add(load(96));
+        }
+        for (; left >= 32; at += 32, left -= 32) add(load(0));
+        // Those words that are left, of eight: which differs from packet to packet, so that a loop's end would not be foreseen.
+        const __m256i wanted = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(left / 4)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+        add(_mm256_maskload_epi32(reinterpret_cast<const int*>(at), wanted));
+        at += left & ~std::size_t{3};
+        left &= 3;
+        const __m256i both = _mm256_add_epi64(even, odd);
+        const __m128i half = _mm_add_epi64(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1));
+        sum = static_cast<Sum>(_mm_cvtsi128_si64(half)) + static_cast<Sum>(_mm_extract_epi64(half, 1));
     }
     for (; left >= 4; at += 4, left -= 4) {
         std::uint32_t word;
