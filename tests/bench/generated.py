@@ -3,7 +3,8 @@ and what a measurement tells.
 
 Core 0 is the device's, core 1 the generator's. Work per core-second is the generator's count over what the device has cost, both in those pieces of the generator's window
 during which the cores were near each other and the device's had its full pace (accounting.Cores), where these are long enough together; else in all of it. Our cost is the TSC
-cycles of the worker's loops that found work (at most the dataplane's CPU time) and control's CPU time, a peer's what core 0 was not idle (devices.py).
+cycles of the worker's loops that found work (at most the dataplane's CPU time) and control's CPU time, a peer's what core 0 was not idle (devices.py), both with what
+their kernel did for them on core 1, where it has a part (links.py).
 """
 
 import bisect
@@ -269,6 +270,8 @@ def sample(row, device, number, spent):
     octets = load.answer if row.unit is GIGABITS else 1
     details = {f"{row.unit.name.split(' a ')[0]} a second raw": rate, DEVICE_BUSY: 100 * spent.busy, "generator busy %": 100 * spent.window["busy_share"],
                "generator had % of its core": 100 * spent.window["cpu_share"], "seconds that count": spent.elapsed}
+    if "receiving_seconds" in spent.cost:
+        details["of it to receive, on the generator's core, %"] = 100 * spent.cost["receiving_seconds"] / spent.elapsed
     if load.many:
         details["flows"] = load.connections
     if device == OURS:

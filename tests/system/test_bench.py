@@ -443,6 +443,17 @@ def test_cost_of_pieces_is_that_of_all_of_them():
         record.between(2.5, 3.5)
 
 
+def test_what_linux_does_to_receive_is_the_cost_of_who_receives():
+    device = types.SimpleNamespace(sample=lambda: {"core": accounting.stat_times(0), "time": 0}, cost=devices.Peer.cost)
+    assert set(links.sample_of(device)) == {"core", "time", "generator's core"}
+
+    def sample(time, **softirqs):
+        return {"time": time, **{name: {"idle": 0, "steal": 0, "softirq": softirq} for name, softirq in softirqs.items()}}
+
+    before, after = sample(0, **{"core": 5, "generator's core": 7}), sample(10, **{"core": 6, "generator's core": 10})
+    assert links.cost_of(device, before, after) == {"core_seconds": 12, "receiving_seconds": 3}
+
+
 def test_what_was_measured_before_a_failure_is_told():
     of = report.result(SPEED, Way(), samples(SPEED, "nginx", 3), "failed: no more")
     assert "cut short: failed: no more" in report.text(of) and of.figures["nginx"].median == 3
