@@ -8,7 +8,7 @@ from tests.bench.devices import OURS
 from tests.bench.row import DEVICE_BUSY, Sample
 
 PEER_BOUND = 90   # percent: a device that was less busy waited for clients or backends, and its raw rate says little
-LEAST_CLEAN = 3   # rounds that nothing disturbed; with fewer, all rounds count, and the figure says so
+LEAST_CLEAN = 2   # rounds of each device that nothing disturbed; where one has fewer, all rounds of all count, and the figures say so
 
 
 @dataclasses.dataclass
@@ -67,9 +67,14 @@ def mark_far(samples):
         sample.disturbed |= not nearness.near(sample.cores)
 
 
-def figure(samples):
-    clean = [sample for sample in samples if not sample.disturbed]
-    used = clean if len(clean) >= LEAST_CLEAN or len(clean) == len(samples) else samples
+def undisturbed(samples):
+    return [sample for sample in samples if not sample.disturbed]
+
+
+def figure(samples, others=()):
+    """Of a device's samples. `others`: of the other devices', by device: one's undisturbed rounds are not held against another's disturbed ones."""
+    clean = undisturbed(samples)
+    used = clean if all(len(undisturbed(of)) >= min(LEAST_CLEAN, len(of)) for of in (samples, *others)) else samples
     values = [sample.value for sample in used]
     names = dict.fromkeys(name for sample in used for name in sample.details)
     details = {name: statistics.median(sample.details[name] for sample in used if name in sample.details) for name in names}
@@ -78,7 +83,8 @@ def figure(samples):
 
 def result(row, way, samples: list[Sample], why_not=""):
     devices = sorted(dict.fromkeys(sample.device for sample in samples), key=lambda name: name != OURS)
-    return Result(row, way, {name: figure([sample for sample in samples if sample.device == name]) for name in devices}, why_not)
+    of = {name: [sample for sample in samples if sample.device == name] for name in devices}
+    return Result(row, way, {name: figure(of[name], of.values()) for name in devices}, why_not)
 
 
 def number(value):

@@ -42,11 +42,13 @@ def test_figure_is_median_and_spread():
     assert figure.details == {"load": 30}
 
 
-def test_disturbed_rounds_are_left_out_while_three_others_are_left():
+def test_disturbed_rounds_are_left_out_while_two_others_are_left():
     figure = report.figure(samples(SPEED, "nginx", 1, 2, 3, 100, disturbed=[3]))
     assert (figure.median, figure.most, figure.used, figure.rounds, figure.disturbed) == (2, 3, 3, 4, False)
-    figure = report.figure(samples(SPEED, "nginx", 1, 2, 3, disturbed=[2]))
+    figure = report.figure(samples(SPEED, "nginx", 1, 2, 3, disturbed=[0, 2]))
     assert (figure.median, figure.most, figure.used, figure.disturbed) == (2, 3, 3, True)
+    of = report.result(SPEED, Way(), samples(SPEED, "nginx", 1, 2, 100, disturbed=[2]) + samples(SPEED, "haproxy", 4, 5, 6, disturbed=[0, 1]))
+    assert [(of.figures[name].median, of.figures[name].used) for name in ("nginx", "haproxy")] == [(2, 3), (5, 3)]   # of all rounds of both
 
 
 def test_rounds_with_the_cores_far_from_each_other_are_disturbed():
@@ -441,6 +443,15 @@ def test_cost_of_pieces_is_that_of_all_of_them():
     assert record.cost_of(pieces) == {"core_seconds": 30, "hz": 7} and record.cost_of([pieces[0], pieces[2]]) == {"core_seconds": 20, "hz": 7}
     with pytest.raises(LabError):
         record.between(2.5, 3.5)
+
+
+def test_a_piece_whose_times_are_told_late_does_not_count():
+    def look(moment, busy, idle, steal):
+        return moment, {"core": {"busy": busy, "idle": idle, "steal": steal}}
+
+    first = look(10, 5, 3, 1)
+    assert generated.whole((first, look(10.1, 5.06, 3.04, 1))) and generated.whole((first, look(10.1, 5.08, 3, 1.01)))
+    assert not generated.whole((first, look(10.1, 5.06, 3.04, 1.6))) and not generated.whole((first, look(10.1, 5.01, 3, 1)))
 
 
 def test_what_linux_does_to_receive_is_the_cost_of_who_receives():
