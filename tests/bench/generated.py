@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-import math
 import resource
 import threading
 import time
