@@ -14,7 +14,7 @@ from tests.lab.lab import program
 TICK = os.sysconf("SC_CLK_TCK")
 MOST_STEAL, MOST_OTHERS = 0.01, 0.02   # shares of the machine; a measurement with more is disturbed
 FAR = 3      # times: SMT siblings are half as far from each other as cores that share a cache, those that share none five times as far
-SLOW = 1.25  # times: a core whose other hardware thread is busy takes a third to twice as long again for what waits for itself
+SLOW = 1.25  # times: a core that the host has given to somebody else as well (its other hardware thread, it seems) takes a third longer at least, mostly twice as long
 TRIES = 4    # of a measurement that was disturbed
 SHARED = 200   # nanoseconds: cores that share a cache are nearer
 FIRST = 4    # times: how much longer the first wait is, in which those of another machine may be far for good
@@ -125,7 +125,7 @@ class Looks:
         if Looks.running is not None:
             Looks.running.over()
         Looks.running = self
-        self.told = []   # (moment, nanoseconds apart, pace, pace of the other core) of each look, once it is over()
+        self.told = []   # (moment, nanoseconds apart, pace) of each look, once it is over()
         self.looks = tempfile.TemporaryFile("w+")   # no pipe: some rows take longer than one has room for
         self.process = subprocess.Popen(distance_program(round(GLANCE * 1000)), stdout=self.looks, stderr=subprocess.DEVNULL) if os.cpu_count() != 1 else None
 

@@ -1,7 +1,7 @@
-// How long a cache line takes from one core to another and back, and how fast both are, again and again:  core_distance CORE CORE EVERY
+// How long a cache line takes from one core to another and back, and how fast the first is, again and again:  core_distance CORE CORE EVERY
 // Prints a line each EVERY milliseconds until it is ended: seconds of CLOCK_MONOTONIC; nanoseconds of the way, the least of some averages, 0 where the two did not meet; and
-// nanoseconds of a thousand additions on the first core and on the second, each of which waits for the one before. That is a matter of the clock, and of whom the host
-// of a virtual machine has on the core's other hardware thread. It takes some 60 us of both cores from what polls there then, before which it comes where it may (SCHED_FIFO).
+// nanoseconds of a thousand additions on the first core, each of which waits for the one before: a matter of its clock, and of what else the host of a virtual machine
+// has there. It takes some 60 us of both cores from what polls there then, before which it comes where it may (SCHED_FIFO).
 // core_distance CORE CORE hold  keeps both from being idle until it is ended, behind all others (SCHED_IDLE): the host of a virtual machine moves a core when it wakes.
 
 #include <pthread.h>
@@ -76,11 +76,8 @@ class Meeting {
         met_.fetch_add(1, std::memory_order_release);
         return least < kMost ? least : 0;
     }
-    /// What follow() was told last.
-    double there() const { return pace_.load(std::memory_order_relaxed); }
-    /// The other core's side, whose pace() is this, until the first has had what it wants, and no longer than that would wait: it may hang in telling what it has found.
-    void follow(double pace) {
-        pace_.store(pace, std::memory_order_relaxed);
+    /// The other core's side, until the first has had what it wants, and no longer than that would wait: it may hang in telling what it has found.
+    void follow() {
         const Clock::time_point begun = Clock::now();
         const unsigned met = met_.load(std::memory_order_relaxed);
         bool late = false;
@@ -93,7 +90,6 @@ class Meeting {
  private:
     Line out_, back_;
     alignas(128) std::atomic<unsigned> met_{0};
-    std::atomic<double> pace_{0};
     unsigned value_ = 0;
 };
 
@@ -129,14 +125,14 @@ void watch(int here, int there, int every) {
         ready(there);
         for (Moments own = moments; pinned.load() >= 0;) {
             own.wait();
-            meeting.follow(pace());
+            meeting.follow();
         }
     });
     ready(here);
     for (Moments own = moments; pinned.load() >= 0;) {
         const std::chrono::duration<double> moment = own.wait().time_since_epoch();
-        const double here_pace = pace(), apart = meeting.lead();
-        std::printf("%.6f %.0f %.0f %.0f\n", moment.count(), apart, here_pace, meeting.there());
+        const double own_pace = pace(), apart = meeting.lead();
+        std::printf("%.6f %.0f %.0f\n", moment.count(), apart, own_pace);
         std::fflush(stdout);
     }
     other.join();

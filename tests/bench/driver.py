@@ -23,7 +23,7 @@ DEFAULT_DEVICES = "sallyport,nginx,haproxy,hitch,nginx-plain"
 EPILOG = """
 Core 0 is the device's under test (its dataplane and control, or its worker), core 1 the clients' and backends': leave the machine alone meanwhile.
 Figures are work per core-second of the device; ratios are to the best peer. Order A B A B, median with least and most over the rounds; a round in which
-something else had over 2 % of the machine, or the hypervisor over 1 %, or in which the cores were far from each other, is taken again, twice at most, and
+something else had over 2 % of the machine, or the hypervisor over 1 %, or in which the cores were far from each other, is taken again, three times at most, and
 does not count where each device has two others.
 
 --json: an array of objects: row, name, unit, ours (median), peers (medians by name), ratio (to the best peer, null without one; above 1 we are better), target,

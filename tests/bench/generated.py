@@ -263,8 +263,6 @@ class Spent:
 def whole(piece):
     """Whether the core's times tell of all of it and of nothing else: where the host of a virtual machine stops a core, they are told late."""
     (began, before), (ended, after) = piece
-    if "core" not in before:
-        return True
     told = sum(after["core"][name] - before["core"][name] for name in ("busy", "idle", "steal"))
     return abs(told - (ended - began)) <= TICKS
 

@@ -58,8 +58,8 @@ class Result:
 
 
 def mark_far(samples):
-    """Marks the rounds as disturbed in which the host of a virtual machine had its cores far from each other, by the nearest that they were, or the device's with another
-    on its other hardware thread: then all that goes from core to core takes as many times longer, or all that is worked out, and whom that hits is chance."""
+    """Marks the rounds as disturbed in which the host of a virtual machine had its cores far from each other, by the nearest that they were, or the device's
+    slowed down by somebody else: then all that goes from core to core takes as many times longer, or all that is worked out, and whom that hits is chance."""
     nearness = Nearness()
     for sample in samples:
         nearness.near(sample.cores)
@@ -67,14 +67,14 @@ def mark_far(samples):
         sample.disturbed |= not nearness.near(sample.cores)
 
 
-def undisturbed(samples):
+def clean_ones(samples):
     return [sample for sample in samples if not sample.disturbed]
 
 
 def figure(samples, others=()):
     """Of a device's samples. `others`: of the other devices', by device: one's undisturbed rounds are not held against another's disturbed ones."""
-    clean = undisturbed(samples)
-    used = clean if all(len(undisturbed(of)) >= min(LEAST_CLEAN, len(of)) for of in (samples, *others)) else samples
+    clean = clean_ones(samples)
+    used = clean if all(len(clean_ones(of)) >= min(LEAST_CLEAN, len(of)) for of in (samples, *others)) else samples
     values = [sample.value for sample in used]
     names = dict.fromkeys(name for sample in used for name in sample.details)
     details = {name: statistics.median(sample.details[name] for sample in used if name in sample.details) for name in names}

@@ -106,11 +106,11 @@ def test_later_waits_are_for_cores_as_near_as_they_were(monkeypatch, apart, wait
     ([(0, 500), (5, 70), (6, 80), (9, 500)], 80)])
 def test_a_distance_is_one_that_was_hardly_ever_exceeded_meanwhile(looks, apart):
     few = len(looks) == 4
-    assert accounting.seen([(*look, 400 - moment, 300) for moment, look in enumerate(looks)], *((5, 6) if few else ())).apart == apart
+    assert accounting.seen([(*look, 400 - moment) for moment, look in enumerate(looks)], *((5, 6) if few else ())).apart == apart
 
 
 def test_pace_is_that_of_the_first_core_in_looks_that_are_known():
-    looks = [(1, 70, 310, 600), (2, 0, 900, 900), (3, 90, 320, 600)]
+    looks = [(1, 70, 310), (2, 0, 900), (3, 90, 320)]
     assert accounting.seen(looks) == Cores(90, 320) and accounting.seen(looks, 0, 2) == Cores(70, 310) and accounting.seen(looks, 4) == Cores()
 
 
@@ -118,7 +118,7 @@ def test_cores_throughout_a_time_are_the_worst_that_were_seen_in_it_and_next_to_
     looks = accounting.Looks()
     looks.over()
     glance = accounting.GLANCE
-    looks.told = [(at * glance, apart, pace, 0) for at, (apart, pace) in enumerate([(500, 310), (90, 310), (80, 320), (80, 310), (85, 700), (0, 310), (80, 310)])]
+    looks.told = [(at * glance, apart, pace) for at, (apart, pace) in enumerate([(500, 310), (90, 310), (80, 320), (80, 310), (85, 700), (0, 310), (80, 310)])]
     assert looks.throughout(2.5 * glance, 2.6 * glance) == Cores(80, 320)
     assert looks.throughout(1.5 * glance, 2.6 * glance) == Cores(90, 320)
     assert looks.throughout(2.5 * glance, 3.5 * glance) == Cores(85, 700)
@@ -419,7 +419,7 @@ def spent(near, far):
     """Of a device that costs a third of its core at first, and two thirds from the middle of a second on; it answers ten a hundredth of a second, then twenty."""
     record = generated.Record(None, lambda before, after: {"core_seconds": (after["cost"] - before["cost"]) / 3})
     at = [100 + each / 20 for each in range(21)]
-    record.looks = [(moment, {"cost": (moment - 100) + max(0, moment - 100.5)}) for moment in at]
+    record.looks = [(moment, {"cost": (moment - 100) + max(0, moment - 100.5), "core": {"busy": moment, "idle": 0, "steal": 0}}) for moment in at]
     marks = [100 + each / 100 for each in range(101)]
     course = [{"monotonic": moment, "messages": 1000 * (moment - 100) + 1000 * max(0, moment - 100.5), "opened": 64} for moment in marks]
     nearness = accounting.Nearness()
