@@ -71,7 +71,7 @@ class Ours:
 
     def handshakes(self):
         """(done, resumed) of clients so far."""
-        services = self.appliance.show("services")
+        services = self.appliance.view("services")
         return sum(s["handshakes_done"] for s in services), sum(s["resumed"] for s in services)
 
     def memory_kib(self):
@@ -82,7 +82,7 @@ class Ours:
 
 
 def sample_of(appliance):
-    workers = appliance.show("workers")
+    workers = appliance.view("workers")
     return {"cycles": sum(worker["cycles_busy"] for worker in workers), "hz": workers[0]["tsc_hz"],
             "control": process_seconds(appliance.control.pid), "dataplane": process_seconds(appliance.dataplane.pid), "core": stat_times(0)}
 

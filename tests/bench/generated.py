@@ -298,7 +298,7 @@ class Beside:
     def opened(self):
         """So far; how many there are would be none at times, where each ends at once."""
         try:
-            return sum(service["flows_total"] for service in self.appliance.show("services"))
+            return sum(service["flows_total"] for service in self.appliance.view("services"))
         except LabError:
             return 0   # control does not answer yet
 

@@ -18,6 +18,7 @@ import sys
 import time
 
 from . import certificates, configuration, network
+from .management import Management, Refused
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 WEB_SIZES = {"empty": 0, "1": 1, "100": 100, "1k": 1024, "16k": 16384, "100k": 100_000, "1M": 1 << 20, "16M": 1 << 24}
@@ -214,6 +215,16 @@ class Link:
         network.no_detour(self.side)
 
 
+def patiently(ask):
+    """What ask() gives. On a machine that is busy with other things the dataplane may answer late: asks again."""
+    for patience in range(10, -1, -1):
+        try:
+            return ask()
+        except LabError as error:
+            if "did not answer" not in str(error) or patience == 0:
+                raise
+
+
 class Appliance:
     """sallyport-control and sallyport-dataplane with one configuration file."""
 
@@ -269,13 +280,17 @@ class Appliance:
         return done.stdout
 
     def show(self, what, *arguments):
-        """On a machine that is busy with other things the dataplane may answer late: asks again."""
-        for patience in range(10, -1, -1):
+        """By the CLI."""
+        return patiently(lambda: json.loads(self.cli("show", what, *arguments, "--json")))
+
+    def view(self, what):
+        """The same over control's socket: the start of a CLI may take a core for longer than the question does."""
+        def ask():
             try:
-                return json.loads(self.cli("show", what, *arguments, "--json"))
-            except LabError as error:
-                if "did not answer" not in str(error) or patience == 0:
-                    raise
+                return Management(self.socket_path).call(f"show {what}")
+            except (Refused, OSError) as error:
+                raise LabError(f"show {what}: {error}") from error
+        return patiently(ask)
 
     def counters(self):
         return {counter["name"]: counter["value"] for counter in self.show("counters")}
