@@ -1,6 +1,7 @@
 """What scripts/bench runs inside the firmware root: the command line, the rows one after the other, and what comes of them."""
 
 import argparse
+import dataclasses
 import functools
 import itertools
 import json
@@ -11,6 +12,7 @@ import sys
 import time
 
 from tests.bench import accounting, chart, devices, idle, kernel, report, rows
+from tests.bench.clients import CLIENTS
 from tests.bench.environment import environment
 from tests.bench.row import NotMeasured
 from tests.lab.lab import Backend, Lab, LabError
@@ -88,6 +90,7 @@ def parse():
     another.add_argument("--generator", dest="links", action="store_true", help="rows with our own generator for clients and backends of every device, on the veth links")
     another.add_argument("--memif", action="store_true", help="rows with our own generator for clients and backends, ours over memif, peers on the veth links")
     another.add_argument("--virtio", action="store_true", help="as --memif, ours over virtio, where it has the offloads that peers have on the veth links")
+    another.add_argument("--client", choices=CLIENTS, help="rows like for like with this client on the kernel's sockets, where it can be: wrk (what they have unless another is asked for), h2load (kept connections), s_time (openssl's; one for each request)")
     parser.add_argument("--only", default="", help="only rows with this in their title, such as '50 ms, 1.0%% loss'")
     parser.add_argument("--rounds", type=int, help="7 unless said")
     parser.add_argument("--seconds", type=int, help="of one measurement; 4 unless said")
@@ -120,10 +123,13 @@ def choose(numbers, arguments):
         if not any(row.number == number for row in rows.ROWS):
             print(f"Row {number} is not measured.")
         for row in (row for row in mine if row.number == number):
+            if arguments.client:
+                row = dataclasses.replace(row, ways=tuple(dataclasses.replace(way, client=arguments.client) for way in row.ways
+                                                          if isinstance(way, kernel.Load) and CLIENTS[arguments.client].can(way)))
             ways = [way for way in row.ways if path is None or getattr(way, f"over_{path}", False)]
             chosen += [(row, way) for way in ways[:1]]
             if not ways:
-                print(f"Row {number}, {row.title}, is not measured with --{'generator' if path == 'links' else path}.")
+                print(f"Row {number}, {row.title}, is not measured with --{f'client {arguments.client}' if arguments.client else 'generator' if path == 'links' else path}.")
     if arguments.only and not mine:
         print(f"--only {arguments.only!r} is in no title of the rows that are asked for (--list has them).")
     return chosen

@@ -1,19 +1,18 @@
-"""Rows that are like for like: this appliance and its peers in turn on the lab's veth links, same client (wrk), backends, certificate, suite and group.
+"""Rows that are like for like: this appliance and its peers in turn on the lab's veth links, same client (clients.py), backends, certificate, suite and group.
 
-Core 0 is the device's, core 1 the client's and the backends'. Order A B A B: each round all devices, each device all rows. wrk resumes the session of a
-connection's handshake in its next one: what rows of resumed handshakes want, and what lab_full_handshakes.so takes away from it in all others. Devices
-issue as many tickets as they do unasked, two.
+Core 0 is the device's, core 1 the client's and the backends'. Order A B A B: each round all devices, each device all rows. Devices issue as many tickets
+as they do unasked, two.
 """
 
 import dataclasses
 import re
-import time
 
 from tests.bench import devices
-from tests.bench.accounting import Watch, process_seconds
+from tests.bench.accounting import Watch
+from tests.bench.clients import CLIENTS
 from tests.bench.devices import BACKEND, LISTEN, OURS, PLAIN_PORT, RSA_PORT, program_of, template
 from tests.bench.row import DEVICE_BUSY, GIGABITS, Sample
-from tests.lab.lab import LabError, Nginx, program
+from tests.lab.lab import LabError, Nginx
 
 AES_128, GROUP = "TLS_AES_128_GCM_SHA256", "X25519"
 FULL_ONES = 0.01   # of handshakes that are to be resumed, beside the first of each connection
@@ -33,8 +32,11 @@ class Load:
     close: bool = False              # a connection for each request
     resumed: bool = False            # each handshake but the first of a connection
     port_of: tuple = ()              # (device, port) where a device has another
+    client: str = "wrk"              # of CLIENTS
 
-    conditions = "af_packet on veth against the kernel's sockets on veth, both with its offloads; wrk, and nginx as backend"
+    @property
+    def conditions(self):
+        return f"af_packet on veth against the kernel's sockets on veth, both with its offloads; {self.client}, and nginx as backend"
 
     def port_at(self, device):
         return dict(self.port_of).get(program_of(device), self.port)
@@ -43,12 +45,6 @@ class Load:
     def groups(self):
         """RFC 8422 5.1: a 1.2 client's list names the certificate's curve, too."""
         return self.group + (":P-256" if self.version == "1.2" else "")
-
-    def openssl(self):
-        """wrk has no options for suite, group and version: OpenSSL's own configuration has."""
-        suite = f"CipherString = {self.suite}" if self.version == "1.2" else f"Ciphersuites = {self.suite}"
-        return (f"openssl_conf = all\n[all]\nssl_conf = ssl\n[ssl]\nsystem_default = tls\n[tls]\nMinProtocol = TLSv{self.version}\n"
-                f"MaxProtocol = TLSv{self.version}\n{suite}\nGroups = {self.groups}\n")
 
     @staticmethod
     def measure(bench, rows):
@@ -75,13 +71,14 @@ class Kernel:
 
     def sample(self, device, name, row, number):
         load, seconds = load_of(row), self.bench.arguments.seconds
+        client = CLIENTS[load.client]
         port = load.port_at(name)
         self.read_back(device, load, port)
         self.compare(device, load, port)
-        self.wrk(load, port, 1)   # warm-up
+        client.run(self.lab, load, port, 1)   # warm-up
         watch = Watch(device.pids() + self.backends.worker_pids())
         before, shaken = device.sample(), device.handshakes()
-        done = self.wrk(load, port, seconds)
+        done = client.run(self.lab, load, port, seconds)
         cost = device.cost(before, device.sample())
         over = watch.over()
         work = done["requests"] * (load.answer * 8e-9 if row.unit is GIGABITS else 1e-3)
@@ -117,22 +114,6 @@ class Kernel:
         done = self.lab.client("curl", "-sS", "--cacert", self.lab.certificates.ca, f"https://www.example.com:{port}{load.path}", text=False)
         if done.stdout != (self.lab.directory / "www" / load.path[1:]).read_bytes():
             raise LabError(f"{device.name}, port {port}: {load.path} comes with other octets: {len(done.stdout)}, {done.stderr}")
-
-    def wrk(self, load, port, seconds):
-        conf = self.lab.directory / "client-openssl.cnf"
-        conf.write_text(load.openssl())
-        command = ["taskset", "-c", "1", "wrk", "-t", "1", "-c", load.connections, "-d", f"{seconds}s", "--timeout", "20s"]
-        if load.close:
-            command += ["-H", "Connection: close"]
-        preload = [] if load.resumed else [f"LD_PRELOAD={program('lab_full_handshakes.so')}"]
-        done = self.lab.client("env", f"OPENSSL_CONF={conf}", *preload, *command, f"https://www.example.com:{port}{load.path}", timeout=seconds + 60)
-        match = re.search(r"(\d+) requests in ([\d.]+)(m?s|m),", done.stdout)
-        if done.returncode != 0 or not match or match.group(1) == "0":
-            raise LabError(f"wrk: {done.stdout}{done.stderr}")
-        elapsed = float(match.group(2)) * {"s": 1, "ms": 0.001, "m": 60}[match.group(3)]
-        errors = sum(int(n) for n in re.findall(r"(?:connect|read|write|timeout) (\d+)", done.stdout))
-        errors += sum(int(n) for n in re.findall(r"Non-2xx or 3xx responses: (\d+)", done.stdout))
-        return {"requests": int(match.group(1)), "seconds": elapsed, "errors": errors, "output": done.stdout}
 
 
 def load_of(row):

@@ -12,7 +12,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from tests.bench import accounting, chart, devices, driver, generated, latency, links, memif, report, rows
+from tests.bench import accounting, chart, clients, devices, driver, generated, kernel, latency, links, memif, report, rows
 from tests.bench.accounting import Cores
 from tests.bench.row import Row, Sample, Unit
 from tests.lab.lab import LabError
@@ -327,18 +327,26 @@ def test_loads_of_the_generator_are_alike_on_each_path():
 
 @pytest.mark.parametrize("option, load, added", [("links", links.Load, latency.Added), ("memif", memif.Load, latency.AddedOverMemif), ("virtio", memif.OverVirtio, latency.AddedOverVirtio)])
 def test_the_path_that_is_asked_for_is_taken(option, load, added):
-    arguments = types.SimpleNamespace(**{**dict.fromkeys(("links", "memif", "virtio"), False), option: True, "only": ""})
+    arguments = types.SimpleNamespace(**{**dict.fromkeys(("links", "memif", "virtio"), False), option: True, "client": None, "only": ""})
     chosen = driver.choose([1, 17, 19], arguments)
     assert [(row.number, type(way)) for row, way in chosen] == [(1, load), (17, load), *6 * [(19, added)]]
 
 
+def test_the_client_that_is_asked_for_is_taken():
+    arguments = types.SimpleNamespace(links=False, memif=False, virtio=False, client="h2load", only="")
+    (row, way), = driver.choose([5, 8, 14], arguments)
+    assert (row.number, way.client, kernel.load_of(row)) == (5, "h2load", way) and "; h2load" in way.conditions
+
+
 @pytest.mark.parametrize("number, option, only, told", [
+    (5, "s_time", "", "Row 5, 1 KB on kept connections, TLS to TLS, 64 flows, is not measured with --client s_time."),
+    (14, "h2load", "", "Row 14, memory of an idle flow, TLS to TLS, is not measured with --client h2load."),
     (15, "memif", "", "Row 15, idle flows held, each of which answers a probe at the end, is not measured with --memif."),
     (2, "links", "", "MTU 9000 over memif and virtio, is not measured with --generator."),
     (22, "", "7 ms", "--only '7 ms' is in no title"),
 ])
 def test_what_cannot_be_measured_is_told(capsys, number, option, only, told):
-    arguments = types.SimpleNamespace(**{**dict.fromkeys(("links", "memif", "virtio"), False), option: True, "only": only})
+    arguments = types.SimpleNamespace(**{**dict.fromkeys(("links", "memif", "virtio"), False), option: True, "client": option if option in clients.CLIENTS else None, "only": only})
     assert driver.choose([number], arguments) == []
     assert told in capsys.readouterr().out
 
