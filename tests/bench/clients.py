@@ -5,23 +5,23 @@ wrk and s_time take suite, group and version from OpenSSL's own configuration (w
 """
 
 import re
-import subprocess
 import time
 
 from tests.bench.devices import LISTEN
-from tests.lab.lab import LabError, program
+from tests.lab.lab import LabError, Process, program
 
-CORE = ["taskset", "-c", "1"]
+CORE = 1
+PINNED = ["taskset", "-c", CORE]
 LIMIT = 60   # seconds that a client may take for more than its load
 
 
 def openssl_conf(lab, load):
-    """The environment of a client that OpenSSL's configuration tells what to negotiate."""
+    """A file that tells OpenSSL what to negotiate, for a client's OPENSSL_CONF."""
     suite = f"CipherString = {load.suite}" if load.version == "1.2" else f"Ciphersuites = {load.suite}"
     file = lab.directory / "client-openssl.cnf"
     file.write_text(f"openssl_conf = all\n[all]\nssl_conf = ssl\n[ssl]\nsystem_default = tls\n[tls]\nMinProtocol = TLSv{load.version}\n"
                     f"MaxProtocol = TLSv{load.version}\n{suite}\nGroups = {load.groups}\n")
-    return f"OPENSSL_CONF={file}"
+    return file
 
 
 def url(load, port):
@@ -39,7 +39,7 @@ class Wrk:
     def run(lab, load, port, seconds):
         close = ["-H", "Connection: close"] if load.close else []
         preload = [] if load.resumed else [f"LD_PRELOAD={program('lab_full_handshakes.so')}"]
-        done = lab.client("env", openssl_conf(lab, load), *preload, *CORE, "wrk", "-t", "1", "-c", load.connections, "-d", f"{seconds}s", "--timeout", "20s", *close,
+        done = lab.client("env", f"OPENSSL_CONF={openssl_conf(lab, load)}", *preload, *PINNED, "wrk", "-t", "1", "-c", load.connections, "-d", f"{seconds}s", "--timeout", "20s", *close,
                           url(load, port), timeout=seconds + LIMIT)
         return Wrk.told(done)
 
@@ -61,7 +61,7 @@ class H2load:
 
     @staticmethod
     def run(lab, load, port, seconds):
-        done = lab.client(*CORE, "h2load", "--h1", "-t", "1", "-c", load.connections, "-D", seconds, f"--tls13-ciphers={load.suite}", f"--groups={load.group}", url(load, port),
+        done = lab.client(*PINNED, "h2load", "--h1", "-t", "1", "-c", load.connections, "-D", seconds, f"--tls13-ciphers={load.suite}", f"--groups={load.group}", url(load, port),
                           timeout=seconds + LIMIT)
         return H2load.told(done)
 
@@ -85,21 +85,23 @@ class STime:
     @staticmethod
     def run(lab, load, port, seconds):
         """Unlike the others it has no name for the service's certificate (SNI), so that it is given the first one."""
-        shown = ["openssl", "s_time", "-connect", f"{LISTEN}:{port}", "-www", load.path, "-time", seconds, "-reuse" if load.resumed else "-new", "-CAfile", lab.certificates.ca]
-        command = list(map(str, ["ip", "netns", "exec", "client", "env", openssl_conf(lab, load), *CORE, *shown]))
+        command = ["openssl", "s_time", "-connect", f"{LISTEN}:{port}", "-www", load.path, "-time", seconds, "-reuse" if load.resumed else "-new", "-CAfile", lab.certificates.ca]
+        environment, logs = {"OPENSSL_CONF": str(openssl_conf(lab, load))}, [lab.directory / f"s_time-{number}.log" for number in range(load.connections)]
+        for log in logs:
+            log.unlink(missing_ok=True)
         begun = time.monotonic()
-        running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(load.connections)]
+        running = [Process("s_time", command, log=log, namespace="client", cores=[CORE], environment=environment) for log in logs]
         try:
-            told = [process.communicate(timeout=seconds + LIMIT)[0] for process in running]
+            codes = [process.child.wait(timeout=seconds + LIMIT) for process in running]
         finally:
             for process in running:
                 process.kill()
-        return STime.told([process.returncode for process in running], told, time.monotonic() - begun)
+        return STime.told(codes, [log.read_text() for log in logs], time.monotonic() - begun)
 
     @staticmethod
     def told(codes, told, seconds):
         """Of all processes together."""
-        counted = [re.search(r"(\d+) connections in \d+ real seconds", output) for output in told]   # the last such line: for -reuse the one of resumed ones
+        counted = [re.search(r"(\d+) connections in \d+ real seconds", output) for output in told]
         if any(codes) or not all(counted):
             code, output = next(((code, output) for code, output, match in zip(codes, told, counted) if code or not match))
             raise LabError(f"openssl s_time, exit code {code}: {output[-2000:]}")

@@ -90,7 +90,7 @@ def parse():
     another.add_argument("--generator", dest="links", action="store_true", help="rows with our own generator for clients and backends of every device, on the veth links")
     another.add_argument("--memif", action="store_true", help="rows with our own generator for clients and backends, ours over memif, peers on the veth links")
     another.add_argument("--virtio", action="store_true", help="as --memif, ours over virtio, where it has the offloads that peers have on the veth links")
-    another.add_argument("--client", choices=CLIENTS, help="rows like for like with this client on the kernel's sockets, where it can be: wrk (what they have unless another is asked for), h2load (kept connections), s_time (openssl's; one for each request)")
+    another.add_argument("--client", choices=CLIENTS, help="rows like for like with this client on the kernel's sockets, where it can be: wrk (what they have unless another is asked for), h2load (kept connections), s_time (openssl's; a connection for each request)")
     parser.add_argument("--only", default="", help="only rows with this in their title, such as '50 ms, 1.0%% loss'")
     parser.add_argument("--rounds", type=int, help="7 unless said")
     parser.add_argument("--seconds", type=int, help="of one measurement; 4 unless said")
